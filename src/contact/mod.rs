@@ -1,0 +1,7 @@
+//! Contacts in Reteno's words, valid by construction. Pure: knows no clock, no network, no database.
+
+pub mod field;
+pub mod record;
+
+pub use field::{Field, Personal, Wanted};
+pub use record::{Record, Row};

@@ -1,0 +1,63 @@
+//! A record as the CRM gave it, before any of it has a meaning.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The column names of a table and where each stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    names: Vec<String>,
+    index: BTreeMap<String, usize>,
+}
+
+impl Header {
+    /// Column names in their order; of two equal names the first is found.
+    #[must_use]
+    pub fn new(names: Vec<String>) -> Self {
+        let mut index = BTreeMap::new();
+        for (place, name) in names.iter().enumerate() {
+            index.entry(name.clone()).or_insert(place);
+        }
+        Self { names, index }
+    }
+
+    /// The column names in order.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The place of a column.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+}
+
+/// One row of a table: cells under a shared header.
+#[derive(Clone)]
+pub struct Row {
+    /// The table's header.
+    pub header: Arc<Header>,
+    /// The cells, as many as the header has names.
+    pub cells: csv::StringRecord,
+}
+
+/// A CRM's record. `Debug` shows its shape only.
+#[derive(Clone)]
+pub enum Record {
+    /// A JSON object.
+    Json(serde_json::Value),
+    /// A row of a table (every value is text; an empty cell is an empty value).
+    Row(Row),
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(_) => f.write_str("Record::Json(****)"),
+            Self::Row(row) => write!(f, "Record::Row({} cells)", row.cells.len()),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The `reteno-sync` command.
+fn main() {}
