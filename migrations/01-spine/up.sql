@@ -1,0 +1,114 @@
+-- The spine: contacts and what Reteno is known to hold of them, imports under way, rejections, tokens.
+-- Times are milliseconds since 1970 UTC. Prints are keyed hashes of (Reteno's field, canonical value): 12 bytes each.
+-- Personal data stands only in waiting.vals (while it waits) and import.body (until Reteno has named the import).
+
+CREATE TABLE setting (
+    name  TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE source (
+    id               INTEGER PRIMARY KEY,
+    name             TEXT    NOT NULL UNIQUE,
+    cursor           TEXT,                         -- opaque, the source's own words; NULL: from the beginning
+    full_read_wanted INTEGER NOT NULL DEFAULT 0 CHECK (full_read_wanted IN (0, 1)), -- values are missing: read all once
+    first_load_done  INTEGER NOT NULL DEFAULT 0 CHECK (first_load_done IN (0, 1)),
+    last_started_at  INTEGER,
+    last_ended_at    INTEGER,
+    last_error       TEXT                          -- NULL: the last cycle read to its end
+) STRICT;
+
+CREATE TABLE contact (
+    id           INTEGER PRIMARY KEY,              -- order of arrival: it decides the cost of every look-up
+    source       INTEGER NOT NULL REFERENCES source (id),
+    key          TEXT    NOT NULL,                 -- the CRM's id
+    reteno_id    INTEGER,                          -- once Reteno told it
+    desired      BLOB    NOT NULL,                 -- prints of what the CRM wants
+    acknowledged BLOB,                             -- prints of what Reteno holds, a missing field is unknown; NULL: as desired
+    changed_at   INTEGER,                          -- the CRM's change time of the record last believed
+    read_at      INTEGER NOT NULL,                 -- when the read that brought it was asked for
+    sightings    INTEGER NOT NULL DEFAULT 0,       -- full reads in a row that lacked it
+    dropped      INTEGER NOT NULL DEFAULT 0,       -- hash of the list of fields left out as invalid; 0: none
+    lane         INTEGER NOT NULL CHECK (lane BETWEEN 0 AND 4),
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    not_before   INTEGER NOT NULL DEFAULT 0,
+    import       INTEGER,                          -- the unfinished import that carries it
+    split        INTEGER,                          -- the part of a halved batch it is sent with
+    stuck        INTEGER NOT NULL DEFAULT 0 CHECK (stuck IN (0, 1, 2)), -- 1: rejected until it changes; 2: values must be read again
+    -- only what differs waits, and what is in an import differs
+    CHECK (acknowledged IS NOT NULL OR (import IS NULL AND stuck <> 2))
+) STRICT;
+
+CREATE UNIQUE INDEX contact_key ON contact (source, key);
+CREATE INDEX contact_due ON contact (lane, split DESC, id) WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0;
+CREATE INDEX contact_open ON contact (stuck, source) WHERE acknowledged IS NOT NULL;
+
+CREATE TABLE waiting (
+    contact INTEGER PRIMARY KEY REFERENCES contact (id),
+    vals    BLOB NOT NULL                          -- desired values, only while they wait to be acknowledged
+) STRICT;
+
+CREATE TABLE import (
+    id             INTEGER PRIMARY KEY,
+    state          TEXT    NOT NULL CHECK (state IN ('intent', 'submitted', 'ghost')),
+    call           TEXT    NOT NULL CHECK (call IN ('bulk', 'upsert', 'update')),
+    target         INTEGER,                        -- Reteno's id, where the call updates one contact by it
+    mask           BLOB    NOT NULL,               -- codes of the fields it writes
+    body           BLOB,                           -- exact bytes; dropped when Reteno has named the import
+    session        TEXT,                           -- asyncSessionId
+    contacts       INTEGER NOT NULL,
+    created_at     INTEGER NOT NULL,
+    posts          INTEGER NOT NULL DEFAULT 0,     -- how often the body may have reached Reteno
+    posted_at      INTEGER NOT NULL,               -- when the body last went out, written before it does
+    repeat_at      INTEGER,                        -- an uncertain intent is posted again then
+    check_at       INTEGER,                        -- a submitted import is asked for then
+    checks         INTEGER NOT NULL DEFAULT 0,
+    missing_since  INTEGER,                        -- Reteno answers 404 since
+    unmatched      INTEGER NOT NULL DEFAULT 0,     -- failures that named no contact we could tell
+    ghost_until    INTEGER,                        -- a copy that nobody watches may be applied until then
+    CHECK ((call = 'update') = (target IS NOT NULL)),
+    CHECK ((state = 'intent') = (body IS NOT NULL)),
+    CHECK (state <> 'submitted' OR session IS NOT NULL),
+    CHECK (state <> 'ghost' OR ghost_until IS NOT NULL)
+) STRICT;
+
+CREATE TABLE member (
+    import  INTEGER NOT NULL REFERENCES import (id),
+    contact INTEGER NOT NULL,
+    carried BLOB    NOT NULL,                      -- prints it carries
+    prior   BLOB    NOT NULL,                      -- what was acknowledged before, for a certain refusal
+    locks   BLOB    NOT NULL,                      -- keyed hashes of external id, Reteno id, e-mail, phone: 9 bytes each
+    failure TEXT,                                  -- Reteno named it in failedContacts
+    PRIMARY KEY (import, contact)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rejection (
+    id      INTEGER PRIMARY KEY,
+    source  INTEGER NOT NULL REFERENCES source (id),
+    key     TEXT,                                  -- the CRM's id, where it is known
+    place   TEXT,                                  -- line or message, where no id is known
+    kind    TEXT    NOT NULL CHECK (kind IN ('record', 'field', 'reteno', 'skipped')),
+    field   TEXT,
+    reason  TEXT    NOT NULL,                      -- never a value
+    seen_at INTEGER NOT NULL,
+    read_at INTEGER NOT NULL,                      -- the read that saw it last: a full read forgets what it did not see
+    CHECK (key IS NOT NULL OR place IS NOT NULL)
+) STRICT;
+
+CREATE INDEX rejection_key ON rejection (source, key);
+CREATE UNIQUE INDEX rejection_once ON rejection (source, coalesce(key, ''), coalesce(place, ''), kind, coalesce(field, ''));
+
+CREATE TABLE authorization (
+    id         INTEGER PRIMARY KEY CHECK (id = 1), -- one at a time
+    source     TEXT    NOT NULL,                   -- '' is Reteno
+    state_hash BLOB    NOT NULL,
+    created_at INTEGER NOT NULL,
+    outcome    TEXT                                -- NULL: waits for the callback
+) STRICT;
+
+CREATE TABLE alert (
+    name     TEXT PRIMARY KEY,                     -- one alert a cause: it is raised once and stays until it ends
+    text     TEXT    NOT NULL,
+    hint     TEXT    NOT NULL,
+    since    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

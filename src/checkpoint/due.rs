@@ -1,0 +1,117 @@
+//! What is due: contacts whose desired state Reteno is not known to hold and that no call carries.
+
+use std::time::Duration;
+
+use rusqlite::params;
+
+use crate::clock::Timestamp;
+use crate::contact::{FieldPrints, Values};
+use crate::plan::batch::Candidate;
+use crate::plan::change::Sides;
+use crate::plan::lock::locks_of;
+use crate::plan::{ContactId, Lane};
+
+use super::{Attempt, Checkpoint, CheckpointError, unreadable};
+
+/// A stored time further ahead than this is due now: no wait of ours is longer, so the clock was set back.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(15 * 24 * 3600);
+
+/// What a body holds besides the values, at most, for one contact: names of fields, brackets.
+const BODY_OVERHEAD: usize = 400;
+
+/// A contact that goes into a call, with its values.
+#[derive(Debug)]
+pub struct MemberValues {
+    /// Its row.
+    pub contact: ContactId,
+    /// All its waiting values: the due ones, and those that identify it.
+    pub values: Values,
+    /// Reteno's id, where it is known.
+    pub reteno_id: Option<i64>,
+    /// Earlier refusals of it alone.
+    pub attempts: u32,
+}
+
+/// The contacts that may be sent now, and when the next ones may.
+#[derive(Debug)]
+pub struct Due {
+    /// In the order of their lanes.
+    pub candidates: Vec<Candidate>,
+    /// There are more of them than were asked for.
+    pub is_more: bool,
+}
+
+impl Checkpoint {
+    /// The first `limit` contacts that are due.
+    pub fn load_due(&self, now: Timestamp, limit: usize) -> Result<Due, CheckpointError> {
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT c.id, c.lane, c.split, c.desired, c.acknowledged, c.reteno_id, length(w.vals) \
+                 FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id \
+                 WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 \
+                   AND (c.not_before <= ?1 OR c.not_before > ?2) \
+                 ORDER BY c.lane, c.split DESC, c.id LIMIT ?3",
+            )
+            .attempt("look for what is due")?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0, limit]).attempt("look for what is due")?;
+        let mut candidates = Vec::new();
+        let mut count = 0;
+        while let Some(row) = rows.next().attempt("look for what is due")? {
+            count += 1;
+            let (desired, acknowledged): (Vec<u8>, Vec<u8>) =
+                (row.get(3).attempt("read a contact")?, row.get(4).attempt("read a contact")?);
+            let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
+            let acknowledged = FieldPrints::decode(&acknowledged).map_err(unreadable("list of prints"))?;
+            let locks = locks_of(&desired, row.get(5).attempt("read a contact")?);
+            let mask = Sides { desired, acknowledged: Some(acknowledged) }.due();
+            if mask.is_empty() {
+                continue;
+            }
+            candidates.push(Candidate {
+                contact: ContactId(row.get(0).attempt("read a contact")?),
+                lane: Lane::from_number(row.get(1).attempt("read a contact")?),
+                part: row.get(2).attempt("read a contact")?,
+                mask,
+                locks,
+                bytes: BODY_OVERHEAD
+                    + usize::try_from(row.get::<_, i64>(6).attempt("read a contact")?).unwrap_or(0) * 2,
+            });
+        }
+        Ok(Due { candidates, is_more: count == limit })
+    }
+
+    /// When the next waiting contact becomes due.
+    pub fn next_due_at(&self, now: Timestamp) -> Result<Option<Timestamp>, CheckpointError> {
+        self.connection
+            .query_row(
+                "SELECT min(not_before) FROM contact INDEXED BY contact_due \
+                 WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND not_before > ?1",
+                [now.0],
+                |row| row.get::<_, Option<i64>>(0),
+            )
+            .attempt("look for what is due next")
+            .map(|time| time.map(Timestamp))
+    }
+
+    /// How many contacts Reteno is not known to hold in their desired state, leaving out the rejected ones; the second
+    /// count leaves out those, too, that wait only for a ghost to pass.
+    pub fn count_open(&self, now: Timestamp) -> Result<(u64, u64), CheckpointError> {
+        self.connection
+            .query_row(
+                "SELECT count(*), count(*) FILTER (WHERE import IS NOT NULL OR not_before <= ?1 OR split IS NOT NULL OR attempts > 0) \
+                 FROM contact WHERE acknowledged IS NOT NULL AND stuck <> 1",
+                [now.0],
+                |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned())),
+            )
+            .attempt("count what is open")
+    }
+
+    /// The highest number of a part of a halved batch.
+    pub fn last_part(&self) -> Result<i64, CheckpointError> {
+        self.connection
+            .query_row("SELECT coalesce(max(split), 0) FROM contact", [], |row| row.get(0))
+            .attempt("read the parts of halved batches")
+    }
+}

@@ -1,0 +1,250 @@
+//! Opening a checkpoint: the directory, the lock, the key, the schema, and whether an older copy was put in its place.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use include_dir::{Dir, include_dir};
+use rusqlite::{Connection, OptionalExtension};
+use rusqlite_migration::Migrations;
+
+use crate::clock::Timestamp;
+use crate::contact::Fingerprinter;
+use crate::contact::fingerprint::derive;
+use crate::random::Random;
+
+use super::{Attempt, Checkpoint, CheckpointError};
+
+static MIGRATIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
+
+/// How long a statement waits for another process's transaction. Longer than any of ours takes, shorter than the
+/// watchdog.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a checkpoint is opened.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// The state directory.
+    pub dir: PathBuf,
+    /// The key from a systemd credential; otherwise the file `key` in the directory, made at the first start.
+    pub key: Option<[u8; 32]>,
+    /// Takes the exclusive lock of the one process that sends, named so to whoever comes second.
+    pub sender: Option<String>,
+    /// Makes a checkpoint where there is none.
+    pub create: bool,
+    /// The present moment.
+    pub now: Timestamp,
+    /// How long a copy that nobody watches may still be applied, for imports found in a restored older checkpoint.
+    pub import_age_max: Duration,
+}
+
+/// A checkpoint and what was found on opening it.
+pub struct Opened {
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// An older database was put in the place of this one: everything is unknown again.
+    pub was_restored: bool,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint of a state directory.
+    pub fn open(options: &OpenOptions, random: &Random) -> Result<Opened, CheckpointError> {
+        let path = options.dir.join("reteno-sync.db");
+        if !options.create && !path.exists() {
+            return Err(CheckpointError::Missing(options.dir.clone()));
+        }
+        make_dir(&options.dir)?;
+        let sender_lock = match &options.sender {
+            Some(name) => Some(take_lock(&options.dir, name)?),
+            None => None,
+        };
+        let mut connection = connect(&path)?;
+        let key = load_key(&mut connection, options, random)?;
+        let hash = Fingerprinter::from_key(&key);
+        let sealing_key = derive(&key, "reteno-sync seal v1");
+        let is_sender = sender_lock.is_some();
+        let mut checkpoint = Self { connection, hash, sealing_key, _sender_lock: sender_lock };
+        let was_restored = is_sender && checkpoint.compare_generation(options)?;
+        Ok(Opened { checkpoint, was_restored })
+    }
+
+    /// Counts this start beside the database and in it. The database counts first: a crash between the two leaves it
+    /// ahead, which is harmless; only a database that was put back is behind.
+    fn compare_generation(&mut self, options: &OpenOptions) -> Result<bool, CheckpointError> {
+        let path = options.dir.join("generation");
+        let beside: u64 = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().unwrap_or(0),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(source) => return Err(CheckpointError::File { action: "read", path, source }),
+        };
+        let inside = self.load_setting::<i64>("generation")?.map_or(0, i64::cast_unsigned);
+        let was_restored = beside > inside;
+        if was_restored {
+            self.forget_acknowledged(options.now, options.import_age_max)?;
+        }
+        let next = beside.max(inside) + 1;
+        self.store_setting("generation", next.cast_signed())?;
+        write_durably(&path, next.to_string().as_bytes())?;
+        Ok(was_restored)
+    }
+
+    pub(super) fn load_setting<T: rusqlite::types::FromSql>(&self, name: &str) -> Result<Option<T>, CheckpointError> {
+        self.connection
+            .query_row("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0))
+            .optional()
+            .attempt("read a setting")
+    }
+
+    pub(super) fn store_setting(&self, name: &str, value: impl rusqlite::ToSql) -> Result<(), CheckpointError> {
+        self.connection
+            .execute(
+                "INSERT INTO setting (name, value) VALUES (?1, ?2) \
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                rusqlite::params![name, value],
+            )
+            .attempt("store a setting")?;
+        Ok(())
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| CheckpointError::File {
+        action: "create",
+        path: dir.to_owned(),
+        source,
+    })
+}
+
+fn take_lock(dir: &Path, name: &str) -> Result<File, CheckpointError> {
+    let path = dir.join("lock");
+    let file_error = |action| {
+        let path = path.clone();
+        move |source| CheckpointError::File { action, path, source }
+    };
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(file_error("open"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).map_err(file_error("read"))?;
+            return Err(CheckpointError::Busy { holder: holder.trim().to_owned(), dir: dir.to_owned() });
+        }
+        Err(TryLockError::Error(source)) => return Err(CheckpointError::File { action: "lock", path, source }),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(file_error("write"))?;
+    writeln!(file, "{name}").map_err(file_error("write"))?;
+    Ok(file)
+}
+
+fn connect(path: &Path) -> Result<Connection, CheckpointError> {
+    // made by us first, so that it never exists with other rights
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| CheckpointError::File { action: "open", path: path.to_owned(), source })?;
+    let damaged = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+            CheckpointError::Damaged { path: path.to_owned(), source }
+        }
+        Some(_) | None => CheckpointError::Database { action: "be opened", source },
+    };
+    let mut connection = Connection::open(path).map_err(damaged)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(damaged)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; \
+             PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
+        )
+        .map_err(damaged)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
+    let migrations = Migrations::from_directory(&MIGRATIONS).map_err(CheckpointError::Migration)?;
+    let known = MIGRATIONS.dirs().count();
+    let found: u32 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).attempt("tell its schema version")?;
+    let found = found as usize;
+    if found > known {
+        return Err(CheckpointError::Newer { found, known });
+    }
+    migrations.to_latest(connection).map_err(CheckpointError::Migration)
+}
+
+fn load_key(connection: &mut Connection, options: &OpenOptions, random: &Random) -> Result<[u8; 32], CheckpointError> {
+    let path = options.dir.join("key");
+    // two first starts at once must not make two keys
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt("be written")?;
+    let check: Option<i64> = transaction
+        .query_row("SELECT value FROM setting WHERE name = 'key_check'", [], |row| row.get(0))
+        .optional()
+        .attempt("read its key check")?;
+    let at_hand = match options.key {
+        Some(key) => Some(key),
+        None => read_key(&path)?,
+    };
+    let key = match (at_hand, check) {
+        (Some(key), _) => key,
+        (None, Some(_)) => return Err(CheckpointError::KeyMissing(path)),
+        (None, None) => {
+            let key = random.bytes::<32>();
+            write_durably(&path, &key)?;
+            key
+        }
+    };
+    let of_key = Fingerprinter::from_key(&key).key_check().cast_signed();
+    match check {
+        Some(check) if check != of_key => return Err(CheckpointError::KeyChanged(path)),
+        Some(_) => {}
+        None => {
+            transaction
+                .execute("INSERT INTO setting (name, value) VALUES ('key_check', ?1)", [of_key])
+                .attempt("store its key check")?;
+        }
+    }
+    transaction.commit().attempt("store its key check")?;
+    Ok(key)
+}
+
+fn read_key(path: &Path) -> Result<Option<[u8; 32]>, CheckpointError> {
+    let error = |source| CheckpointError::File { action: "read", path: path.to_owned(), source };
+    match fs::read(path) {
+        Ok(bytes) => {
+            let length = std::io::Error::new(std::io::ErrorKind::InvalidData, "a key has 32 bytes");
+            Ok(Some(bytes.try_into().map_err(|_| error(length))?))
+        }
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(error(source)),
+    }
+}
+
+/// Writes a small file so that it is whole after a crash: aside, synced, renamed, and the directory synced.
+fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let aside = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)?;
+        match path.parent() {
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().map_err(|source| CheckpointError::File { action: "write", path: path.to_owned(), source })
+}

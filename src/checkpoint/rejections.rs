@@ -1,0 +1,132 @@
+//! What could not be sent, and why. Never a value.
+
+use rusqlite::{Connection, params};
+
+use crate::clock::Timestamp;
+use crate::contact::Field;
+use crate::plan::SourceId;
+
+use super::{Attempt, Checkpoint, CheckpointError};
+
+/// Who refused what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RejectionKind {
+    /// The record cannot become a contact.
+    Record,
+    /// One field of it was left out; the rest was sent.
+    Field,
+    /// Reteno refused the contact.
+    Reteno,
+    /// Reteno finished an import without the contact: deleted there, most likely.
+    Skipped,
+}
+
+impl RejectionKind {
+    const ALL: [Self; 4] = [Self::Record, Self::Field, Self::Reteno, Self::Skipped];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Field => "field",
+            Self::Reteno => "reteno",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One entry of the list.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RejectionRow {
+    /// The source's name.
+    pub source: String,
+    /// The CRM's id, where it is known.
+    pub key: Option<String>,
+    /// Where the record stood, where no id is known.
+    pub place: Option<String>,
+    /// Who refused what.
+    pub kind: RejectionKind,
+    /// Reteno's field.
+    pub field: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub seen_at: Timestamp,
+}
+
+pub(super) fn record_rejection(
+    connection: &Connection,
+    source: SourceId,
+    (key, place): (Option<&str>, Option<&str>),
+    (kind, field, reason): (RejectionKind, Option<Field>, &str),
+    now: i64,
+) -> Result<(), CheckpointError> {
+    let field = field.map(|field| field.to_string());
+    connection
+        .prepare_cached(
+            "INSERT INTO rejection (source, key, place, kind, field, reason, seen_at, read_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) \
+             ON CONFLICT (source, coalesce(key, ''), coalesce(place, ''), kind, coalesce(field, '')) \
+             DO UPDATE SET reason = excluded.reason, read_at = excluded.read_at",
+        )
+        .and_then(|mut insert| insert.execute(params![source.0, key, place, kind.name(), field, reason, now]))
+        .attempt("store a rejection")
+        .map(|_| ())
+}
+
+pub(super) fn forget_rejections(
+    connection: &Connection,
+    source: SourceId,
+    key: &str,
+    kinds: &[RejectionKind],
+) -> Result<(), CheckpointError> {
+    for kind in kinds {
+        connection
+            .prepare_cached("DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = ?3")
+            .and_then(|mut delete| delete.execute(params![source.0, key, kind.name()]))
+            .attempt("forget a rejection")?;
+    }
+    Ok(())
+}
+
+impl Checkpoint {
+    /// All rejections, oldest first.
+    pub fn load_rejections(&self) -> Result<Vec<RejectionRow>, CheckpointError> {
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT s.name, r.key, r.place, r.kind, r.field, r.reason, r.seen_at \
+                 FROM rejection r JOIN source s ON s.id = r.source ORDER BY r.id",
+            )
+            .attempt("read rejections")?;
+        let rows = query.query_map([], |row| {
+            let kind: String = row.get(3)?;
+            Ok(RejectionRow {
+                source: row.get(0)?,
+                key: row.get(1)?,
+                place: row.get(2)?,
+                kind: RejectionKind::ALL
+                    .into_iter()
+                    .find(|known| known.name() == kind)
+                    .unwrap_or(RejectionKind::Record),
+                field: row.get(4)?,
+                reason: row.get(5)?,
+                seen_at: Timestamp(row.get(6)?),
+            })
+        });
+        rows.and_then(Iterator::collect).attempt("read rejections")
+    }
+
+    /// How many contacts and records are rejected as a whole.
+    pub fn count_rejected(&self) -> Result<u64, CheckpointError> {
+        self.connection
+            .query_row(
+                "SELECT count(DISTINCT coalesce(key, '') || char(0) || coalesce(place, '') || char(0) || source) \
+                 FROM rejection WHERE kind <> 'field'",
+                [],
+                |row| row.get::<_, i64>(0),
+            )
+            .attempt("count rejections")
+            .map(i64::cast_unsigned)
+    }
+}

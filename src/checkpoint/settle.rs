@@ -1,0 +1,349 @@
+//! The end of an import: every member in one transaction.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use crate::clock::Timestamp;
+use crate::contact::{Field, FieldPrints};
+use crate::plan::change::{Sides, doubtful_fields};
+use crate::plan::lock::{Lock, decode_locks};
+use crate::plan::outcome::MemberOutcome;
+use crate::plan::{ContactId, ImportId, Lane, SourceId};
+
+use super::rejections::{RejectionKind, record_rejection};
+use super::{Attempt, Checkpoint, CheckpointError, unreadable};
+
+/// What becomes of the members whose outcome is unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnknownFate {
+    /// Due at once, with whatever else has the same mask.
+    Release,
+    /// Due after a while; counts as an attempt.
+    Later(Duration),
+    /// Due as two parts of a halved batch.
+    Split {
+        /// Number of the first half.
+        first: i64,
+        /// Number of the rest.
+        second: i64,
+    },
+    /// Rejected with this reason.
+    Reject(String),
+}
+
+/// How an import ended.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// One entry a member.
+    pub members: Vec<(ContactId, MemberOutcome)>,
+    /// For those that are [`MemberOutcome::Unknown`].
+    pub fate: UnknownFate,
+    /// Certainly nothing was written: what was known before is known again.
+    pub wrote_nothing: bool,
+    /// A copy may still be applied until then.
+    pub ghost_until: Option<Timestamp>,
+}
+
+struct Stored {
+    source: SourceId,
+    key: String,
+    sides: Sides,
+    lane: Lane,
+    carried: FieldPrints,
+    prior: FieldPrints,
+    locks: Vec<Lock>,
+}
+
+/// What other copies that nobody watches may still write.
+struct Ghosts(BTreeMap<Lock, Vec<(FieldPrints, Timestamp)>>);
+
+impl Checkpoint {
+    /// Ends an import. Its row stays as a ghost while a copy of it may still be applied.
+    pub fn settle_import(
+        &mut self,
+        import: ImportId,
+        settlement: &Settlement,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .attempt("end an import")?;
+        let (posted_at, old_ghost): (i64, Option<i64>) = transaction
+            .query_row("SELECT posted_at, ghost_until FROM import WHERE id = ?1", [import.0], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .attempt("read an import")?;
+        let ghosts = Ghosts::load(&transaction, import, Timestamp(posted_at))?;
+        let unknown = settlement.members.iter().filter(|(_, outcome)| *outcome == MemberOutcome::Unknown).count();
+        let mut unknown_before = 0;
+        for (contact, outcome) in &settlement.members {
+            let Some(stored) = load_stored(&transaction, import, *contact)? else { continue };
+            let in_first_half = unknown_before < unknown / 2;
+            unknown_before += usize::from(*outcome == MemberOutcome::Unknown);
+            let end = MemberEnd { contact: *contact, stored, settlement, now, in_first_half };
+            end.apply(&transaction, outcome, &ghosts)?;
+        }
+        let ghost_until = settlement.ghost_until.map(|until| until.0).max(old_ghost).filter(|until| *until > now.0);
+        close(&transaction, import, ghost_until)?;
+        transaction.commit().attempt("end an import")
+    }
+
+    /// Forgets the ghosts whose time is over, once no call that went out in their time is unfinished.
+    pub fn forget_ghosts(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
+        let transaction = self.connection.transaction().attempt("forget ghosts")?;
+        let over = "SELECT id FROM import WHERE state = 'ghost' AND ghost_until <= ?1 AND ghost_until <= \
+                    (SELECT coalesce(min(posted_at), ?1) FROM import WHERE state <> 'ghost')";
+        transaction
+            .execute(&format!("DELETE FROM member WHERE import IN ({over})"), [now.0])
+            .and_then(|_| transaction.execute(&format!("DELETE FROM import WHERE id IN ({over})"), [now.0]))
+            .attempt("forget ghosts")?;
+        transaction.commit().attempt("forget ghosts")
+    }
+
+    /// Takes all that Reteno holds as unknown (an older database was put in place of this one, or another account was
+    /// authorized): every contact is due again, from a full read of its source; what was under way is a ghost.
+    pub fn forget_acknowledged(&mut self, now: Timestamp, import_age_max: Duration) -> Result<(), CheckpointError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .attempt("forget what Reteno holds")?;
+        transaction
+            .execute_batch(
+                "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, attempts = 0, \
+                 stuck = CASE WHEN stuck = 1 THEN 1 ELSE 2 END; \
+                 UPDATE source SET full_read_wanted = 1;",
+            )
+            .attempt("forget what Reteno holds")?;
+        transaction
+            .execute(
+                "UPDATE import SET state = 'ghost', body = NULL, ghost_until = max(coalesce(ghost_until, 0), ?1)",
+                [now.plus(import_age_max).0],
+            )
+            .attempt("forget what Reteno holds")?;
+        transaction.commit().attempt("forget what Reteno holds")
+    }
+}
+
+struct MemberEnd<'a> {
+    contact: ContactId,
+    stored: Stored,
+    settlement: &'a Settlement,
+    now: Timestamp,
+    in_first_half: bool,
+}
+
+impl MemberEnd<'_> {
+    fn apply(
+        &self,
+        transaction: &Transaction<'_>,
+        outcome: &MemberOutcome,
+        ghosts: &Ghosts,
+    ) -> Result<(), CheckpointError> {
+        match outcome {
+            MemberOutcome::Acknowledged { reteno_id } => self.acknowledge(transaction, *reteno_id, ghosts),
+            MemberOutcome::Rejected(reason) => self.reject(transaction, RejectionKind::Reteno, reason),
+            MemberOutcome::Skipped => {
+                let reason = "Reteno finished the import without this contact; it was deleted there, most likely";
+                self.reject(transaction, RejectionKind::Skipped, reason)
+            }
+            MemberOutcome::Unknown => self.leave_unknown(transaction),
+        }
+    }
+
+    fn acknowledge(
+        &self,
+        transaction: &Transaction<'_>,
+        reteno_id: Option<i64>,
+        ghosts: &Ghosts,
+    ) -> Result<(), CheckpointError> {
+        let (doubtful, until) = ghosts.over(&self.stored);
+        let sides = self.stored.sides.applied(&self.stored.carried, &doubtful);
+        if sides.acknowledged.is_none() {
+            transaction
+                .prepare_cached("DELETE FROM waiting WHERE contact = ?1")
+                .and_then(|mut delete| delete.execute([self.contact.0]))
+                .attempt("drop waiting values")?;
+        }
+        // what is due only because a ghost may overwrite it waits for the ghost's time to be over
+        let waits_for_ghost = sides.due().iter().all(|field| doubtful.contains(field));
+        let not_before = until.filter(|_| waits_for_ghost).map_or(0, |until| until.0);
+        transaction
+            .prepare_cached(
+                "UPDATE contact SET import = NULL, acknowledged = ?2, reteno_id = coalesce(?3, reteno_id), \
+                 not_before = ?4, attempts = 0, split = NULL WHERE id = ?1",
+            )
+            .and_then(|mut update| {
+                let known = sides.acknowledged.as_ref().map(FieldPrints::encode);
+                update.execute(params![self.contact.0, known, reteno_id, not_before])
+            })
+            .attempt("acknowledge a contact")
+            .map(|_| ())
+    }
+
+    /// Rejects the contact, unless it wants something else by now: then that is tried.
+    fn reject(&self, transaction: &Transaction<'_>, kind: RejectionKind, reason: &str) -> Result<(), CheckpointError> {
+        let is_same = self.stored.carried.iter().all(|(f, print)| self.stored.sides.desired.get(f) == Some(print));
+        let sides = self.known_after();
+        if !is_same || sides.acknowledged.is_none() {
+            return self.release(transaction, &sides, 0, None);
+        }
+        transaction
+            .prepare_cached("DELETE FROM waiting WHERE contact = ?1")
+            .and_then(|mut delete| delete.execute([self.contact.0]))
+            .attempt("drop waiting values")?;
+        transaction
+            .prepare_cached(
+                "UPDATE contact SET import = NULL, acknowledged = ?2, stuck = 1, split = NULL, attempts = 0 WHERE id = ?1",
+            )
+            .and_then(|mut update| update.execute(params![self.contact.0, sides.known().encode()]))
+            .attempt("reject a contact")?;
+        let subject = (Some(self.stored.key.as_str()), None);
+        record_rejection(transaction, self.stored.source, subject, (kind, None, reason), self.now.0)
+    }
+
+    fn leave_unknown(&self, transaction: &Transaction<'_>) -> Result<(), CheckpointError> {
+        let sides = self.known_after();
+        match &self.settlement.fate {
+            UnknownFate::Release => self.release(transaction, &sides, 0, None),
+            UnknownFate::Later(wait) => self.release(transaction, &sides, self.now.plus(*wait).0, None),
+            UnknownFate::Split { first, second } => {
+                self.release(transaction, &sides, 0, Some(if self.in_first_half { *first } else { *second }))
+            }
+            UnknownFate::Reject(reason) => self.reject(transaction, RejectionKind::Reteno, reason),
+        }
+    }
+
+    /// What is known of the fields it carried: what was before, or nothing.
+    fn known_after(&self) -> Sides {
+        if self.settlement.wrote_nothing {
+            self.stored.sides.refused(&self.stored.carried, &self.stored.prior)
+        } else {
+            self.stored.sides.applied(&self.stored.carried, &fields_of(&self.stored.carried))
+        }
+    }
+
+    fn release(
+        &self,
+        transaction: &Transaction<'_>,
+        sides: &Sides,
+        not_before: i64,
+        part: Option<i64>,
+    ) -> Result<(), CheckpointError> {
+        if sides.acknowledged.is_none() {
+            transaction
+                .prepare_cached("DELETE FROM waiting WHERE contact = ?1")
+                .and_then(|mut delete| delete.execute([self.contact.0]))
+                .attempt("drop waiting values")?;
+        }
+        let is_retry = not_before > 0 || part.is_some();
+        let lane = if is_retry { Lane::Retry } else { self.stored.lane };
+        transaction
+            .prepare_cached(
+                "UPDATE contact SET import = NULL, acknowledged = ?2, not_before = ?3, split = ?4, lane = ?5, \
+                 attempts = attempts + ?6 WHERE id = ?1",
+            )
+            .and_then(|mut update| {
+                update.execute(params![
+                    self.contact.0,
+                    sides.acknowledged.as_ref().map(FieldPrints::encode),
+                    not_before,
+                    part,
+                    lane.number(),
+                    i64::from(not_before > 0),
+                ])
+            })
+            .attempt("take a contact back")
+            .map(|_| ())
+    }
+}
+
+impl Ghosts {
+    fn load(transaction: &Transaction<'_>, besides: ImportId, since: Timestamp) -> Result<Self, CheckpointError> {
+        let mut query = transaction
+            .prepare_cached(
+                "SELECT m.locks, m.carried, i.ghost_until FROM import i JOIN member m ON m.import = i.id \
+                 WHERE i.ghost_until > ?2 AND i.id <> ?1",
+            )
+            .attempt("read ghosts")?;
+        let mut rows = query.query(params![besides.0, since.0]).attempt("read ghosts")?;
+        let mut ghosts: BTreeMap<Lock, Vec<_>> = BTreeMap::new();
+        while let Some(row) = rows.next().attempt("read ghosts")? {
+            let locks: Vec<u8> = row.get(0).attempt("read a ghost")?;
+            let carried: Vec<u8> = row.get(1).attempt("read a ghost")?;
+            let carried = FieldPrints::decode(&carried).map_err(unreadable("list of prints"))?;
+            let until = Timestamp(row.get(2).attempt("read a ghost")?);
+            for lock in decode_locks(&locks) {
+                ghosts.entry(lock).or_default().push((carried.clone(), until));
+            }
+        }
+        Ok(Self(ghosts))
+    }
+
+    /// The fields on which some ghost would put another value, and when the last such ghost's time is over.
+    fn over(&self, stored: &Stored) -> (Vec<Field>, Option<Timestamp>) {
+        let mut fields = Vec::new();
+        let mut until = None;
+        for (carried, ghost_until) in stored.locks.iter().filter_map(|lock| self.0.get(lock)).flatten() {
+            let doubtful = doubtful_fields(&stored.carried, carried);
+            if !doubtful.is_empty() {
+                until = until.max(Some(*ghost_until));
+                fields.extend(doubtful);
+            }
+        }
+        (fields, until)
+    }
+}
+
+fn fields_of(prints: &FieldPrints) -> Vec<Field> {
+    prints.iter().map(|(field, _)| field).collect()
+}
+
+fn load_stored(
+    transaction: &Transaction<'_>,
+    import: ImportId,
+    contact: ContactId,
+) -> Result<Option<Stored>, CheckpointError> {
+    type Row = (i64, String, Vec<u8>, Option<Vec<u8>>, i64, Vec<u8>, Vec<u8>, Vec<u8>);
+    let row: Option<Row> = transaction
+        .prepare_cached(
+            "SELECT c.source, c.key, c.desired, c.acknowledged, c.lane, m.carried, m.prior, m.locks \
+             FROM member m JOIN contact c ON c.id = m.contact WHERE m.import = ?1 AND m.contact = ?2 AND c.import = ?1",
+        )
+        .and_then(|mut query| {
+            query
+                .query_row(params![import.0, contact.0], |row| {
+                    let front = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+                    Ok((front.0, front.1, front.2, front.3, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
+                })
+                .optional()
+        })
+        .attempt("read a member")?;
+    let Some((source, key, desired, acknowledged, lane, carried, prior, locks)) = row else { return Ok(None) };
+    let prints = |blob: &[u8]| FieldPrints::decode(blob).map_err(unreadable("list of prints"));
+    Ok(Some(Stored {
+        source: SourceId(source),
+        key,
+        sides: Sides { desired: prints(&desired)?, acknowledged: acknowledged.as_deref().map(prints).transpose()? },
+        lane: Lane::from_number(lane),
+        carried: prints(&carried)?,
+        prior: prints(&prior)?,
+        locks: decode_locks(&locks),
+    }))
+}
+
+fn close(transaction: &Transaction<'_>, import: ImportId, ghost_until: Option<i64>) -> Result<(), CheckpointError> {
+    match ghost_until {
+        Some(until) => transaction.execute(
+            "UPDATE import SET state = 'ghost', body = NULL, ghost_until = ?2, repeat_at = NULL, check_at = NULL WHERE id = ?1",
+            params![import.0, until],
+        ),
+        None => transaction
+            .execute("DELETE FROM member WHERE import = ?1", [import.0])
+            .and_then(|_| transaction.execute("DELETE FROM import WHERE id = ?1", [import.0])),
+    }
+    .attempt("end an import")
+    .map(|_| ())
+}

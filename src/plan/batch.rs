@@ -1,0 +1,206 @@
+//! Which contacts go together in the next calls.
+//!
+//! Reteno's `contactFields` holds for a whole request and wipes a listed field that a contact lacks; so a batch holds
+//! only contacts with the same set of due fields (their mask).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::contact::Field;
+
+use super::halving::Gate;
+use super::lock::{Lock, LockSet};
+use super::{ContactId, Lane};
+
+/// A contact that is due, without its values.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its row.
+    pub contact: ContactId,
+    /// Its lane.
+    pub lane: Lane,
+    /// The part of a halved batch that it goes with.
+    pub part: Option<i64>,
+    /// The fields to be written.
+    pub mask: Vec<Field>,
+    /// What no other unfinished call may share.
+    pub locks: Vec<Lock>,
+    /// How many bytes it adds to a body, at most.
+    pub bytes: usize,
+}
+
+/// What belongs into one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The fields to be written.
+    pub mask: Vec<Field>,
+    /// The members, in the order of the candidates.
+    pub contacts: Vec<ContactId>,
+    /// The first lane among its members.
+    pub lane: Lane,
+}
+
+/// The bounds of a planning round.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Contacts in a call (Reteno takes 3000).
+    pub contacts_max: usize,
+    /// Bytes of a body.
+    pub bytes_max: usize,
+    /// Calls that may be started now.
+    pub batches_max: usize,
+    /// More contacts for the bulk lanes are expected soon: those lanes send full batches only.
+    pub is_filling: bool,
+}
+
+struct Group {
+    batch: Batch,
+    bytes: usize,
+    is_bulk: bool,
+}
+
+/// Gathers `candidates` (in lane order) into batches, first come first served. `held` are the locks of unfinished
+/// calls, `gate` says whether a mask may be sent, `busy` the masks that have a call under way.
+pub fn plan_batches(
+    candidates: &[Candidate],
+    held: &LockSet,
+    limits: Limits,
+    gate: impl Fn(&[Field]) -> Gate,
+    busy: &BTreeSet<Vec<Field>>,
+) -> Vec<Batch> {
+    let mut open: BTreeMap<(&[Field], Option<i64>), Group> = BTreeMap::new();
+    let mut taken: BTreeSet<Lock> = BTreeSet::new();
+    let mut probes: BTreeMap<&[Field], Option<i64>> = BTreeMap::new();
+    let mut done: Vec<Group> = Vec::new();
+    for candidate in candidates {
+        let mask = candidate.mask.as_slice();
+        match gate(mask) {
+            Gate::Open => {}
+            Gate::Closed(_) => continue,
+            Gate::OneAtATime if busy.contains(mask) => continue,
+            Gate::OneAtATime => {
+                if *probes.entry(mask).or_insert(candidate.part) != candidate.part {
+                    continue;
+                }
+            }
+        }
+        if !held.is_free(&candidate.locks) || candidate.locks.iter().any(|lock| taken.contains(lock)) {
+            continue;
+        }
+        if done.len() >= limits.batches_max {
+            break;
+        }
+        let is_probe = probes.contains_key(mask);
+        let key = (mask, candidate.part);
+        let is_overfull = open.get(&key).is_some_and(|group| {
+            group.batch.contacts.len() >= limits.contacts_max || group.bytes + candidate.bytes > limits.bytes_max
+        });
+        if is_overfull && is_probe {
+            continue;
+        }
+        if is_overfull {
+            done.extend(open.remove(&key));
+        }
+        let group = open.entry(key).or_insert_with(|| Group::begin(candidate));
+        group.add(candidate);
+        taken.extend(candidate.locks.iter().copied());
+    }
+    let is_ready =
+        |group: &Group| !limits.is_filling || !group.is_bulk || group.batch.contacts.len() >= limits.contacts_max;
+    done.extend(open.into_values().filter(is_ready));
+    let mut batches: Vec<Batch> = done.into_iter().map(|group| group.batch).collect();
+    batches.sort_by_key(|batch| (batch.lane, batch.contacts.first().copied()));
+    batches.truncate(limits.batches_max);
+    batches
+}
+
+impl Group {
+    fn begin(candidate: &Candidate) -> Self {
+        let batch = Batch { mask: candidate.mask.clone(), contacts: Vec::new(), lane: candidate.lane };
+        Self { batch, bytes: 0, is_bulk: candidate.lane.is_bulk() }
+    }
+
+    fn add(&mut self, candidate: &Candidate) {
+        self.batch.contacts.push(candidate.contact);
+        self.batch.lane = self.batch.lane.min(candidate.lane);
+        self.is_bulk &= candidate.lane.is_bulk();
+        self.bytes += candidate.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::lock::LockKind;
+    use super::*;
+
+    fn candidate(id: i64, mask: &[Field]) -> Candidate {
+        let locks = vec![Lock { kind: LockKind::ExternalId, hash: id.cast_unsigned() }];
+        Candidate { contact: ContactId(id), lane: Lane::FirstLoad, part: None, mask: mask.to_vec(), locks, bytes: 10 }
+    }
+
+    fn limits(contacts_max: usize, batches_max: usize, is_filling: bool) -> Limits {
+        Limits { contacts_max, bytes_max: 1000, batches_max, is_filling }
+    }
+
+    fn plan(candidates: &[Candidate], limits: Limits, gate: Gate) -> Vec<Vec<i64>> {
+        plan_batches(candidates, &LockSet::default(), limits, |_| gate, &BTreeSet::new())
+            .into_iter()
+            .map(|batch| batch.contacts.into_iter().map(|contact| contact.0).collect())
+            .collect()
+    }
+
+    #[test]
+    fn only_contacts_with_the_same_due_fields_share_a_batch() {
+        let all = [candidate(1, &[Field::Town]), candidate(2, &[Field::Email]), candidate(3, &[Field::Town])];
+        assert_eq!(plan(&all, limits(10, 9, false), Gate::Open), [vec![1, 3], vec![2]]);
+    }
+
+    #[test]
+    fn members_of_one_batch_never_share_an_identity() {
+        let mut all = [candidate(1, &[Field::Town]), candidate(2, &[Field::Town])];
+        let shared = Lock { kind: LockKind::Email, hash: 9 };
+        all.iter_mut().for_each(|candidate| candidate.locks.push(shared));
+        assert_eq!(plan(&all, limits(10, 9, false), Gate::Open), [vec![1]]);
+    }
+
+    #[test]
+    fn while_a_source_is_read_bulk_lanes_wait_for_full_batches_and_live_ones_go() {
+        let mut all = [1, 2, 3, 4, 5].map(|id| candidate(id, &[Field::Town]));
+        assert_eq!(plan(&all, limits(2, 9, true), Gate::Open), [vec![1, 2], vec![3, 4]]);
+        all[4].lane = Lane::Live;
+        assert_eq!(plan(&all[4..], limits(2, 9, true), Gate::Open), [vec![5]]);
+    }
+
+    #[test]
+    fn a_suspect_mask_sends_one_part_at_a_time() {
+        let mut all = [1, 2, 3].map(|id| candidate(id, &[Field::Town]));
+        all[0].part = Some(7);
+        assert_eq!(plan(&all, limits(10, 9, false), Gate::OneAtATime), [vec![1]]);
+        let busy = BTreeSet::from([vec![Field::Town]]);
+        let none = plan_batches(&all, &LockSet::default(), limits(10, 9, false), |_| Gate::OneAtATime, &busy);
+        assert_eq!(none, []);
+        assert_eq!(plan(&all, limits(10, 9, false), Gate::Closed(crate::clock::Timestamp(1))), Vec::<Vec<i64>>::new());
+    }
+
+    #[test]
+    fn a_body_stays_below_the_byte_bound_but_a_large_contact_still_goes() {
+        let mut all = [1, 2, 3].map(|id| candidate(id, &[Field::Town]));
+        all.iter_mut().for_each(|candidate| candidate.bytes = 600);
+        all[2].bytes = 5000;
+        assert_eq!(plan(&all, limits(10, 9, false), Gate::Open), [vec![1], vec![2], vec![3]]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_nothing_doubled(masks in prop::collection::vec(0_usize..3, 0..200), size in 1_usize..20) {
+            let fields = [Field::Town, Field::Email, Field::Region];
+            let all: Vec<_> = (0_i64..).zip(&masks).map(|(id, mask)| candidate(id, &[fields[*mask]])).collect();
+            let batches = plan(&all, limits(size, usize::MAX, false), Gate::Open);
+            prop_assert!(batches.iter().all(|batch| !batch.is_empty() && batch.len() <= size));
+            let mut sent: Vec<i64> = batches.into_iter().flatten().collect();
+            sent.sort_unstable();
+            prop_assert_eq!(sent, all.iter().map(|candidate| candidate.contact.0).collect::<Vec<_>>());
+        }
+    }
+}

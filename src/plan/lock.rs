@@ -1,0 +1,143 @@
+//! One call at a time for a contact: what two unfinished calls may never share.
+//!
+//! Reteno applies imports in any order, and joins contacts by external id, id, e-mail and phone; so two calls that
+//! share any of them could overwrite each other in the wrong order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::contact::{Field, FieldPrints, Fingerprint};
+
+use super::ImportId;
+
+/// Which identity a lock stands for. The number is stored: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockKind {
+    /// `externalCustomerId`.
+    ExternalId,
+    /// Reteno's contact id.
+    RetenoId,
+    /// The e-mail channel.
+    Email,
+    /// The phone channel.
+    Phone,
+}
+
+impl LockKind {
+    const ALL: [Self; 4] = [Self::ExternalId, Self::RetenoId, Self::Email, Self::Phone];
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::ExternalId => 1,
+            Self::RetenoId => 2,
+            Self::Email => 3,
+            Self::Phone => 4,
+        }
+    }
+}
+
+/// One identity of a contact, as a keyed hash (Reteno's id as it is). A collision costs a wait, never an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lock {
+    /// What it stands for.
+    pub kind: LockKind,
+    /// The keyed hash.
+    pub hash: u64,
+}
+
+/// The identities of a contact that wants `desired`. A print of an identity field is already a keyed hash of its value,
+/// so equal addresses have equal locks.
+#[must_use]
+pub fn locks_of(desired: &FieldPrints, reteno_id: Option<i64>) -> Vec<Lock> {
+    let fields = [
+        (LockKind::ExternalId, Field::ExternalCustomerId),
+        (LockKind::Email, Field::Email),
+        (LockKind::Phone, Field::Sms),
+    ];
+    let printed = fields.into_iter().filter_map(|(kind, field)| {
+        let print = desired.get(field).filter(|print| *print != Fingerprint::UNKNOWN)?;
+        Some(Lock { kind, hash: print.0 })
+    });
+    printed.chain(reteno_id.map(|id| Lock { kind: LockKind::RetenoId, hash: id.cast_unsigned() })).collect()
+}
+
+/// The stored form: one byte of kind and eight of hash for each.
+#[must_use]
+pub fn encode_locks(locks: &[Lock]) -> Vec<u8> {
+    locks.iter().flat_map(|lock| std::iter::once(lock.kind.number()).chain(lock.hash.to_le_bytes())).collect()
+}
+
+/// Reads the stored form; bytes that no version wrote are passed over, since a missing lock of an old import can only
+/// come from a newer schema, which is refused at the start.
+#[must_use]
+pub fn decode_locks(bytes: &[u8]) -> Vec<Lock> {
+    let (entries, _) = bytes.as_chunks::<9>();
+    entries
+        .iter()
+        .filter_map(|[kind, hash @ ..]| {
+            let kind = LockKind::ALL.into_iter().find(|known| known.number() == *kind)?;
+            Some(Lock { kind, hash: u64::from_le_bytes(*hash) })
+        })
+        .collect()
+}
+
+/// The locks of all unfinished imports.
+#[derive(Debug, Default)]
+pub struct LockSet {
+    held: BTreeSet<Lock>,
+    by_import: BTreeMap<ImportId, Vec<Lock>>,
+}
+
+impl LockSet {
+    /// Whether none of `locks` is held.
+    #[must_use]
+    pub fn is_free(&self, locks: &[Lock]) -> bool {
+        locks.iter().all(|lock| !self.held.contains(lock))
+    }
+
+    /// Takes `locks` for an import.
+    pub fn take(&mut self, import: ImportId, locks: impl IntoIterator<Item = Lock>) {
+        let owned = self.by_import.entry(import).or_default();
+        for lock in locks {
+            self.held.insert(lock);
+            owned.push(lock);
+        }
+    }
+
+    /// Gives back all that an import held.
+    pub fn release(&mut self, import: ImportId) {
+        for lock in self.by_import.remove(&import).unwrap_or_default() {
+            self.held.remove(&lock);
+        }
+    }
+
+    /// How many imports are unfinished.
+    #[must_use]
+    pub fn imports(&self) -> usize {
+        self.by_import.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_locks_come_back_as_they_were() {
+        let locks = [Lock { kind: LockKind::Email, hash: 7 }, Lock { kind: LockKind::RetenoId, hash: u64::MAX }];
+        assert_eq!(decode_locks(&encode_locks(&locks)), locks);
+    }
+
+    #[test]
+    fn one_shared_identity_is_enough_to_wait() {
+        let mut set = LockSet::default();
+        let email = Lock { kind: LockKind::Email, hash: 7 };
+        set.take(ImportId(1), [email]);
+        assert!(!set.is_free(&[Lock { kind: LockKind::ExternalId, hash: 1 }, email]));
+        assert!(
+            set.is_free(&[Lock { kind: LockKind::Phone, hash: 7 }]),
+            "an equal hash of another kind is another identity"
+        );
+        set.release(ImportId(1));
+        assert!(set.is_free(&[email]));
+    }
+}

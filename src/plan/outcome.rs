@@ -1,0 +1,189 @@
+//! What an import's end means for each of its members.
+
+use std::collections::BTreeMap;
+
+use crate::contact::{Field, FieldPrints, Fingerprinter, Personal, Wanted};
+
+use super::ContactId;
+use super::answer::FailedContact;
+use super::lock::{Lock, LockKind};
+
+/// More than this share of a batch missing from a mapping means that the mapping is not understood, not that so many
+/// contacts were deleted in Reteno: acknowledging or rejecting them on such ground would hide thousands.
+const MISSING_MAX_PERCENT: usize = 5;
+/// In a small batch a few missing contacts exceed any percentage and mean nothing.
+const MISSING_ALWAYS_PLAUSIBLE: usize = 2;
+
+/// A contact as an import carries it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its row.
+    pub contact: ContactId,
+    /// What it shares with no other call.
+    pub locks: Vec<Lock>,
+    /// The prints that it carries.
+    pub carried: FieldPrints,
+    /// Reteno named it in `failedContacts`, with this reason.
+    pub failure: Option<String>,
+}
+
+/// What becomes of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberOutcome {
+    /// Reteno holds what was carried.
+    Acknowledged {
+        /// Reteno's id, where the mapping told it.
+        reteno_id: Option<i64>,
+    },
+    /// Reteno refuses it, with this reason.
+    Rejected(String),
+    /// Reteno finished without it: deleted there, most likely.
+    Skipped,
+    /// Nobody knows: it is due in its newest state.
+    Unknown,
+}
+
+/// The outcome of each member of an import.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcomes {
+    /// One entry a member.
+    pub members: Vec<(ContactId, MemberOutcome)>,
+    /// The mapping names other contacts than the import carried: one alert.
+    pub is_mapping_odd: bool,
+}
+
+/// Finds which members `failed` speaks of, by channel, id, key and at last by name; returns the reasons, and how many
+/// entries no member (or more than one) answers to.
+#[must_use]
+pub fn match_failures(
+    failed: &[FailedContact],
+    members: &[Member],
+    hash: &Fingerprinter,
+) -> (Vec<(ContactId, String)>, usize) {
+    let index = LockIndex::build(members);
+    let mut found: BTreeMap<ContactId, String> = BTreeMap::new();
+    let mut unmatched = 0;
+    for failure in failed {
+        let contact = index.find_failure(failure, hash).or_else(|| find_by_print(failure, members, hash));
+        match contact {
+            Some(contact) => {
+                found.insert(contact, failure.error.clone());
+            }
+            None => unmatched += 1,
+        }
+    }
+    (found.into_iter().collect(), unmatched)
+}
+
+/// Decides each member of a finished import. `unmatched` is the number of refusals that named no member.
+#[must_use]
+pub fn outcomes_finished(
+    members: &[Member],
+    mapping: Option<&[(Personal, i64)]>,
+    unmatched: usize,
+    hash: &Fingerprinter,
+) -> Outcomes {
+    let index = LockIndex::build(members);
+    let told: BTreeMap<ContactId, i64> = mapping
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|(value, id)| Some((index.find_value(value.expose(), hash)?, *id)))
+        .collect();
+    let has_mapping = mapping.is_some_and(|entries| !entries.is_empty());
+    let expected = members.iter().filter(|member| member.failure.is_none()).count();
+    let missing =
+        members.iter().filter(|member| member.failure.is_none() && !told.contains_key(&member.contact)).count();
+    let beyond_failures = missing.saturating_sub(unmatched);
+    let is_mapping_odd = has_mapping
+        && ((told.is_empty() && expected > 0)
+            || (beyond_failures > MISSING_ALWAYS_PLAUSIBLE && beyond_failures * 100 > expected * MISSING_MAX_PERCENT));
+    let decide = |member: &Member| match (&member.failure, told.get(&member.contact)) {
+        (Some(reason), _) => MemberOutcome::Rejected(reason.clone()),
+        (None, Some(id)) => MemberOutcome::Acknowledged { reteno_id: Some(*id) },
+        (None, None) if is_mapping_odd => MemberOutcome::Unknown,
+        (None, None) if has_mapping && unmatched > 0 => {
+            MemberOutcome::Rejected("refused by Reteno, which did not say which contact it refused".to_owned())
+        }
+        (None, None) if has_mapping => MemberOutcome::Skipped,
+        (None, None) if unmatched > 0 => MemberOutcome::Unknown,
+        (None, None) => MemberOutcome::Acknowledged { reteno_id: None },
+    };
+    let members = members.iter().map(|member| (member.contact, decide(member))).collect();
+    Outcomes { members, is_mapping_odd }
+}
+
+/// Decides each member of an import of which only the failures are known (ERROR, abandoned, refused).
+#[must_use]
+pub fn outcomes_unknown(members: &[Member]) -> Outcomes {
+    let decide = |member: &Member| match &member.failure {
+        Some(reason) => MemberOutcome::Rejected(reason.clone()),
+        None => MemberOutcome::Unknown,
+    };
+    Outcomes { members: members.iter().map(|m| (m.contact, decide(m))).collect(), is_mapping_odd: false }
+}
+
+struct LockIndex(BTreeMap<Lock, ContactId>);
+
+impl LockIndex {
+    fn build(members: &[Member]) -> Self {
+        Self(members.iter().flat_map(|member| member.locks.iter().map(|lock| (*lock, member.contact))).collect())
+    }
+
+    fn find(&self, kind: LockKind, field: Field, value: &str, hash: &Fingerprinter) -> Option<ContactId> {
+        let print = hash.field(field, &Wanted::Value(Personal::new(value)));
+        self.0.get(&Lock { kind, hash: print.0 }).copied()
+    }
+
+    /// A `dedupeValue` comes in the stored form: an external id, an e-mail in lower case, or a phone as digits.
+    fn find_value(&self, value: &str, hash: &Fingerprinter) -> Option<ContactId> {
+        self.find(LockKind::ExternalId, Field::ExternalCustomerId, value, hash)
+            .or_else(|| self.find(LockKind::Email, Field::Email, &value.to_lowercase(), hash))
+            .or_else(|| self.find_phone(value, hash))
+    }
+
+    fn find_phone(&self, value: &str, hash: &Fingerprinter) -> Option<ContactId> {
+        let digits: String = value.chars().filter(char::is_ascii_digit).collect();
+        (!digits.is_empty()).then(|| self.find(LockKind::Phone, Field::Sms, &format!("+{digits}"), hash)).flatten()
+    }
+
+    fn find_failure(&self, failure: &FailedContact, hash: &Fingerprinter) -> Option<ContactId> {
+        let by_external = failure
+            .external_customer_id
+            .as_ref()
+            .and_then(|id| self.find(LockKind::ExternalId, Field::ExternalCustomerId, id.expose(), hash));
+        let by_id = || {
+            let id = failure.id?;
+            self.0.get(&Lock { kind: LockKind::RetenoId, hash: id.cast_unsigned() }).copied()
+        };
+        let by_channel = || {
+            failure.channels.iter().find_map(|(kind, value)| match kind.as_str() {
+                "email" => self.find(LockKind::Email, Field::Email, &value.expose().to_lowercase(), hash),
+                "sms" | "viber" => self.find_phone(value.expose(), hash),
+                _ => None,
+            })
+        };
+        by_external.or_else(by_id).or_else(by_channel)
+    }
+}
+
+/// By contact key, then by both names, and only where exactly one member answers.
+fn find_by_print(failure: &FailedContact, members: &[Member], hash: &Fingerprinter) -> Option<ContactId> {
+    let known = [
+        (Field::ContactKey, &failure.contact_key),
+        (Field::FirstName, &failure.first_name),
+        (Field::LastName, &failure.last_name),
+    ];
+    let prints: Vec<_> = known
+        .into_iter()
+        .filter_map(|(field, value)| Some((field, hash.field(field, &Wanted::Value(value.clone()?)))))
+        .collect();
+    if prints.is_empty() {
+        return None;
+    }
+    let mut answering = members
+        .iter()
+        .filter(|member| prints.iter().all(|(field, print)| member.carried.get(*field) == Some(*print)))
+        .map(|member| member.contact);
+    let only = answering.next()?;
+    answering.next().is_none().then_some(only)
+}
