@@ -4,6 +4,7 @@
 //! source → mapping → checkpoint (desired) → plan → submit → import status → checkpoint (acknowledged);
 //! `tests/tidy.rs` holds who may import whom.
 
+pub mod backoff;
 pub mod checkpoint;
 pub mod clock;
 pub mod config;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints, Values};
+use crate::contact::{Field, FieldPrints, Values, Wanted};
 use crate::plan::change::{Sides, carried};
 use crate::plan::lock::{Lock, decode_locks, encode_locks, locks_of};
 use crate::plan::outcome::Member;
@@ -100,15 +100,15 @@ const COLUMNS: &str = "id, state, call, target, mask, session, contacts, created
 impl Checkpoint {
     /// Writes the intent to send `contacts` with the fields `mask` (a single call carries all that is desired, whatever
     /// `mask` says): from this commit on nobody knows what Reteno holds of them. `build` makes the exact body of the members that are still due with just these fields; `None` where no
-    /// member is left. Nothing may be sent before this returns.
-    pub fn begin_import(
+    /// member is left, and nothing is stored where it fails. Nothing may be sent before this returns.
+    pub fn begin_import<E>(
         &mut self,
         call: CallKind,
         mask: &[Field],
         contacts: &[ContactId],
         now: Timestamp,
-        build: impl FnOnce(&[MemberValues]) -> Bytes,
-    ) -> Result<Option<BegunImport>, CheckpointError> {
+        build: impl FnOnce(&[MemberValues]) -> Result<Bytes, E>,
+    ) -> Result<Result<Option<BegunImport>, E>, CheckpointError> {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
@@ -121,12 +121,19 @@ impl Checkpoint {
                 rows.push(sides);
             }
         }
-        let Some(first) = rows.first() else { return Ok(None) };
+        let Some(first) = rows.first() else {
+            // what was found out about contacts without values stays
+            transaction.commit().attempt("store an intent")?;
+            return Ok(Ok(None));
+        };
         let mask = match call {
             CallKind::Bulk => mask.to_vec(),
             CallKind::Upsert | CallKind::Update(_) => first.desired.iter().map(|(field, _)| field).collect(),
         };
-        let body = build(&members);
+        let body = match build(&members) {
+            Ok(body) => body,
+            Err(error) => return Ok(Err(error)),
+        };
         let (kind, target) = call.stored();
         transaction
             .execute(
@@ -143,7 +150,7 @@ impl Checkpoint {
             all_locks.extend(locks);
         }
         transaction.commit().attempt("store an intent")?;
-        Ok(Some(BegunImport { import, body, locks: all_locks, mask }))
+        Ok(Ok(Some(BegunImport { import, body, locks: all_locks, mask })))
     }
 
     /// The body of an unanswered intent is about to go out again, byte for byte: returns it.
@@ -235,6 +242,22 @@ impl Checkpoint {
         rows.and_then(Iterator::collect).attempt("read imports")
     }
 
+    /// The single call that brings a contact up to date: by Reteno's id where it is known. `None` where a channel is to
+    /// be cleared, which no single call can express.
+    pub fn load_single(&self, contact: ContactId) -> Result<Option<CallKind>, CheckpointError> {
+        let (id, values): (Option<i64>, Vec<u8>) = self
+            .connection
+            .query_row(
+                "SELECT c.reteno_id, w.vals FROM contact c JOIN waiting w ON w.contact = c.id WHERE c.id = ?1",
+                [contact.0],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .attempt("read a contact")?;
+        let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
+        let clears_channel = [Field::Email, Field::Sms].iter().any(|field| values.get(*field) == Some(&Wanted::Clear));
+        Ok((!clears_channel).then(|| id.map_or(CallKind::Upsert, CallKind::Update)))
+    }
+
     /// How often a contact was refused alone.
     pub fn load_attempts(&self, contact: ContactId) -> Result<u32, CheckpointError> {
         self.connection
@@ -294,7 +317,25 @@ fn load_member(
         CallKind::Upsert | CallKind::Update(_) => !due.is_empty(),
     };
     let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
+    if due.iter().any(|field| values.get(*field).is_none()) {
+        starve(transaction, contact)?;
+        return Ok(None);
+    }
     Ok(is_still_due.then_some((MemberValues { contact, values, reteno_id, attempts }, sides)))
+}
+
+/// A value that is due is not at hand: only a full read of the source brings it back.
+fn starve(transaction: &Transaction<'_>, contact: ContactId) -> Result<(), CheckpointError> {
+    transaction
+        .execute("UPDATE contact SET stuck = 2 WHERE id = ?1", [contact.0])
+        .and_then(|_| {
+            transaction.execute(
+                "UPDATE source SET full_read_wanted = 1 WHERE id = (SELECT source FROM contact WHERE id = ?1)",
+                [contact.0],
+            )
+        })
+        .attempt("ask for a full read")
+        .map(|_| ())
 }
 
 fn take_member(

@@ -13,7 +13,7 @@ pub enum SubmitAnswer {
         failed: Vec<FailedContact>,
     },
     /// The whole batch was refused because of what it holds; certainly nothing was written (400, 413, 415, or a 200
-    /// with `errorMessage` and no session).
+    /// with no session that has `errorMessage` or names failed contacts).
     Refused {
         /// HTTP status.
         status: u16,
@@ -28,11 +28,48 @@ pub enum SubmitAnswer {
         retry_after: Option<Duration>,
     },
     /// It may or may not have been carried out: the same body is sent again (timeout, lost connection, 5xx, 409, a
-    /// body that is not JSON or is cut off, a 200 without `asyncSessionId` and without `errorMessage`).
+    /// body that is not JSON or is cut off, a 200 without `asyncSessionId`, `errorMessage` and `failedContacts`).
     Uncertain {
         /// In words for an operator, without personal data.
         cause: String,
         /// Not before this long; at least a minute after a 409.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// The answer to one `POST v1/contact` or `PUT v1/contact/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SingleAnswer {
+    /// Reteno wrote the contact.
+    Written {
+        /// Reteno's contact id.
+        id: i64,
+    },
+    /// 409: the same body was sent within a minute. Never success: the first may have failed, or be under way.
+    RepeatedWithinMinute {
+        /// A minute, or longer where Reteno said so.
+        retry_after: Duration,
+    },
+    /// The contact was refused because of what it holds; certainly nothing was written. For an update also a 404:
+    /// Reteno does not know the id.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Reteno's words, masked and cut.
+        reason: String,
+    },
+    /// Certainly nothing was written, and it is not the contact's fault.
+    NotWritten {
+        /// Why.
+        cause: NotWritten,
+        /// Not before this long, where Reteno said so.
+        retry_after: Option<Duration>,
+    },
+    /// It may or may not have been carried out (timeout, lost connection, 5xx, an answer that is not understood).
+    Uncertain {
+        /// In words for an operator, without personal data.
+        cause: String,
+        /// Not before this long.
         retry_after: Option<Duration>,
     },
 }

@@ -98,6 +98,12 @@ impl Halving {
         self.masks.values().filter_map(|health| health.paused_until).filter(|until| *until > now).min()
     }
 
+    /// Two new part numbers, that of the first half first.
+    pub fn split(&mut self) -> (i64, i64) {
+        self.last_part += 2;
+        (self.last_part, self.last_part - 1)
+    }
+
     /// A batch of `mask` was applied. Says whether a pause of it has thereby ended.
     pub fn succeeded(&mut self, mask: &[Field]) -> bool {
         let Some(health) = self.masks.get_mut(mask) else { return false };
@@ -109,12 +115,12 @@ impl Halving {
 
     /// A batch of `mask` with `members` was refused as a whole. `attempts` counts earlier refusals of a lone member.
     pub fn failed(&mut self, mask: &[Field], members: &[ContactId], attempts: u32, now: Timestamp) -> Verdict {
-        let health = self.masks.entry(mask.to_vec()).or_default();
-        health.is_suspect = true;
+        self.masks.entry(mask.to_vec()).or_default().is_suspect = true;
         let [contact] = members else {
-            self.last_part += 2;
-            return Verdict::Split { first: self.last_part, second: self.last_part - 1 };
+            let (first, second) = self.split();
+            return Verdict::Split { first, second };
         };
+        let health = self.masks.entry(mask.to_vec()).or_default();
         let before = *health.suspects.entry(*contact).or_insert(health.successes);
         if before < health.successes {
             health.suspects.remove(contact);

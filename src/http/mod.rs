@@ -3,6 +3,14 @@
 //! Everything that talks HTTP as a client (Reteno, OAuth, CRMs) goes through [`Exchange`], so that a simulation can
 //! put the sandbox behind it without a socket. It never logs a body, a query or a header.
 
+pub mod paced;
+pub mod socket;
+
+#[cfg(test)]
+mod tests;
+
+use std::error::Error as _;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
@@ -34,4 +42,28 @@ pub enum ExchangeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl ExchangeError {
+    /// The error with all its causes in one line, for an operator. It names the host, never a path, query or body.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let mut words = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            words.push_str(": ");
+            words.push_str(&error.to_string());
+            cause = error.source();
+        }
+        words
+    }
+
+    /// The command or key that repairs it, where one does.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotSent { .. } => Some("`reteno-sync doctor` tries each connection by itself"),
+            Self::Lost { .. } => None,
+        }
+    }
 }

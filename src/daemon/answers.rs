@@ -1,0 +1,336 @@
+//! What the sender does with each answer: the decision comes from `plan`, here it is written down and told.
+
+use crate::checkpoint::{CheckpointError, OpenImport, Settlement, UnknownFate};
+use crate::clock::Timestamp;
+use crate::contact::Field;
+use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
+use crate::plan::halving::Verdict;
+use crate::plan::outcome::{Member, MemberOutcome, Outcomes, match_failures, outcomes_finished, outcomes_unknown};
+use crate::plan::{ContactId, ImportId};
+
+use super::pace::Standstill;
+use super::sender::{REQUEST_SLACK, Sender};
+
+/// How long a lone contact waits whose import's mapping is not understood.
+const ODD_MAPPING_WAIT: std::time::Duration = std::time::Duration::from_secs(3600);
+
+impl Sender {
+    pub(super) async fn record_submit(
+        &mut self,
+        import: ImportId,
+        answer: SubmitAnswer,
+    ) -> Result<(), CheckpointError> {
+        self.busy.remove(&import);
+        let now = self.clock.now();
+        match answer {
+            SubmitAnswer::Accepted { session, failed } => {
+                self.lift_pause().await?;
+                let members = self.store.call(move |checkpoint| checkpoint.load_members(import)).await?;
+                let (failures, unmatched) = match_failures(&failed, &members, &self.hash);
+                tracing::debug!(
+                    import = import.0,
+                    session,
+                    contacts = members.len(),
+                    failed = failed.len(),
+                    "submitted"
+                );
+                let check_at = now.plus(self.settings.import_poll_first);
+                self.store
+                    .call(move |checkpoint| checkpoint.accept_import(import, &session, &failures, unmatched, check_at))
+                    .await
+            }
+            SubmitAnswer::Refused { status, reason } => {
+                self.lift_pause().await?;
+                self.record_refused(import, &format!("Reteno answers {status}: {reason}"), now).await
+            }
+            SubmitAnswer::NotWritten { cause, retry_after } => {
+                self.record_not_written(import, &cause, retry_after, now).await
+            }
+            SubmitAnswer::Uncertain { cause, retry_after } => self.record_doubt(import, &cause, retry_after, now).await,
+        }
+    }
+
+    pub(super) async fn record_single(
+        &mut self,
+        import: ImportId,
+        answer: SingleAnswer,
+    ) -> Result<(), CheckpointError> {
+        self.busy.remove(&import);
+        let now = self.clock.now();
+        match answer {
+            SingleAnswer::Written { id } => {
+                self.lift_pause().await?;
+                let members = self.store.call(move |checkpoint| checkpoint.load_members(import)).await?;
+                let acknowledged = MemberOutcome::Acknowledged { reteno_id: Some(id) };
+                let members = members.iter().map(|member| (member.contact, acknowledged.clone())).collect();
+                self.settle(import, members, UnknownFate::Release, false).await
+            }
+            SingleAnswer::RepeatedWithinMinute { retry_after } => {
+                self.record_doubt(import, "Reteno answers 409: repeated within a minute", Some(retry_after), now).await
+            }
+            SingleAnswer::Refused { status, reason } => {
+                self.lift_pause().await?;
+                self.record_refused(import, &format!("Reteno answers {status}: {reason}"), now).await
+            }
+            SingleAnswer::NotWritten { cause, retry_after } => {
+                self.record_not_written(import, &cause, retry_after, now).await
+            }
+            SingleAnswer::Uncertain { cause, retry_after } => self.record_doubt(import, &cause, retry_after, now).await,
+        }
+    }
+
+    pub(super) async fn record_check(&mut self, id: ImportId, answer: ImportAnswer) -> Result<(), CheckpointError> {
+        self.busy.remove(&id);
+        let now = self.clock.now();
+        let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        let usual = self.settings.import_poll_first * 2_u32.pow(import.checks.min(12));
+        let usual = now.plus(usual.min(self.settings.import_poll_max));
+        match answer {
+            ImportAnswer::Running => self.postpone(id, usual, None).await,
+            ImportAnswer::UnknownStatus(status) => {
+                let text = format!("Reteno gives an import a status that this program does not know: {status}");
+                self.alarm
+                    .raise("import-status", &text, "look for a newer reteno-sync; the import stays pending")
+                    .await?;
+                self.postpone(id, usual, None).await
+            }
+            ImportAnswer::Missing => self.postpone(id, usual, import.missing_since.or(Some(now))).await,
+            ImportAnswer::Unreachable { cause, retry_after } => {
+                tracing::debug!(import = id.0, cause, "asked for an import without an answer");
+                let later = retry_after.map_or(usual, |wait| now.plus(wait));
+                self.postpone(id, later, import.missing_since).await
+            }
+            ImportAnswer::NeedsAuthorization => {
+                let later = self.pause.begin(&NotWritten::NeedsAuthorization, None, now);
+                self.tell_standstill().await?;
+                self.postpone(id, later, import.missing_since).await
+            }
+            ImportAnswer::Finished { mapping } => {
+                self.lift_pause().await?;
+                self.record_finished(&import, mapping.as_deref(), now).await
+            }
+            ImportAnswer::Failed { description } => {
+                let reason = format!("Reteno's import ended in ERROR: {description}");
+                let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+                let fate = self.fate_of_failure(&import.mask, &members, &reason, now).await?;
+                self.settle(id, outcomes_unknown(&members).members, fate, false).await
+            }
+        }
+    }
+
+    async fn record_finished(
+        &mut self,
+        import: &OpenImport,
+        mapping: Option<&[(crate::contact::Personal, i64)]>,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let id = import.id;
+        let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+        let Outcomes { members: outcomes, is_mapping_odd } =
+            outcomes_finished(&members, mapping, import.unmatched, &self.hash);
+        if outcomes.iter().any(|(_, outcome)| matches!(outcome, MemberOutcome::Acknowledged { .. }))
+            && self.halving.succeeded(&import.mask)
+        {
+            self.alarm.end(&mask_alert(&import.mask)).await?;
+        }
+        if is_mapping_odd {
+            let text = format!("the mapping of import {} names other contacts than it carried", id.0);
+            self.alarm
+                .raise("mapping", &text, "its contacts are sent again in smaller batches; tell us if it stays")
+                .await?;
+        }
+        let unknown: Vec<ContactId> =
+            outcomes.iter().filter(|(_, outcome)| *outcome == MemberOutcome::Unknown).map(|(c, _)| *c).collect();
+        let fate = match unknown.len() {
+            0 => UnknownFate::Release,
+            1 if is_mapping_odd => UnknownFate::Later(ODD_MAPPING_WAIT),
+            1 => self.fate_of_failure(&import.mask, &lone(&members, &unknown), "Reteno refuses it", now).await?,
+            _ => {
+                let (first, second) = self.halving.split();
+                UnknownFate::Split { first, second }
+            }
+        };
+        self.settle(id, outcomes, fate, false).await
+    }
+
+    /// The whole batch was refused for what it holds.
+    async fn record_refused(&mut self, id: ImportId, reason: &str, now: Timestamp) -> Result<(), CheckpointError> {
+        let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+        let fate = self.fate_of_failure(&import.mask, &members, reason, now).await?;
+        let wrote_nothing = import.posts == 1 && import.ghost_until.is_none();
+        self.settle(id, outcomes_unknown(&members).members, fate, wrote_nothing).await
+    }
+
+    /// Nothing was written and nobody in the batch is to blame: a first post is taken back, so that its contacts go out
+    /// later in their newest state; one that may have arrived before stays what it is.
+    async fn record_not_written(
+        &mut self,
+        id: ImportId,
+        cause: &NotWritten,
+        retry_after: Option<std::time::Duration>,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let until = self.pause.begin(cause, retry_after, now);
+        self.tell_standstill().await?;
+        let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        if import.posts > 1 || import.ghost_until.is_some() {
+            return self.store.call(move |checkpoint| checkpoint.doubt_import(id, until, None)).await;
+        }
+        let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+        self.settle(id, outcomes_unknown(&members).members, UnknownFate::Release, true).await
+    }
+
+    async fn record_doubt(
+        &mut self,
+        id: ImportId,
+        cause: &str,
+        retry_after: Option<std::time::Duration>,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        tracing::warn!(
+            import = id.0,
+            "no answer to a call that may have been carried out ({cause}): the same body goes out again"
+        );
+        self.pause.doubt(cause, retry_after, now);
+        let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        let wait = retry_after.unwrap_or_else(|| self.repeat.for_attempt(import.posts));
+        let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
+        self.store.call(move |checkpoint| checkpoint.doubt_import(id, now.plus(wait), Some(ghost_until))).await
+    }
+
+    /// Past its time, or unknown to Reteno for too long: its fields stay unknown, its members are due in their newest
+    /// state, and for as long again it may still be applied.
+    pub(super) async fn abandon(&mut self, import: &OpenImport, now: Timestamp) -> Result<(), CheckpointError> {
+        let id = import.id;
+        let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+        let session = import.session.clone().unwrap_or_default();
+        let text = format!(
+            "import {} (Reteno's session {session}) does not end; its {} contacts are sent again",
+            id.0,
+            members.len()
+        );
+        let hint = "ask Reteno's support about the session; `reteno-sync status` shows what is under way";
+        self.alarm.raise(&format!("import-{}", id.0), &text, hint).await?;
+        let settlement = Settlement {
+            members: outcomes_unknown(&members).members,
+            fate: UnknownFate::Release,
+            wrote_nothing: false,
+            ghost_until: Some(now.plus(self.settings.import_age_max)),
+        };
+        self.locks.release(id);
+        self.store.call(move |checkpoint| checkpoint.settle_import(id, &settlement, now)).await
+    }
+
+    async fn settle(
+        &mut self,
+        id: ImportId,
+        members: Vec<(ContactId, MemberOutcome)>,
+        fate: UnknownFate,
+        wrote_nothing: bool,
+    ) -> Result<(), CheckpointError> {
+        let now = self.clock.now();
+        let count =
+            |wanted: fn(&MemberOutcome) -> bool| members.iter().filter(|(_, outcome)| wanted(outcome)).count() as u64;
+        let acknowledged = count(|outcome| matches!(outcome, MemberOutcome::Acknowledged { .. }));
+        let unknown = count(|outcome| *outcome == MemberOutcome::Unknown);
+        let refused = members.len() as u64 - acknowledged - unknown;
+        let refused = refused + if matches!(fate, UnknownFate::Reject(_)) { unknown } else { 0 };
+        self.counts.send_modify(|counts| {
+            counts.acknowledged += acknowledged;
+            counts.rejected += refused;
+        });
+        tracing::debug!(import = id.0, acknowledged, refused, unknown, "an import has ended");
+        let settlement = Settlement { members, fate, wrote_nothing, ghost_until: None };
+        self.locks.release(id);
+        self.store.call(move |checkpoint| checkpoint.settle_import(id, &settlement, now)).await
+    }
+
+    /// What becomes of the members of a batch that failed as a whole.
+    async fn fate_of_failure(
+        &mut self,
+        mask: &[Field],
+        members: &[Member],
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<UnknownFate, CheckpointError> {
+        let contacts: Vec<ContactId> =
+            members.iter().filter(|member| member.failure.is_none()).map(|member| member.contact).collect();
+        let attempts = match contacts.as_slice() {
+            [] => return Ok(UnknownFate::Release),
+            [only] => {
+                let only = *only;
+                self.store.call(move |checkpoint| checkpoint.load_attempts(only)).await?
+            }
+            [..] => 0,
+        };
+        Ok(match self.halving.failed(mask, &contacts, attempts, now) {
+            Verdict::Split { first, second } => UnknownFate::Split { first, second },
+            Verdict::Again(wait) => UnknownFate::Later(wait),
+            Verdict::Reject => UnknownFate::Reject(reason.to_owned()),
+            Verdict::Pause { until, is_news: _ } => {
+                let fields = mask.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let text = format!(
+                    "Reteno refuses every batch that writes {fields}: {reason}. Nobody was rejected; these changes wait and are tried again from {until} on"
+                );
+                let hint = "compare the fields, above all the ids of additional fields, with those in Reteno";
+                self.alarm.raise(&mask_alert(mask), &text, hint).await?;
+                UnknownFate::Release
+            }
+        })
+    }
+
+    async fn postpone(
+        &self,
+        id: ImportId,
+        at: Timestamp,
+        missing_since: Option<Timestamp>,
+    ) -> Result<(), CheckpointError> {
+        self.store.call(move |checkpoint| checkpoint.postpone_check(id, at, missing_since)).await
+    }
+
+    async fn load_import(&self, id: ImportId) -> Result<Option<OpenImport>, CheckpointError> {
+        let imports = self.store.call(|checkpoint| checkpoint.load_imports()).await?;
+        Ok(imports.into_iter().find(|import| import.id == id))
+    }
+
+    async fn lift_pause(&mut self) -> Result<(), CheckpointError> {
+        match self.pause.lift() {
+            Some(Standstill::Passing(_)) => {
+                tracing::info!("sending goes on");
+                Ok(())
+            }
+            Some(Standstill::NeedsAuthorization) => self.alarm.end("authorization").await,
+            Some(Standstill::NeedsPerson(_)) => self.alarm.end("refused-by-reteno").await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tell_standstill(&self) -> Result<(), CheckpointError> {
+        match self.pause.standstill() {
+            Some(Standstill::NeedsAuthorization) => {
+                let text = "Reteno has to be authorized: nothing is sent until then, sources are read on";
+                self.alarm.raise("authorization", text, "run `reteno-sync --authorize`").await
+            }
+            Some(Standstill::NeedsPerson(cause)) => {
+                let hint = "check reteno.api_url and the access scopes of the app in Reteno";
+                self.alarm.raise("refused-by-reteno", &format!("nothing is sent: {cause}"), hint).await
+            }
+            Some(Standstill::Passing(cause)) => {
+                tracing::warn!("sending pauses: {cause}");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn lone(members: &[Member], unknown: &[ContactId]) -> Vec<Member> {
+    members.iter().filter(|member| unknown.contains(&member.contact)).cloned().collect()
+}
+
+/// The name of the alert that a mask is refused.
+fn mask_alert(mask: &[Field]) -> String {
+    let codes = mask.iter().map(|field| field.code().to_string()).collect::<Vec<_>>().join("-");
+    format!("fields-{codes}")
+}

@@ -1,0 +1,190 @@
+//! Makes Reteno's calls: a token for each, one attempt for calls that write, a few for reads.
+//!
+//! It never decides what is sent, and never repeats a call that may have written something.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use url::Url;
+
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::http::Exchange;
+use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
+use crate::random::Random;
+use crate::reteno::calls::{Call, NotBuilt};
+use crate::reteno::reaction::{self, Answer};
+use crate::reteno::wire::{AccountInfo, ApiVersion, CatalogField, SubscriptionCategory};
+use crate::reteno::{AccessTokens, NoToken, RetenoError};
+
+/// How often a read is made before its failure is told. Reads are asked for by a person or a start-up, who should
+/// not wait minutes; fewer would fail on one burst of 429.
+const READ_ATTEMPTS_MAX: u32 = 4;
+const READ_WAIT_FIRST: Duration = Duration::from_millis(500);
+const READ_WAIT_LAST: Duration = Duration::from_secs(8);
+
+/// A longer `Retry-After` is handed to the caller instead of slept through.
+const READ_RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
+
+/// Reteno's API for one account.
+pub struct Client {
+    exchange: Arc<dyn Exchange>,
+    api_url: Url,
+    tokens: Arc<dyn AccessTokens>,
+    clock: Clock,
+    random: Random,
+}
+
+/// Why there is no answer although nothing was sent.
+enum Unsent {
+    NoToken(NoToken),
+    NotBuilt(NotBuilt),
+}
+
+impl Client {
+    /// `exchange` holds the account's rate ([`crate::http::paced::Paced`]); `api_url` is `reteno.api_url`; `random`
+    /// spreads the waits between the attempts of a read.
+    #[must_use]
+    pub fn new(
+        exchange: Arc<dyn Exchange>,
+        api_url: Url,
+        tokens: Arc<dyn AccessTokens>,
+        clock: Clock,
+        random: Random,
+    ) -> Self {
+        Self { exchange, api_url, tokens, clock, random }
+    }
+
+    /// `POST v1/contacts` with a body of [`crate::reteno::body::bulk_body`]. Attempted once: whether and when it is
+    /// repeated is decided by the planner.
+    pub async fn submit_contacts(&self, body: Bytes) -> SubmitAnswer {
+        match self.perform(&Call::SubmitContacts(body)).await {
+            Ok(answer) => reaction::react_submit(&answer, self.clock.now()),
+            Err(unsent) => SubmitAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
+        }
+    }
+
+    /// `GET v1/importstatus/{session}`, once: the import's next check is a row in the checkpoint.
+    pub async fn import_status(&self, session: &str) -> ImportAnswer {
+        match self.perform(&Call::ImportStatus(session.to_owned())).await {
+            Ok(answer) => reaction::react_import(&answer, self.clock.now()),
+            Err(unsent) => match unsent.cause() {
+                NotWritten::NeedsAuthorization => ImportAnswer::NeedsAuthorization,
+                cause @ (NotWritten::Unreachable(_)
+                | NotWritten::RateLimited
+                | NotWritten::Forbidden(_)
+                | NotWritten::WrongAddress(_)) => {
+                    ImportAnswer::Unreachable { cause: reaction::in_words(&cause), retry_after: None }
+                }
+            },
+        }
+    }
+
+    /// `POST v1/contact` with a body of [`crate::reteno::body::contact_body`], once. It restores a deleted contact.
+    pub async fn upsert_contact(&self, body: Bytes) -> SingleAnswer {
+        match self.perform(&Call::UpsertContact(body)).await {
+            Ok(answer) => reaction::react_upsert(&answer, self.clock.now()),
+            Err(unsent) => SingleAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
+        }
+    }
+
+    /// `PUT v1/contact/{id}` with a body of [`crate::reteno::body::contact_body`], once. It restores a deleted
+    /// contact.
+    pub async fn update_contact(&self, id: i64, body: Bytes) -> SingleAnswer {
+        match self.perform(&Call::UpdateContact(id, body)).await {
+            Ok(answer) => reaction::react_update(&answer, self.clock.now(), id),
+            Err(unsent) => SingleAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
+        }
+    }
+
+    /// `GET v2/version`, or `v1/version` where the second is not there: the check of an authorization.
+    pub async fn version(&self) -> Result<ApiVersion, RetenoError> {
+        match self.read(&Call::Version, ApiVersion::read).await {
+            Err(RetenoError::WrongAddress { .. }) => self.read(&Call::VersionOne, ApiVersion::read).await,
+            told => told,
+        }
+    }
+
+    /// `GET v1/account/info`.
+    pub async fn account_info(&self) -> Result<AccountInfo, RetenoError> {
+        self.read(&Call::AccountInfo, AccountInfo::read).await
+    }
+
+    /// The additional fields of the account, from `GET v1/addressbooks`.
+    pub async fn address_books(&self) -> Result<Vec<CatalogField>, RetenoError> {
+        self.read(&Call::AddressBooks, CatalogField::read_all).await
+    }
+
+    /// The subscription categories of the account.
+    pub async fn subscriptions(&self) -> Result<Vec<SubscriptionCategory>, RetenoError> {
+        self.read(&Call::Subscriptions, SubscriptionCategory::read_all).await
+    }
+
+    /// One call with a token. A 401 refreshes once and repeats once: a refused token wrote nothing, so the repeat is
+    /// safe for calls that write too. What comes then is the answer, also a second 401.
+    async fn perform(&self, call: &Call) -> Result<Answer, Unsent> {
+        let token = self.tokens.access_token().await.map_err(Unsent::NoToken)?;
+        let request = call.request(&self.api_url, &token).map_err(Unsent::NotBuilt)?;
+        let answer = self.exchange.exchange(request).await;
+        if !reaction::is_unauthorized(&answer) {
+            return Ok(answer);
+        }
+        let newer = self.tokens.refused(&token).await.map_err(Unsent::NoToken)?;
+        let request = call.request(&self.api_url, &newer).map_err(Unsent::NotBuilt)?;
+        Ok(self.exchange.exchange(request).await)
+    }
+
+    async fn read<T>(&self, call: &Call, read: fn(&[u8]) -> Result<T, String>) -> Result<T, RetenoError> {
+        let mut waits = Backoff::new(READ_WAIT_FIRST, READ_WAIT_LAST, self.random.clone());
+        let mut attempt = 1;
+        loop {
+            let told = self.read_once(call, read).await;
+            let Err(RetenoError::Temporary { retry_after, .. }) = &told else { return told };
+            let wait = retry_after.unwrap_or_else(|| waits.next_wait());
+            if attempt >= READ_ATTEMPTS_MAX || wait > READ_RETRY_AFTER_MAX {
+                return told;
+            }
+            attempt += 1;
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn read_once<T>(&self, call: &Call, read: fn(&[u8]) -> Result<T, String>) -> Result<T, RetenoError> {
+        match self.perform(call).await {
+            Ok(answer) => reaction::react_read(&answer, self.clock.now(), call.name(), read),
+            Err(unsent) => Err(unsent.into_error(call.name())),
+        }
+    }
+}
+
+impl Unsent {
+    fn cause(self) -> NotWritten {
+        match self {
+            Self::NoToken(NoToken::NeedsAuthorization) | Self::NotBuilt(NotBuilt::Token) => {
+                NotWritten::NeedsAuthorization
+            }
+            Self::NoToken(error @ NoToken::Temporarily(_)) => NotWritten::Unreachable(error.to_string()),
+            Self::NotBuilt(error @ NotBuilt::Address) => NotWritten::Unreachable(error.to_string()),
+        }
+    }
+
+    fn into_error(self, call: &'static str) -> RetenoError {
+        match self {
+            Self::NoToken(NoToken::NeedsAuthorization) | Self::NotBuilt(NotBuilt::Token) => {
+                RetenoError::NeedsAuthorization { call }
+            }
+            Self::NoToken(error @ NoToken::Temporarily(_)) => {
+                RetenoError::Temporary { call, cause: error.to_string(), retry_after: None }
+            }
+            Self::NotBuilt(source @ NotBuilt::Address) => RetenoError::NotBuilt { call, source },
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("host", &self.api_url.host_str()).finish_non_exhaustive()
+    }
+}
