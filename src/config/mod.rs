@@ -1,1 +1,203 @@
-//! config
+//! The configuration: read, layered and resolved once, into types that cannot be wrong; every problem is told at once.
+//! Knows no other part of the program but contact's fields and the timestamp, and never prints a secret.
+
+mod cron_fields;
+mod defaults;
+mod env;
+mod file;
+mod listen;
+mod log;
+mod problem;
+mod raw;
+mod reader;
+mod reteno;
+mod schedule;
+mod secret;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::Serialized;
+use serde::Deserialize;
+use toml::Table;
+
+pub use listen::Listen;
+pub use log::{Log, LogFormat, LogLevel};
+pub use problem::{ConfigProblems, KeyPath, Place, Problem};
+pub use reteno::{ClientAuth, Credentials, DedupeOn, MissingCredentials, Redirect, RestoreDeleted, Reteno};
+pub use schedule::{Schedule, ScheduleError};
+pub use source::{
+    CatalogArgument, FieldTarget, FieldText, FileConfig, FileFormat, OnDelete, OnInvalidText, ReplicationMethod,
+    SelectorText, SingerConfig, SourceConfig, SourceKind,
+};
+
+use listen::RawListen;
+use log::RawLog;
+use raw::Leaf;
+use reader::{Origins, Reader};
+use reteno::RawReteno;
+
+/// Where systemd says that the unit's state belongs.
+const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTop {
+    state_dir: Option<Leaf>,
+    shutdown_timeout: Option<Leaf>,
+    reteno: Option<Leaf>,
+    listen: Option<Leaf>,
+    log: Option<Leaf>,
+    source: Option<Leaf>,
+}
+
+/// The keys of the top that hold sections.
+const SECTIONS: [&str; 4] = ["reteno", "listen", "log", "source"];
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the checkpoint lives; absolute.
+    pub state_dir: PathBuf,
+    /// How long a stop may take.
+    pub shutdown_timeout: Duration,
+    /// The account.
+    pub reteno: Reteno,
+    /// The listener.
+    pub listen: Listen,
+    /// The log.
+    pub log: Log,
+    /// The sources, in the order of their names; there may be none.
+    pub sources: Vec<SourceConfig>,
+}
+
+/// Reads the file at `path` and the variables in `env`, and resolves them; `credentials_dir` is systemd's
+/// `$CREDENTIALS_DIRECTORY`. Of `env` only `RETENO_SYNC_…` and `STATE_DIRECTORY` are looked at. Reads no source's files.
+pub fn load(
+    path: &Path,
+    env: impl Iterator<Item = (String, String)>,
+    credentials_dir: Option<&Path>,
+) -> Result<Config, ConfigProblems> {
+    let file = file::read(path).map_err(ConfigProblems::sorted)?;
+    let environment: BTreeMap<String, String> = env.collect();
+    let variables = env::layer(&environment, &SECTIONS, &source_names(&file.table));
+    let defaults = defaults::layer(&sources(&file.table, &variables.table));
+
+    let merged = Figment::from(Serialized::defaults(defaults))
+        .merge(Serialized::defaults(file.table))
+        .merge(Serialized::defaults(variables.table))
+        .extract::<Table>();
+
+    let origins =
+        Origins { path: path.to_owned(), directory: directory_of(path), lines: file.lines, variables: variables.names };
+    let problems = file.problems.into_iter().chain(variables.problems).collect();
+    let mut reader = Reader { origins, problems };
+    let resolved = match merged {
+        Ok(table) => resolve(&mut reader, table, environment.get(STATE_DIRECTORY), credentials_dir),
+        Err(error) => {
+            reader.push(Problem::at(Place::file(path), format!("the layers cannot be merged: {}", error.kind)));
+            None
+        }
+    };
+    match resolved {
+        Some(config) if reader.problems.is_empty() => Ok(config),
+        Some(_) | None => Err(ConfigProblems::sorted(reader.problems)),
+    }
+}
+
+fn resolve(
+    reader: &mut Reader,
+    table: Table,
+    state_directory: Option<&String>,
+    credentials_dir: Option<&Path>,
+) -> Option<Config> {
+    let top = KeyPath::default();
+    let raw: RawTop = reader.section(&top, table, &[]);
+    let state_dir = state_dir(reader, raw.state_dir.as_ref(), state_directory);
+    let shutdown_timeout =
+        reader.duration(raw.shutdown_timeout.as_ref(), Duration::from_secs(1)..=Duration::from_mins(10));
+
+    let raw_reteno = reader.table(raw.reteno.as_ref());
+    let raw_reteno = raw_reteno.map(|table| reader.section::<RawReteno>(&KeyPath::of(&["reteno"]), table, &[]));
+    let reteno = raw_reteno.as_ref().and_then(|raw| reteno::resolve(reader, raw, credentials_dir));
+    let listen = reader.table(raw.listen.as_ref()).and_then(|table| {
+        let raw: RawListen = reader.section(&KeyPath::of(&["listen"]), table, &[]);
+        listen::resolve(reader, &raw)
+    });
+    let log = reader.table(raw.log.as_ref()).and_then(|table| {
+        let raw: RawLog = reader.section(&KeyPath::of(&["log"]), table, &[]);
+        log::resolve(reader, &raw)
+    });
+    let dedupe_on = raw_reteno.as_ref().and_then(reteno::dedupe_on);
+    let sources = reader.table(raw.source.as_ref()).map(|table| source::resolve_all(reader, table, dedupe_on));
+    Some(Config {
+        state_dir: state_dir?,
+        shutdown_timeout: shutdown_timeout?,
+        reteno: reteno?,
+        listen: listen?,
+        log: log?,
+        sources: sources?,
+    })
+}
+
+/// The file or the variable, or else systemd's, or else the default.
+fn state_dir(reader: &mut Reader, leaf: Option<&Leaf>, systemd: Option<&String>) -> Option<PathBuf> {
+    // systemd lists the unit's directories with colons between them; ours is the first.
+    let systemd = systemd.and_then(|list| list.split(':').next()).filter(|first| !first.is_empty());
+    match (leaf, systemd) {
+        (Some(leaf), Some(first)) if !reader.is_set(&leaf.key) => Some(PathBuf::from(first)),
+        _ => reader.path(leaf, "the path of a directory"),
+    }
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // It fails only where the working directory is gone; then what was given is the best there is.
+    std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned())
+}
+
+fn source_names(table: &Table) -> Vec<String> {
+    let sources = table.get("source").and_then(toml::Value::as_table);
+    sources.map(|sources| sources.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// The sources of all layers with their kinds, which decide their defaults.
+fn sources(file: &Table, variables: &Table) -> Vec<(String, Option<String>)> {
+    let kind = |layer: &Table, name: &str| {
+        let kind = layer.get("source")?.get(name)?.get("kind")?.as_str()?;
+        Some(kind.to_owned())
+    };
+    let names: BTreeSet<String> = source_names(file).into_iter().chain(source_names(variables)).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let kind = kind(variables, &name).or_else(|| kind(file, &name));
+            (name, kind)
+        })
+        .collect()
+}
+
+/// Every key that a configuration may have, with `*` for a source's name and for an additional field. It comes from
+/// the types themselves: what `config.example.toml` documents is compared with it.
+#[must_use]
+pub fn known_keys() -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    let mut add = |section: &str, keys: &[&str]| all.extend(keys.iter().map(|key| format!("{section}{key}")));
+    let plain = |keys: &[&'static str], but: &[&str]| -> Vec<&'static str> {
+        keys.iter().copied().filter(|key| !but.contains(key)).collect()
+    };
+    add("", &plain(raw::known_keys::<RawTop>(), &SECTIONS));
+    add("reteno.", raw::known_keys::<RawReteno>());
+    add("listen.", raw::known_keys::<RawListen>());
+    add("log.", raw::known_keys::<RawLog>());
+    add("source.*.", &plain(raw::known_keys::<source::RawSource>(), &["contact"]));
+    add("source.*.", raw::known_keys::<source::RawFile>());
+    add("source.*.", raw::known_keys::<source::RawSinger>());
+    add("source.*.contact.", &plain(&source::contact_keys(), &["fields"]));
+    add("source.*.contact.", &["fields.*"]);
+    add("source.*.contact.*.", source::field_keys());
+    all
+}

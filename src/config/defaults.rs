@@ -1,0 +1,69 @@
+//! The lowest layer: the default of every key that has one, as TOML. Keys that are absent here are optional or
+//! required; `reteno`'s three URLs follow from its `brand`.
+
+use toml::Table;
+
+/// The defaults of all sections but `[source.NAME]`. `config.example.toml` tells what each number protects.
+const SECTIONS: &str = r#"
+state_dir = "/var/lib/reteno-sync"
+shutdown_timeout = "30s"
+
+[reteno]
+brand = "reteno"
+client_auth = "basic"
+redirect_uri = "http://127.0.0.1:8400/callback"
+requests_per_second = 100
+dedupe_on = "externalCustomerId"
+restore_deleted = "never"
+batch_contacts_max = 3000
+batch_bytes_max = "4MiB"
+posts_in_flight = 8
+import_age_max = "6h"
+import_poll_first = "2s"
+import_poll_max = "60s"
+connect_timeout = "10s"
+read_timeout = "60s"
+request_timeout = "120s"
+
+[listen]
+address = "127.0.0.1:8400"
+
+[log]
+level = "info"
+format = "text"
+"#;
+
+/// The defaults of each `[source.NAME]`: those of every kind, then those of one kind.
+const SOURCE: &str = r#"
+[every]
+time_zone = "UTC"
+on_delete = "keep"
+
+[file]
+delimiter = ","
+encoding = "utf-8"
+
+[singer]
+catalog_argument = "--catalog"
+idle_timeout = "10m"
+line_bytes_max = "16MiB"
+"#;
+
+/// The defaults for a configuration with these sources (name, kind).
+pub(super) fn layer(sources: &[(String, Option<String>)]) -> Table {
+    let mut layer = parse(SECTIONS);
+    let per_source = parse(SOURCE);
+    let part = |name: &str| per_source.get(name).and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    let tables = sources.iter().map(|(name, kind)| {
+        let mut table = part("every");
+        // A kind that does not exist has no defaults; that it does not exist is said where `kind` is resolved.
+        table.extend(kind.as_deref().filter(|kind| *kind != "every").map(part).unwrap_or_default());
+        (name.clone(), toml::Value::Table(table))
+    });
+    layer.insert("source".to_owned(), toml::Value::Table(tables.collect()));
+    layer
+}
+
+fn parse(text: &str) -> Table {
+    text.parse().expect("the embedded defaults are TOML: every test of this module reads them")
+}

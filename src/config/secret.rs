@@ -1,0 +1,121 @@
+//! Reteno's client secret: by value, from a file, or as a systemd credential, exactly one of them. Never shows it.
+
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::problem::{Place, Problem};
+use super::raw::Leaf;
+use super::reader::Reader;
+
+/// The name of the systemd credential (`LoadCredential=`).
+const CREDENTIAL: &str = "reteno_client_secret";
+
+/// A longer file is not a secret but a mistake, and is not read into memory whole.
+const SECRET_BYTES_MAX: u64 = 16 * 1024;
+
+/// The secret, or `None` where there is none. Two at once are a problem: which of them holds would be a guess.
+pub(super) fn resolve(
+    reader: &mut Reader,
+    value: Option<&Leaf>,
+    file: Option<&Leaf>,
+    credentials: Option<&Path>,
+) -> Option<SecretString> {
+    // What cannot even be looked at counts as there, so that reading it tells why.
+    let credential = credentials.map(|directory| directory.join(CREDENTIAL));
+    let credential = credential.filter(|path| path.try_exists().unwrap_or(true));
+    let given = [value.is_some(), file.is_some(), credential.is_some()];
+    if given.iter().filter(|given| **given).count() > 1 {
+        refuse_two(reader, value, file, credential.is_some());
+        return None;
+    }
+    if let Some(path) = credential {
+        return read(&path)
+            .map_err(|refused| {
+                let problem = Problem::at(Place::file(&path), format!("the credential {}", refused.what()));
+                reader.push(refused.complete(problem, &path));
+            })
+            .ok();
+    }
+    if let Some(leaf) = file {
+        let path = reader.path(file, "the path of a file that holds the secret")?;
+        return read(&path)
+            .map_err(|refused| {
+                let what = format!("names the file {}, which {}", path.display(), refused.what());
+                let problem = refused.complete(reader.problem(&leaf.key, what), &path);
+                reader.push(problem);
+            })
+            .ok();
+    }
+    reader.text(value, "the app's client secret as text").map(|text| SecretString::from(text.to_owned()))
+}
+
+fn refuse_two(reader: &mut Reader, value: Option<&Leaf>, file: Option<&Leaf>, credential: bool) {
+    let mut named: Vec<String> = [value, file].into_iter().flatten().map(|leaf| leaf.key.to_string()).collect();
+    if credential {
+        named.push(format!("the systemd credential {CREDENTIAL}"));
+    }
+    if let Some(leaf) = value.as_ref().or(file.as_ref()) {
+        let problem = reader
+            .problem(&leaf.key, "is given more than once")
+            .accepted("one of client_secret, client_secret_file and the systemd credential")
+            .hint(format!("keep one of: {}", named.join(", ")));
+        reader.push(problem);
+    }
+}
+
+/// Why a file gives no secret.
+enum Refused {
+    Unreadable(io::Error),
+    WorldReadable(u32),
+    NotText,
+    TooLong,
+    Empty,
+}
+
+impl Refused {
+    /// What is wrong, so that it reads on after the file.
+    fn what(&self) -> String {
+        match self {
+            Self::Unreadable(error) => format!("cannot be read: {error}"),
+            Self::WorldReadable(_) => "is open to every user of this machine".to_owned(),
+            Self::NotText => "is not UTF-8 text".to_owned(),
+            Self::TooLong => "is too long to be a secret".to_owned(),
+            Self::Empty => "is empty".to_owned(),
+        }
+    }
+
+    /// The problem with all that repairs it.
+    fn complete(&self, problem: Problem, path: &Path) -> Problem {
+        match self {
+            Self::Unreadable(_) => problem.hint("create the file, or let this user read it"),
+            Self::WorldReadable(mode) => problem
+                .value(format!("mode {:04o}", mode & 0o7777))
+                .accepted("a file that others may neither read nor write, such as mode 0400 or 0640")
+                .hint(format!("chmod o= {}", path.display())),
+            Self::NotText | Self::Empty => problem.accepted("the secret as one line of text"),
+            Self::TooLong => problem.accepted(format!("at most {SECRET_BYTES_MAX} bytes")),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<SecretString, Refused> {
+    let file = std::fs::File::open(path).map_err(Refused::Unreadable)?;
+    let mode = file.metadata().map_err(Refused::Unreadable)?.permissions().mode();
+    if mode & 0o006 != 0 {
+        return Err(Refused::WorldReadable(mode));
+    }
+    let mut bytes = Vec::new();
+    file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(Refused::Unreadable)?;
+    if u64::try_from(bytes.len()).map_or(true, |length| length > SECRET_BYTES_MAX) {
+        return Err(Refused::TooLong);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Refused::NotText)?;
+    // Editors and `echo` end a file with a newline; a secret never does.
+    match text.trim_end_matches(['\r', '\n']) {
+        secret if secret.trim().is_empty() => Err(Refused::Empty),
+        secret => Ok(SecretString::from(secret.to_owned())),
+    }
+}

@@ -1,0 +1,434 @@
+//! The configuration as an operator meets it: files on disk, variables, credentials, and the text of every problem.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on stops")]
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reteno_sync::config::{
+    self, ClientAuth, Config, ConfigProblems, DedupeOn, FieldTarget, FileFormat, MissingCredentials, OnInvalidText,
+    RestoreDeleted, SelectorText, SourceKind,
+};
+use reteno_sync::contact::Field;
+use secrecy::ExposeSecret;
+
+const SECRET: &str = "hunter2-very-secret";
+
+/// A directory with a configuration file in it.
+struct Place {
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    fn with(text: &str) -> Self {
+        let place = Self { directory: tempfile::tempdir().unwrap() };
+        place.write("config.toml", text, 0o640);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    fn load(&self, env: &[(&str, &str)], credentials: Option<&Path>) -> Result<Config, ConfigProblems> {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        config::load(&self.path("config.toml"), env, credentials)
+    }
+
+    /// The problems as text, without this test's directory.
+    fn problems(&self, env: &[(&str, &str)]) -> String {
+        let text = self.load(env, None).unwrap_err().to_string();
+        text.replace(&format!("{}/", self.directory.path().display()), "")
+    }
+}
+
+const SOURCE: &str = r#"
+[source.crm]
+kind = "file"
+path = "contacts.csv"
+[source.crm.contact]
+externalCustomerId = "id"
+email = "email"
+"#;
+
+fn problems(text: &str) -> String {
+    Place::with(text).problems(&[])
+}
+
+fn load(text: &str) -> Config {
+    Place::with(text).load(&[], None).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let config = load("");
+    assert_eq!(config.state_dir, Path::new("/var/lib/reteno-sync"));
+    assert_eq!(config.shutdown_timeout, Duration::from_secs(30));
+    let reteno = &config.reteno;
+    assert_eq!(reteno.api_url.as_str(), "https://reteno.com/api");
+    assert_eq!(reteno.authorize_url.as_str(), "https://uaa.reteno.com/uaa/oauth/authorize");
+    assert_eq!(reteno.token_url.as_str(), "https://uaa.reteno.com/uaa/oauth/token");
+    assert_eq!(reteno.redirect.text, "http://127.0.0.1:8400/callback");
+    assert!(reteno.redirect.is_loopback());
+    assert_eq!(reteno.client_auth, ClientAuth::Basic);
+    assert_eq!((reteno.requests_per_second, reteno.batch_contacts_max, reteno.posts_in_flight), (100, 3000, 8));
+    assert_eq!(reteno.batch_bytes_max, 4 * 1024 * 1024);
+    assert_eq!((reteno.dedupe_on, reteno.restore_deleted), (DedupeOn::ExternalCustomerId, RestoreDeleted::Never));
+    assert_eq!(reteno.import_age_max, Duration::from_hours(6));
+    assert_eq!(reteno.credentials().unwrap_err(), MissingCredentials::Both);
+    assert_eq!(config.listen.address, Some("127.0.0.1:8400".parse().unwrap()));
+    assert_eq!(config.listen.public_address, None);
+    assert!(config.sources.is_empty());
+}
+
+#[test]
+fn brand_sets_the_hosts_and_a_url_of_its_own_comes_before_it() {
+    let config = load("reteno = { brand = \"yespo\", api_url = \"http://localhost:9/api/\" }");
+    assert_eq!(config.reteno.api_url.as_str(), "http://localhost:9/api");
+    assert_eq!(config.reteno.token_url.as_str(), "https://uaa.yespo.io/uaa/oauth/token");
+    let config = load("reteno.brand = \"esputnik\"");
+    assert_eq!(config.reteno.api_url.as_str(), "https://esputnik.com/api");
+}
+
+#[test]
+fn a_variable_comes_before_the_file_and_the_file_before_the_default() {
+    let text = format!("[reteno]\nclient_id = \"file\"\nrequests_per_second = 7\n{SOURCE}");
+    let place = Place::with(&text);
+    let env = [
+        ("RETENO_SYNC_RETENO__CLIENT_ID", "123"),
+        ("RETENO_SYNC_RETENO__POSTS_IN_FLIGHT", "3"),
+        ("RETENO_SYNC_STATE_DIR", "/somewhere"),
+        ("RETENO_SYNC_SOURCE__CRM__PATH", "/data/other.jsonl"),
+        ("RETENO_SYNC_SOURCE__CRM__CONTACT__FIRSTNAME", "first"),
+        ("RETENO_SYNC_CONFIG", "ignored"),
+        ("RETENO_SYNC_LOG", "debug"),
+        ("PATH", "/bin"),
+    ];
+    let config = place.load(&env, None).unwrap();
+    assert_eq!(config.reteno.client_id.as_deref(), Some("123"));
+    assert_eq!(config.reteno.requests_per_second, 7);
+    assert_eq!(config.reteno.posts_in_flight, 3);
+    assert_eq!(config.state_dir, Path::new("/somewhere"));
+    let SourceKind::File(file) = &config.sources[0].kind else { panic!("a file") };
+    assert_eq!((file.path.as_path(), file.format), (Path::new("/data/other.jsonl"), FileFormat::JsonLines));
+    assert!(config.sources[0].field(Field::FirstName).is_some());
+}
+
+#[test]
+fn a_whole_source_can_come_from_variables() {
+    let place = Place::with("");
+    let env = [
+        ("RETENO_SYNC_SOURCE__TAP__KIND", "singer"),
+        ("RETENO_SYNC_SOURCE__TAP__COMMAND", "tap-x --flag"),
+        ("RETENO_SYNC_SOURCE__TAP__CONFIG", "/etc/tap.json"),
+        ("RETENO_SYNC_SOURCE__TAP__STREAM", "people"),
+        ("RETENO_SYNC_SOURCE__TAP__CONTACT__EXTERNALCUSTOMERID__PATH", "id"),
+        ("RETENO_SYNC_SOURCE__TAP__CONTACT__SMS", "phone"),
+        ("RETENO_SYNC_SOURCE__TAP__CONTACT__FIELDS__87166", "tier"),
+    ];
+    let config = place.load(&env, None).unwrap();
+    let SourceKind::Singer(tap) = &config.sources[0].kind else { panic!("a tap") };
+    assert_eq!((tap.program.as_str(), tap.arguments.as_slice()), ("tap-x", ["--flag".to_owned()].as_slice()));
+    assert_eq!((tap.idle_timeout, tap.line_bytes_max), (Duration::from_mins(10), 16 << 20));
+    assert_eq!(config.sources[0].contact.len(), 3);
+}
+
+#[test]
+fn state_directory_of_systemd_replaces_the_default_only() {
+    let systemd = [("STATE_DIRECTORY", "/var/lib/private/a:/var/lib/b")];
+    assert_eq!(Place::with("").load(&systemd, None).unwrap().state_dir, Path::new("/var/lib/private/a"));
+    let set = Place::with("state_dir = \"here\"");
+    assert_eq!(set.load(&systemd, None).unwrap().state_dir, set.path("here"));
+}
+
+#[test]
+fn a_source_is_resolved_in_full() {
+    let place = Place::with(
+        r#"
+        [source.crm]
+        kind = "file"
+        path = "data/contacts.csv"
+        delimiter = "\t"
+        encoding = "windows-1251"
+        schedule = "30 3 * * 1-5"
+        time_zone = "Europe/Kyiv"
+        changed_at = "$.changed"
+        [source.crm.contact]
+        sms = { path = ["mobile", "phone"], region = "UA", on_invalid = "reject" }
+        externalCustomerId = { path = "id", prefix = "crm-" }
+        [source.crm.contact.fields]
+        87166 = "tier"
+        "PERSONAL.BIRTHDAY" = "$.born"
+        "#,
+    );
+    let config = place.load(&[], None).unwrap();
+    let source = &config.sources[0];
+    let SourceKind::File(file) = &source.kind else { panic!("a file") };
+    assert_eq!(file.path, place.path("data/contacts.csv"));
+    assert_eq!(file.format, FileFormat::Csv { delimiter: b'\t' });
+    assert_eq!(file.encoding.name(), "windows-1251");
+    assert_eq!(source.schedule.as_ref().unwrap().zone(), chrono_tz::Europe::Kyiv);
+    assert!(source.reconcile.is_none());
+    assert_eq!(source.key, SelectorText(vec!["id".to_owned()]));
+    let targets: Vec<&FieldTarget> = source.contact.iter().map(|field| &field.target).collect();
+    let expected = [
+        FieldTarget::Standard(Field::ExternalCustomerId),
+        FieldTarget::Standard(Field::Sms),
+        FieldTarget::AdditionalId(87166),
+        FieldTarget::AdditionalKey("PERSONAL.BIRTHDAY".to_owned()),
+    ];
+    assert_eq!(targets, expected.iter().collect::<Vec<_>>());
+    let sms = source.field(Field::Sms).unwrap();
+    assert_eq!(sms.paths, SelectorText(vec!["mobile".to_owned(), "phone".to_owned()]));
+    assert_eq!((sms.region.as_deref(), sms.on_invalid), (Some("UA"), Some(OnInvalidText::Reject)));
+    assert_eq!(source.field(Field::ExternalCustomerId).unwrap().prefix, "crm-");
+}
+
+// Secrets.
+
+#[test]
+fn the_secret_comes_from_each_of_its_places_and_never_shows() {
+    let by_value = Place::with(&format!("[reteno]\nclient_id = \"a\"\nclient_secret = \"{SECRET}\""));
+    let by_file = Place::with("[reteno]\nclient_id = \"a\"\nclient_secret_file = \"secret\"");
+    by_file.write("secret", &format!("{SECRET}\r\n"), 0o640);
+    let by_credential = Place::with("reteno.client_id = \"a\"");
+    by_credential.write("credentials/reteno_client_secret", &format!("{SECRET}\n"), 0o400);
+    let by_variable = Place::with("reteno.client_id = \"a\"");
+    let directory = by_credential.path("credentials");
+    let loaded = [
+        by_value.load(&[], None),
+        by_file.load(&[], None),
+        by_credential.load(&[], Some(&directory)),
+        by_variable.load(&[("RETENO_SYNC_RETENO__CLIENT_SECRET", SECRET)], Some(&by_variable.path("none"))),
+    ];
+    for config in loaded {
+        let config = config.unwrap();
+        assert_eq!(config.reteno.credentials().unwrap().client_secret.expose_secret(), SECRET);
+        assert!(!format!("{config:?} {:?}", config.reteno.credentials()).contains(SECRET));
+    }
+}
+
+#[test]
+fn two_secrets_at_once_are_an_error() {
+    let place = Place::with(&format!("[reteno]\nclient_secret = \"{SECRET}\"\nclient_secret_file = \"secret\"\n"));
+    place.write("secret", SECRET, 0o600);
+    place.write("credentials/reteno_client_secret", SECRET, 0o400);
+    let text = place.load(&[], Some(&place.path("credentials"))).unwrap_err().to_string();
+    let text = text.replace(&format!("{}/", place.directory.path().display()), "");
+    insta::assert_snapshot!(text);
+    let one = Place::with("");
+    one.write("credentials/reteno_client_secret", SECRET, 0o400);
+    let env = [("RETENO_SYNC_RETENO__CLIENT_SECRET", SECRET)];
+    let text = one.load(&env, Some(&one.path("credentials"))).unwrap_err().to_string();
+    assert!(text.contains("RETENO_SYNC_RETENO__CLIENT_SECRET: reteno.client_secret is given more than once"), "{text}");
+    assert!(!text.contains(SECRET));
+}
+
+#[test]
+fn files_that_give_no_secret_say_why() {
+    let place = Place::with("[reteno]\nclient_secret_file = \"secret\"\n");
+    let missing = place.problems(&[]);
+    place.write("secret", "x", 0o644);
+    let world = place.problems(&[]);
+    place.write("secret", "\n", 0o600);
+    let empty = place.problems(&[]);
+    place.write("secret", &"x".repeat(20_000), 0o600);
+    let long = place.problems(&[]);
+    place.write("config.toml", "", 0o600);
+    place.write("credentials/reteno_client_secret", "", 0o400);
+    let credential = place.load(&[], Some(&place.path("credentials"))).unwrap_err().to_string();
+    let directory = format!("{}/", place.directory.path().display());
+    insta::assert_snapshot!([missing, world, empty, long, credential].join("\n\n").replace(&directory, ""));
+}
+
+// Problems.
+
+#[test]
+fn every_problem_of_a_file_is_told_at_once() {
+    let place = Place::with(include_str!("config/many_problems.toml"));
+    let env = [
+        ("RETENO_SYNC_RETENO__CLIENT_IDD", "x"),
+        ("RETENO_SYNC_RETENO", "x"),
+        ("RETENO_SYNC_LOG__LEVEL", "loud"),
+        ("RETENO_SYNC_SOURCE__CRM__SCHEDULE", "* * *"),
+    ];
+    let text = place.problems(&env);
+    insta::assert_snapshot!(text);
+    assert!(!text.contains(SECRET), "{text}");
+}
+
+#[test]
+fn text_that_is_not_toml_is_told_with_line_and_column_and_without_the_line() {
+    let text = problems(&format!("[reteno]\nclient_secret = \"{SECRET}\n\nbrand = reteno\n"));
+    insta::assert_snapshot!(text);
+    assert!(!text.contains(SECRET));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_what_to_do() {
+    let place = Place::with("");
+    let load = |name: &str| config::load(&place.path(name), std::iter::empty(), None).unwrap_err().to_string();
+    place.write("folder/x", "", 0o600);
+    std::fs::write(place.path("latin.toml"), b"a = 1\nb = \"\xe9\"\n").unwrap();
+    let all = [load("missing.toml"), load("folder"), load("latin.toml")].join("\n\n");
+    insta::assert_snapshot!(all.replace(&format!("{}/", place.directory.path().display()), ""));
+}
+
+#[test]
+fn several_sources_need_distinct_prefixes() {
+    let second = |id: &str| SOURCE.replace("source.crm", "source.shop").replace("\"id\"", id);
+    let both = |id: &str| format!("{SOURCE}{}", second(id));
+    assert!(problems(&both("\"id\"")).contains("source.shop.contact.externalCustomerId has the same prefix"));
+    load(&both("{ path = \"id\", prefix = \"shop-\" }"));
+    // A prefix that is wrong is told as such, and not as an equal one.
+    let wrong = problems(&both("{ path = \"id\", prefix = \"a b\" }"));
+    assert!(wrong.starts_with("1 problem") && wrong.contains("is not a prefix"), "{wrong}");
+}
+
+#[test]
+fn what_dedupe_on_names_must_be_mapped() {
+    let cases = [
+        ("externalCustomerId", "email = \"e\"\n", "externalCustomerId"),
+        ("email", "sms = \"s\"\nexternalCustomerId = \"id\"\n", "email"),
+        ("sms", "email = \"e\"\nexternalCustomerId = \"id\"\n", "sms"),
+        ("email_or_sms", "externalCustomerId = \"id\"\n", "email or sms"),
+        ("email", "email = \"e\"\n", "key"),
+    ];
+    for (dedupe_on, mapping, missing) in cases {
+        let text = format!(
+            "reteno.dedupe_on = \"{dedupe_on}\"\n[source.crm]\nkind = \"file\"\npath = \"a.csv\"\n\
+             [source.crm.contact]\n{mapping}"
+        );
+        let text = problems(&text);
+        assert!(text.starts_with("1 problem"), "{dedupe_on}: {text}");
+        assert!(
+            text.contains(&format!("accepted: {missing} =")) || text.contains(&format!("crm.{missing} is")),
+            "{text}"
+        );
+    }
+    load(
+        "reteno.dedupe_on = \"email\"\n[source.crm]\nkind = \"file\"\nkey = \"no\"\npath = \"a.csv\"\ncontact.email = \"e\"",
+    );
+}
+
+// The example.
+
+fn example() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.toml")).unwrap()
+}
+
+/// The example as it would be with every key in use: `# key = value` and `# [section]` without their `#`.
+fn uncommented(text: &str) -> Vec<String> {
+    let is_key = |line: &str| {
+        let Some((key, value)) = line.split_once(" = ") else { return false };
+        !key.contains(' ') && format!("x = {value}").parse::<toml::Table>().is_ok()
+    };
+    let is_section = |line: &str| line.starts_with('[') && line.ends_with(']');
+    let used = |line: &str| {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        (is_key(bare) || is_section(bare)).then(|| bare.to_owned())
+    };
+    text.lines().filter_map(used).collect()
+}
+
+#[test]
+fn the_example_is_valid_with_a_secret() {
+    let place = Place::with(&example());
+    let config = place.load(&[("RETENO_SYNC_RETENO__CLIENT_SECRET", SECRET)], None).unwrap_or_else(|p| panic!("{p}"));
+    config.reteno.credentials().unwrap();
+    assert_eq!(config.sources.len(), 1);
+}
+
+#[test]
+fn the_example_names_every_key_and_no_other() {
+    let mut named = BTreeSet::new();
+    let mut section = String::new();
+    for line in uncommented(&example()) {
+        if let Some(name) = line.strip_prefix('[') {
+            section = format!("{}.", name.trim_end_matches(']'));
+            section = section.replace("source.crm.", "source.*.").replace("source.shop.", "source.*.");
+            continue;
+        }
+        let (key, value) = line.split_once(" = ").unwrap();
+        let key = if section.ends_with(".fields.") { "*" } else { key };
+        named.insert(format!("{section}{key}"));
+        if let Some(toml::Value::Table(options)) = format!("x = {value}").parse::<toml::Table>().unwrap().remove("x") {
+            named.extend(options.keys().map(|option| format!("{section}*.{option}")));
+        }
+    }
+    let known = config::known_keys();
+    assert_eq!(named.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new(), "keys that do not exist");
+    assert_eq!(known.difference(&named).collect::<Vec<_>>(), Vec::<&String>::new(), "keys that are not documented");
+}
+
+#[test]
+fn the_example_with_every_key_in_use_is_valid() {
+    // The three places of the secret exclude each other; the other two stay out.
+    let text: Vec<String> =
+        uncommented(&example()).into_iter().filter(|line| !line.starts_with("client_secret")).collect();
+    let config = load(&text.join("\n"));
+    assert_eq!(config.sources.len(), 2);
+}
+
+#[test]
+fn commented_defaults_of_the_example_are_the_defaults() {
+    let text = uncommented(&example());
+    let end = text.iter().position(|line| line == "[source.crm]").unwrap();
+    // What has no default is shown as an example.
+    let examples = ["client_id", "client_secret", "client_secret_file", "public_address"];
+    let shown: Vec<String> =
+        text[..end].iter().filter(|line| !examples.contains(&line.split(' ').next().unwrap_or(""))).cloned().collect();
+    let (shown, default) = (load(&shown.join("\n")), load(""));
+    assert_eq!(format!("{shown:?}"), format!("{default:?}"));
+}
+
+/// Where a key of [`config::known_keys`] stands in the example with every key in use.
+fn place_in_example(key: &str, source: &str) -> Vec<String> {
+    let (key, option) = match key.strip_prefix("source.*.contact.*.") {
+        Some(option @ "prefix") => ("source.*.contact.externalCustomerId", Some(option)),
+        Some(option) => ("source.*.contact.sms", Some(option)),
+        None => (key, None),
+    };
+    let segments = key.replace("fields.*", "fields.87166").replace('*', source);
+    segments.split('.').chain(option).map(str::to_owned).collect()
+}
+
+fn set(table: &mut toml::Table, segments: &[String], value: toml::Value) {
+    let (first, rest) = segments.split_first().unwrap();
+    if rest.is_empty() {
+        table.insert(first.clone(), value);
+        return;
+    }
+    let inner = table.entry(first.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    set(inner.as_table_mut().unwrap(), rest, value);
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_told_for_every_key_and_hides_nothing() {
+    let lines: Vec<String> =
+        uncommented(&example()).into_iter().filter(|line| !line.starts_with("client_secret")).collect();
+    let base: toml::Table = lines.join("\n").parse().unwrap();
+    let singer = base["source"]["shop"].as_table().unwrap().clone();
+    for key in config::known_keys() {
+        let own = key.strip_prefix("source.*.").filter(|name| singer.contains_key(*name) && *name != "kind");
+        let segments = place_in_example(&key, if own.is_some() { "shop" } else { "crm" });
+        for wrong in ["1.5", "1979-05-27", "[[1]]", "true", "{ a = 1 }", "[]", "\"\""] {
+            let mut table = base.clone();
+            let value: toml::Table = format!("x = {wrong}").parse().unwrap();
+            set(&mut table, &segments, value["x"].clone());
+            // A second problem, which must not be hidden by the first, nor hide it.
+            set(&mut table, &["unheard_of".to_owned()], toml::Value::Boolean(true));
+            let text = problems(&toml::to_string(&table).unwrap());
+            assert!(text.contains(&segments.join(".")), "{segments:?} = {wrong}: {text}");
+            assert!(text.contains("unheard_of is not a known key"), "{segments:?} = {wrong}: {text}");
+        }
+    }
+}

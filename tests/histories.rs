@@ -1,0 +1,170 @@
+//! The histories that go wrong in simpler programs, played against the sandbox. Each ends with what Reteno holds.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::time::Duration;
+
+use reteno_sync::contact::Field;
+use reteno_sync::daemon::sender::Ended;
+use reteno_sync::sandbox::{Applied, CallKind, Effect, Fault};
+use support::{HOUR, MINUTE, World};
+
+const TOWN: Field = Field::Town;
+
+#[tokio::test(start_paused = true)]
+async fn a_contact_travels_and_is_acknowledged() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "Kyiv"), (Field::Sms, "+380671234567")])]).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("Kyiv"));
+    assert_eq!(world.reteno_holds("1", "sms").as_deref(), Some("380671234567"));
+    let status = world.status().await;
+    assert_eq!((status.contacts, status.acknowledged, status.imports.len()), (1, 1, 0));
+    let again = world.crm_says(&[("1", &[(TOWN, "Kyiv"), (Field::Sms, "+380671234567")])]).await;
+    assert_eq!((again.balance.unchanged, again.balance.read), (1, 1));
+    let calls = world.sandbox.tally().calls;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.sandbox.tally().calls, calls, "an unchanged contact costs no call");
+}
+
+/// A acknowledged, B submitted, its import ends in ERROR after applying B, the CRM returns to A.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_came_back_is_sent_when_the_last_import_is_uncertain() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "A")])]).await;
+    world.send_for(HOUR).await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::FailImport(Applied::All)));
+    world.crm_says(&[("1", &[(TOWN, "B")])]).await;
+    assert_eq!(world.send_for(Duration::from_millis(50)).await, Ended::StillOpen);
+    world.crm_says(&[("1", &[(TOWN, "A")])]).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("A"));
+    assert_eq!(world.writes("1", "town"), ["A", "B", "A"]);
+}
+
+/// An import that never finishes and an edit every minute.
+#[tokio::test(start_paused = true)]
+async fn a_stuck_import_delays_only_its_members_and_its_late_release_does_not_stay() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "start")])]).await;
+    world.send_for(HOUR).await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::StickImport));
+    for minute in 0..(7 * 60) {
+        let town = format!("edit {minute}");
+        world.crm_says(&[("1", &[(TOWN, &town)])]).await;
+        world.send_for(MINUTE).await;
+    }
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("edit 419"));
+    assert_eq!(world.writes("1", "town").iter().filter(|town| *town == "edit 419").count(), 1);
+    let alerts = world.status().await.alerts;
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!(world.sandbox.release_stuck(), 1);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("edit 0"), "the ghost has landed");
+    while world.status().await.contacts != world.status().await.acknowledged {
+        world.send_for(HOUR).await;
+        tokio::time::advance(MINUTE).await;
+    }
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("edit 419"), "and does not stay");
+    assert!(world.clock.now().since(support::START) < 14 * HOUR);
+}
+
+/// An answer lost after processing, an edit in between, the first copy applied last.
+#[tokio::test(start_paused = true)]
+async fn a_ghost_that_lands_last_does_not_stay() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "start")])]).await;
+    world.send_for(HOUR).await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::LoseAnswer));
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::StickImport));
+    world.crm_says(&[("1", &[(TOWN, "first")])]).await;
+    world.send_for(Duration::from_millis(10)).await;
+    world.crm_says(&[("1", &[(TOWN, "edit")])]).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::StillOpen, "what a ghost may overwrite waits");
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("edit"));
+    assert_eq!(world.sandbox.tally().bodies_repeated, 1);
+    tokio::time::advance(3 * HOUR).await;
+    world.sandbox.release_stuck();
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("first"));
+    tokio::time::advance(4 * HOUR).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("edit"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_page_after_a_newer_fetch_moves_nothing_back() {
+    let mut world = World::begin().await;
+    let page_asked = world.clock.now().0;
+    tokio::time::advance(MINUTE).await;
+    world.crm_says(&[("1", &[(TOWN, "newer")])]).await;
+    let late = world.crm_said(page_asked, None, &[("1", &[(TOWN, "older")])]).await;
+    assert_eq!(late.balance.stale, 1);
+    world.send_for(HOUR).await;
+    assert_eq!(world.writes("1", "town"), ["newer"]);
+    // a lower change time loses even when it was asked for later
+    world.crm_said(world.clock.now().0, Some(2_000), &[("1", &[(TOWN, "second")])]).await;
+    let late = world.crm_said(world.clock.now().0 + 1, Some(1_000), &[("1", &[(TOWN, "first")])]).await;
+    assert_eq!(late.balance.stale, 1);
+    world.send_for(HOUR).await;
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("second"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_additional_field_rejects_nobody_and_raises_one_alert() {
+    let mut world = World::begin().await;
+    let keys: Vec<String> = (0..400).map(|key| format!("c{key}")).collect();
+    let fields = [(Field::Additional(1), "x")];
+    let records: Vec<(&str, &[(Field, &str)])> = keys.iter().map(|key| (key.as_str(), fields.as_slice())).collect();
+    world.crm_says(&records).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::StillOpen);
+    let status = world.status().await;
+    assert_eq!((status.rejected, status.rejections, status.acknowledged), (0, 0, 0));
+    assert_eq!(status.alerts.len(), 1, "{:?}", status.alerts);
+    assert!(status.alerts[0].text.contains("additional field 1"), "{:?}", status.alerts);
+    assert_eq!(world.sandbox.contacts().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_one_contact_that_fails_a_whole_batch_is_found_and_the_others_arrive() {
+    let mut world = World::begin().await;
+    world.sandbox.poison(["c77".to_owned(), "c300".to_owned()]);
+    let keys: Vec<String> = (0..400).map(|key| format!("c{key}")).collect();
+    let records: Vec<(&str, &[(Field, &str)])> = keys.iter().map(|key| (key.as_str(), [].as_slice())).collect();
+    world.crm_says(&records).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    let status = world.status().await;
+    assert_eq!((status.rejected, status.acknowledged), (2, 398));
+    assert_eq!(world.sandbox.contacts().len(), 398);
+    // a change wakes it
+    world.crm_says(&[("c77", &[(TOWN, "Lviv")])]).await;
+    assert_eq!(world.status().await.rejected, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_with_an_intent_on_disk_repeats_the_same_bytes() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "A")])]).await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::LoseAnswer));
+    world.send_for(Duration::from_millis(1)).await;
+    world.crash().await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.sandbox.tally().bodies_repeated, 1);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("A"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_edited_in_reteno_survives_an_edit_of_another_field() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "Kyiv"), (Field::FirstName, "Olena")])]).await;
+    world.send_for(HOUR).await;
+    world.crm_says(&[("1", &[(TOWN, "Lviv"), (Field::FirstName, "Olena")])]).await;
+    world.send_for(HOUR).await;
+    let last = world.sandbox.applied_log("1").pop().unwrap();
+    // the external id finds the contact; beside it only the changed field is written
+    assert_eq!(last.values.keys().collect::<Vec<_>>(), ["externalCustomerId", "town"]);
+    // an empty field is cleared because a value was seen before
+    world.crm_says(&[("1", &[(TOWN, ""), (Field::FirstName, "Olena")])]).await;
+    world.send_for(HOUR).await;
+    assert_eq!(world.reteno_holds("1", "town"), None);
+    assert_eq!(world.reteno_holds("1", "firstName").as_deref(), Some("Olena"));
+}
