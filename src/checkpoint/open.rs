@@ -11,8 +11,7 @@ use rusqlite::{Connection, OptionalExtension};
 use rusqlite_migration::Migrations;
 
 use crate::clock::Timestamp;
-use crate::contact::Fingerprinter;
-use crate::contact::fingerprint::derive;
+use crate::contact::{Fingerprinter, derive};
 use crate::random::Random;
 
 use super::{Attempt, Checkpoint, CheckpointError};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 
-use crate::contact::{Contact, Field, FieldPrints, Fingerprinter, Values, Wanted};
+use crate::contact::{Contact, Field, FieldPrints, Fingerprinter, Values};
 use crate::plan::balance::{Balance, Seen};
 use crate::plan::change::{Known, ReadStamp, Sides, desired_after, observe};
 use crate::plan::{Lane, SourceId};
@@ -398,7 +398,7 @@ impl Page<'_> {
             .attempt("read waiting values")?;
         let Some(waiting) = waiting else { return Ok(values) };
         let mut merged = Values::decode(&waiting).map_err(unreadable("waiting value"))?;
-        merged.merge(&values);
+        merged.merge(values);
         Ok(merged)
     }
 
@@ -425,16 +425,16 @@ impl Page<'_> {
 
     /// Lists the fields that were left out, when the list is another than last time.
     fn record_dropped(&self, contact: &Contact, row: Option<&Row>) -> Result<(), CheckpointError> {
-        let listed: String =
-            contact.dropped.iter().map(|dropped| format!("{}:{};", dropped.field, dropped.reason)).collect();
-        let now = if listed.is_empty() { 0 } else { self.hash.text("dropped", &listed).cast_signed() };
+        let listed: Vec<String> =
+            contact.dropped.iter().map(|dropped| format!("{}: {}", dropped.field, dropped.reason)).collect();
+        let now = if listed.is_empty() { 0 } else { self.hash.text("dropped", &listed.join("; ")).cast_signed() };
         if now == row.map_or(0, |row| row.dropped) {
             return Ok(());
         }
         forget_rejections(self.transaction, self.context.source, &contact.key, &[RejectionKind::Field])?;
         for dropped in &contact.dropped {
             let subject = (Some(contact.key.as_str()), None);
-            self.reject(subject, RejectionKind::Field, Some(dropped.field), &dropped.reason)?;
+            self.reject(subject, RejectionKind::Field, Some(dropped.field), &dropped.reason.to_string())?;
         }
         self.statement("UPDATE contact SET dropped = ?3 WHERE source = ?1 AND key = ?2")?
             .execute(params![self.context.source.0, contact.key, now])
@@ -446,5 +446,7 @@ impl Page<'_> {
 /// The values of the fields that are desired: an empty field that nobody has ever seen filled is not one of them.
 fn wanted_values(contact: &Contact, desired: &FieldPrints) -> Values {
     let wanted = contact.fields.iter().filter(|(field, _)| desired.get(*field).is_some());
-    Values::from_fields(wanted.map(|(field, wanted): &(Field, Wanted)| (*field, wanted.clone())).collect())
+    let mut values = Values::default();
+    wanted.for_each(|(field, wanted)| values.set(*field, wanted.clone()));
+    values
 }

@@ -1,168 +1,249 @@
-//! temp
-use super::{Field, Personal, Wanted};
-/// v
+//! Keyed hashes of canonical values: what the checkpoint keeps instead of the values.
+//!
+//! A fingerprint covers the field, the state and the canonical value under the version of our canonical form, never
+//! the mapping: a mapping edit that yields the same value sends nothing. Whoever has the database without the key can
+//! neither read values out of it nor try guesses against it.
+
+use std::fmt;
+use std::hash::Hasher as _;
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+use siphasher::sip::SipHasher24;
+
+use super::field::{Field, Wanted};
+use super::prints::FieldPrints;
+
+/// The version of our canonical form. To be raised when a change of `contact` gives an unchanged record another
+/// canonical value: every fingerprint then differs, and every contact is sent once.
 pub const CANONICAL_VERSION: u8 = 1;
-/// f
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(pub u64);
+
+/// Separates our derived keys from those of any other program that is given the same key.
+const SALT: &[u8] = b"reteno-sync";
+/// RFC 5869: HKDF-SHA256 yields at most this many bytes.
+const DERIVED_BYTES_MAX: usize = 255 * 32;
+
+/// What is known of a field's value: its keyed hash, or nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(u64);
+
 impl Fingerprint {
-    /// u
+    /// Not known what Reteno holds: differs from every wanted value, and is never computed.
     pub const UNKNOWN: Self = Self(0);
+
+    /// The stored number; 0 is unknown.
+    #[must_use]
+    pub const fn to_u64(self) -> u64 {
+        self.0
+    }
+
+    /// From the stored number.
+    #[must_use]
+    pub const fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Whether it says nothing.
+    #[must_use]
+    pub const fn is_unknown(self) -> bool {
+        self.0 == Self::UNKNOWN.0
+    }
 }
-/// f
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_unknown() { f.write_str("unknown") } else { write!(f, "{:016x}", self.0) }
+    }
+}
+
+/// What a lock is about: no two unfinished calls may share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LockKind {
+    /// An external customer id.
+    ExternalId,
+    /// Reteno's own contact id.
+    RetenoId,
+    /// An e-mail address.
+    Email,
+    /// A phone number.
+    Phone,
+}
+
+impl LockKind {
+    /// Part of the stored format: never renumber.
+    const fn tag(self) -> u8 {
+        match self {
+            Self::ExternalId => 1,
+            Self::RetenoId => 2,
+            Self::Email => 3,
+            Self::Phone => 4,
+        }
+    }
+}
+
+/// A key of `N` bytes for one purpose, by HKDF-SHA256 (RFC 5869). Different labels give unrelated keys.
+///
+/// # Panics
+/// Never: a longer key than RFC 5869 can yield does not compile.
+#[must_use]
+pub fn derive<const N: usize>(key: &[u8; 32], label: &str) -> [u8; N] {
+    const { assert!(N <= DERIVED_BYTES_MAX) };
+    let mut derived = [0; N];
+    Hkdf::<Sha256>::new(Some(SALT), key)
+        .expand(label.as_bytes(), &mut derived)
+        .expect("the length is within RFC 5869's limit, asserted when this was compiled");
+    derived
+}
+
+/// Computes fingerprints. Cannot print its keys.
 #[derive(Clone)]
 pub struct Fingerprinter {
-    k: [u8; 16],
+    fields: SipHasher24,
+    locks: SipHasher24,
+    texts: SipHasher24,
+    key_check: u64,
 }
-/// d
-pub fn derive<const N: usize>(key: &[u8; 32], label: &str) -> [u8; N] {
-    let mut out = [0; N];
-    hkdf::Hkdf::<sha2::Sha256>::new(None, key).expand(label.as_bytes(), &mut out).expect("short");
-    out
+
+impl fmt::Debug for Fingerprinter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprinter(****)")
+    }
 }
+
 impl Fingerprinter {
-    /// f
+    /// Derives a key for each purpose, so that a hash of one says nothing about another.
+    #[must_use]
     pub fn from_key(key: &[u8; 32]) -> Self {
-        Self { k: derive(key, "f") }
-    }
-    /// f
-    pub fn field(&self, field: Field, w: &Wanted) -> Fingerprint {
-        let mut v = vec![CANONICAL_VERSION];
-        v.extend(field.code().to_le_bytes());
-        match w {
-            Wanted::Clear => v.push(0),
-            Wanted::Value(p) => {
-                v.push(1);
-                v.extend(p.expose().as_bytes())
-            }
+        let keyed = |label| SipHasher24::new_with_key(&derive(key, label));
+        Self {
+            fields: keyed("fingerprint of a field"),
+            locks: keyed("lock of an identity"),
+            texts: keyed("short hash of a text"),
+            key_check: u64::from_le_bytes(derive(key, "check of the key")),
         }
-        Fingerprint(siphasher::sip::SipHasher24::new_with_key(&self.k).hash(&v).max(1))
     }
-    /// t
-    pub fn text(&self, label: &str, t: &str) -> u64 {
-        siphasher::sip::SipHasher24::new_with_key(&self.k).hash(format!("{label}\0{t}").as_bytes())
+
+    /// The fingerprint of a wanted value; never [`Fingerprint::UNKNOWN`].
+    #[must_use]
+    pub fn field(&self, field: Field, wanted: &Wanted) -> Fingerprint {
+        let (state, value) = match wanted {
+            Wanted::Clear => (0, ""),
+            Wanted::Value(value) => (1, value.expose()),
+        };
+        let mut hasher = self.fields;
+        // The parts before the value have fixed lengths, so no two inputs give the same bytes.
+        hasher.write(&[CANONICAL_VERSION]);
+        hasher.write(&field.code().to_le_bytes());
+        hasher.write(&[state]);
+        hasher.write(value.as_bytes());
+        Fingerprint(hasher.finish().max(1))
     }
-    /// k
+
+    /// The fingerprints of a contact's fields.
+    #[must_use]
+    pub fn fields(&self, fields: &[(Field, Wanted)]) -> FieldPrints {
+        fields.iter().map(|(field, wanted)| (*field, self.field(*field, wanted))).collect()
+    }
+
+    /// The hash by which calls about the same identity are kept apart. `value` in canonical form.
+    #[must_use]
+    pub fn lock(&self, kind: LockKind, value: &str) -> u64 {
+        let mut hasher = self.locks;
+        hasher.write(&[kind.tag()]);
+        hasher.write(value.as_bytes());
+        hasher.finish()
+    }
+
+    /// A hash that stands for a text in a log or a table; `label` tells its uses apart.
+    #[must_use]
+    pub fn text(&self, label: &str, text: &str) -> u64 {
+        let mut hasher = self.texts;
+        hasher.write(&(label.len() as u64).to_le_bytes());
+        hasher.write(label.as_bytes());
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    }
+
+    /// A number that only this key gives: stored beside the fingerprints, it tells when the key was exchanged.
+    #[must_use]
     pub fn key_check(&self) -> u64 {
-        self.text("check", "")
+        self.key_check
     }
 }
-/// p
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldPrints(Vec<(Field, Fingerprint)>);
-impl FieldPrints {
-    /// e
-    pub fn encode(&self) -> Vec<u8> {
-        self.0.iter().flat_map(|(f, p)| f.code().to_le_bytes().into_iter().chain(p.0.to_le_bytes())).collect()
+
+#[cfg(test)]
+mod tests {
+    use super::super::field::Personal;
+    use super::*;
+
+    fn printer() -> Fingerprinter {
+        Fingerprinter::from_key(&[7; 32])
     }
-    /// d
-    pub fn decode(b: &[u8]) -> Result<Self, std::io::Error> {
-        Ok(Self(
-            b.chunks(12)
-                .map(|c| {
-                    (
-                        Field::from_code(u32::from_le_bytes(c[..4].try_into().unwrap())).unwrap(),
-                        Fingerprint(u64::from_le_bytes(c[4..].try_into().unwrap())),
-                    )
-                })
-                .collect(),
-        ))
+
+    fn value(text: &str) -> Wanted {
+        Wanted::Value(Personal::new(text))
     }
-    /// g
-    pub fn get(&self, f: Field) -> Option<Fingerprint> {
-        self.0.iter().find(|x| x.0 == f).map(|x| x.1)
+
+    /// The numbers were computed by another program from RFC 5869 and the `SipHash` paper. A red row here means that
+    /// every stored fingerprint became worthless: raise `CANONICAL_VERSION` on purpose, or take the change back.
+    #[test]
+    fn stored_fingerprints_stay_valid() {
+        let rows = [
+            (Field::Email, value("olena@example.com"), 0x683b_257a_c510_a33f),
+            (Field::Sms, value("+380955547708"), 0xbc90_3f94_f406_6da4),
+            (Field::FirstName, value("Олена"), 0xe0de_ea30_fbae_91b6),
+            (Field::FirstName, Wanted::Clear, 0x466e_6fd4_94c7_e6b5),
+            (Field::Additional(87_166), value("Gold"), 0x3e55_400a_64f6_ecb1),
+        ];
+        for (field, wanted, print) in rows {
+            assert_eq!(printer().field(field, &wanted).to_u64(), print, "{field}");
+        }
+        assert_eq!(printer().lock(LockKind::Email, "olena@example.com"), 0xc0a2_5d2d_9440_6652);
+        assert_eq!(printer().lock(LockKind::ExternalId, "7"), 0x29f4_c1ec_d615_e182);
+        assert_eq!(printer().text("crm id", "7"), 0x92f0_80df_2ec6_6ed1);
+        assert_eq!(printer().key_check(), 0x2ca8_5e2f_8021_f835);
+        assert_eq!(derive::<4>(&[7; 32], "seal"), [178, 184, 58, 176]);
     }
-    /// s
-    pub fn set(&mut self, f: Field, p: Fingerprint) {
-        match self.0.binary_search_by_key(&f, |x| x.0) {
-            Ok(i) => self.0[i].1 = p,
-            Err(i) => self.0.insert(i, (f, p)),
+
+    #[test]
+    fn field_state_value_and_key_all_count() {
+        let prints = [
+            printer().field(Field::Email, &value("a")),
+            printer().field(Field::Sms, &value("a")),
+            printer().field(Field::Email, &value("b")),
+            printer().field(Field::Email, &value("")),
+            printer().field(Field::Email, &Wanted::Clear),
+            Fingerprinter::from_key(&[8; 32]).field(Field::Email, &value("a")),
+        ];
+        for (place, print) in prints.iter().enumerate() {
+            assert!(!print.is_unknown());
+            assert!(!prints[..place].contains(print), "{place}");
         }
     }
-    /// r
-    pub fn remove(&mut self, f: Field) {
-        self.0.retain(|x| x.0 != f)
-    }
-    /// i
-    pub fn iter(&self) -> impl Iterator<Item = (Field, Fingerprint)> + '_ {
-        self.0.iter().copied()
-    }
-    /// r
-    pub fn retain_fields(&mut self, fs: &[Field]) {
-        self.0.retain(|x| fs.contains(&x.0))
-    }
-}
-/// v
-#[derive(Clone, Debug, Default)]
-pub struct Values(Vec<(Field, Wanted)>);
-impl Values {
-    /// f
-    pub fn from_fields(v: Vec<(Field, Wanted)>) -> Self {
-        Self(v)
-    }
-    /// g
-    pub fn get(&self, f: Field) -> Option<&Wanted> {
-        self.0.iter().find(|x| x.0 == f).map(|x| &x.1)
-    }
-    /// f
-    pub fn fields(&self) -> &[(Field, Wanted)] {
-        &self.0
-    }
-    /// m
-    pub fn merge(&mut self, n: &Self) {
-        for (f, w) in &n.0 {
-            match self.0.binary_search_by_key(f, |x| x.0) {
-                Ok(i) => self.0[i].1 = w.clone(),
-                Err(i) => self.0.insert(i, (*f, w.clone())),
-            }
+
+    #[test]
+    fn hashes_of_one_purpose_say_nothing_about_another() {
+        let printer = printer();
+        let hashes = [
+            printer.lock(LockKind::Email, "a"),
+            printer.lock(LockKind::Phone, "a"),
+            printer.lock(LockKind::ExternalId, "a"),
+            printer.lock(LockKind::RetenoId, "a"),
+            printer.text("a", "a"),
+            // the border between label and text counts
+            printer.text("ab", "c"),
+            printer.text("a", "bc"),
+        ];
+        for (place, hash) in hashes.iter().enumerate() {
+            assert!(!hashes[..place].contains(hash), "{place}");
         }
+        assert_ne!(derive::<32>(&[7; 32], "a"), derive::<32>(&[7; 32], "b"));
+        assert_ne!(printer.key_check(), Fingerprinter::from_key(&[8; 32]).key_check());
     }
-    /// e
-    pub fn encode(&self) -> Vec<u8> {
-        let v: Vec<(u32, Option<&str>)> = self
-            .0
-            .iter()
-            .map(|(f, w)| {
-                (
-                    f.code(),
-                    match w {
-                        Wanted::Clear => None,
-                        Wanted::Value(p) => Some(p.expose()),
-                    },
-                )
-            })
-            .collect();
-        serde_json::to_vec(&v).unwrap()
+
+    #[test]
+    fn keys_cannot_be_printed() {
+        assert_eq!(format!("{:?}", printer()), "Fingerprinter(****)");
+        assert_eq!(format!("{:?}", Fingerprint::UNKNOWN), "unknown");
     }
-    /// d
-    pub fn decode(b: &[u8]) -> Result<Self, serde_json::Error> {
-        let v: Vec<(u32, Option<String>)> = serde_json::from_slice(b)?;
-        Ok(Self(
-            v.into_iter()
-                .map(|(c, s)| {
-                    (Field::from_code(c).unwrap(), s.map_or(Wanted::Clear, |s| Wanted::Value(Personal::new(s))))
-                })
-                .collect(),
-        ))
-    }
-}
-/// d
-#[derive(Clone, Debug)]
-pub struct DroppedField {
-    /// f
-    pub field: Field,
-    /// r
-    pub reason: String,
-}
-/// c
-#[derive(Clone, Debug)]
-pub struct Contact {
-    /// k
-    pub key: String,
-    /// f
-    pub fields: Vec<(Field, Wanted)>,
-    /// c
-    pub changed_at: Option<i64>,
-    /// d
-    pub dropped: Vec<DroppedField>,
 }

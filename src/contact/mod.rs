@@ -1,9 +1,34 @@
 //! Contacts in Reteno's words, valid by construction. Pure: knows no clock, no network, no database.
 
+pub mod additional;
+pub mod channels;
 pub mod field;
 pub mod fingerprint;
+pub mod mapping;
+pub mod moment;
+pub mod outcome;
+pub mod prints;
 pub mod record;
+pub mod refusal;
+pub mod resolved;
+pub mod rules;
+pub mod selector;
+pub mod text;
+pub mod values;
 
+#[cfg(test)]
+mod tests;
+
+pub use additional::{AdditionalField, Catalog, FieldKind};
+pub use channels::{Region, canonical_email, canonical_phone};
 pub use field::{Field, Personal, Wanted};
-pub use fingerprint::*;
-pub use record::{Record, Row};
+pub use fingerprint::{CANONICAL_VERSION, Fingerprint, Fingerprinter, LockKind, derive};
+pub use mapping::{FieldMapping, FieldProblem, FieldRef, Filter, Mapping, OnInvalid, UnknownField};
+pub use moment::Moment;
+pub use outcome::{Contact, DroppedField, Mapped, Reason, RecordRejection};
+pub use prints::{FieldPrints, PrintsError};
+pub use record::{Header, Record, Row};
+pub use refusal::Refusal;
+pub use resolved::ResolvedMapping;
+pub use selector::{Read, Selector, SelectorError};
+pub use values::{Values, ValuesError};

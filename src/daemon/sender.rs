@@ -369,7 +369,7 @@ impl Sender {
                 Some(call) => {
                     let build = |members: &[MemberValues]| {
                         Ok::<_, BodyError>(
-                            members.first().map_or_else(bytes::Bytes::new, |m| contact_body(m.values.fields())),
+                            members.first().map_or_else(bytes::Bytes::new, |m| contact_body(m.values.as_slice())),
                         )
                     };
                     let begun = self
@@ -508,7 +508,7 @@ fn build_body(
     restore_deleted: bool,
 ) -> Result<bytes::Bytes, BodyError> {
     let contacts: Vec<BulkContact<'_>> =
-        members.iter().map(|member| BulkContact { id: member.reteno_id, fields: member.values.fields() }).collect();
+        members.iter().map(|member| BulkContact { id: member.reteno_id, fields: member.values.as_slice() }).collect();
     bulk_body(&BulkRequest {
         contacts: &contacts,
         dedupe_on,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::contact::{Field, FieldPrints, Fingerprint};
+use crate::contact::{Field, FieldPrints};
 
 use super::ImportId;
 
@@ -54,8 +54,8 @@ pub fn locks_of(desired: &FieldPrints, reteno_id: Option<i64>) -> Vec<Lock> {
         (LockKind::Phone, Field::Sms),
     ];
     let printed = fields.into_iter().filter_map(|(kind, field)| {
-        let print = desired.get(field).filter(|print| *print != Fingerprint::UNKNOWN)?;
-        Some(Lock { kind, hash: print.0 })
+        let print = desired.get(field).filter(|print| !print.is_unknown())?;
+        Some(Lock { kind, hash: print.to_u64() })
     });
     printed.chain(reteno_id.map(|id| Lock { kind: LockKind::RetenoId, hash: id.cast_unsigned() })).collect()
 }

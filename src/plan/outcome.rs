@@ -131,7 +131,7 @@ impl LockIndex {
 
     fn find(&self, kind: LockKind, field: Field, value: &str, hash: &Fingerprinter) -> Option<ContactId> {
         let print = hash.field(field, &Wanted::Value(Personal::new(value)));
-        self.0.get(&Lock { kind, hash: print.0 }).copied()
+        self.0.get(&Lock { kind, hash: print.to_u64() }).copied()
     }
 
     /// A `dedupeValue` comes in the stored form: an external id, an e-mail in lower case, or a phone as digits.

@@ -78,7 +78,7 @@ fn refuse_whole(state: &State, update: &BulkUpdate) -> Result<(), String> {
         return Err(format!("More than {CONTACTS_MAX} contacts"));
     }
     let unknown = |id: i64| Err(format!("Unknown field id {id}"));
-    for id in update.custom_fields_ids.iter().flatten().filter(|id| !state.catalogue.contains_key(id)) {
+    if let Some(id) = update.custom_fields_ids.iter().flatten().find(|id| !state.catalogue.contains_key(id)) {
         return unknown(i64::from(*id));
     }
     if update.dedupe_on == DedupeOn::FieldId {

@@ -12,6 +12,8 @@ use crate::clock::Timestamp;
 use super::draw;
 use super::reply::{Reply, not_found, reply};
 
+/// Where the table is served as CSV.
+pub(super) const CSV_PATH: &str = "/crm/contacts.csv";
 /// Keeps the draws of people apart from all others.
 const STREAM: u64 = 0x3000_0000;
 /// One row in so many is bad.
@@ -74,7 +76,7 @@ impl Flaw {
         match self {
             Self::InvalidEmail => (row.email, row.phone) = (row.email.replace('@', " at "), String::new()),
             Self::NoChannel => (row.email, row.phone) = (String::new(), String::new()),
-            Self::NameOfDigits => row.first_name = "1234567".to_owned(),
+            Self::NameOfDigits => "1234567".clone_into(&mut row.first_name),
             Self::InvalidPhone => (row.email, row.phone) = (String::new(), "12345".to_owned()),
         }
         row.flaw = Some(self);
@@ -223,7 +225,7 @@ pub fn write_json_lines(rows: &[CrmRow], mut to: impl Write) -> std::io::Result<
 /// `GET /crm/contacts.csv` and `GET /crm/contacts.jsonl`.
 pub(super) fn answer(rows: &[CrmRow], path: &str) -> Reply {
     let mut body = Vec::new();
-    let (content_type, written) = if path.ends_with(".csv") {
+    let (content_type, written) = if path == CSV_PATH {
         ("text/csv; charset=UTF-8", write_csv(rows, &mut body))
     } else {
         ("application/x-ndjson", write_json_lines(rows, &mut body))

@@ -198,7 +198,7 @@ impl State {
 
     fn answer(&mut self, now: Timestamp, request: &Request) -> Reply {
         if request.path.starts_with("/api/") {
-            return self.admit(now, request).map_or_else(|| self.call(now, request), |refusal| refusal);
+            return self.admit(now, request).unwrap_or_else(|| self.call(now, request));
         }
         self.call(now, request)
     }

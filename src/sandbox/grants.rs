@@ -161,7 +161,7 @@ impl Grants {
             return invalid("parameters must be form-encoded");
         }
         if let Err(answer) = check_client(options, request, &parameters) {
-            return answer;
+            return *answer;
         }
         let wrong_redirect = parameters.one("redirect_uri").is_some_and(|uri| uri != options.redirect_uri);
         if wrong_redirect {
@@ -317,8 +317,8 @@ fn is_form(request: &Request) -> bool {
 }
 
 /// The client by HTTP Basic or by parameters, never by both (RFC 6749, 2.3).
-fn check_client(options: &SandboxOptions, request: &Request, parameters: &TokenRequest) -> Result<(), Reply> {
-    let wrong = || oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "Bad client credentials");
+fn check_client(options: &SandboxOptions, request: &Request, parameters: &TokenRequest) -> Result<(), Box<Reply>> {
+    let wrong = || Box::new(oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "Bad client credentials"));
     let by_parameters = (parameters.one("client_id"), parameters.one("client_secret"));
     let header = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(header) = header else {
@@ -328,7 +328,8 @@ fn check_client(options: &SandboxOptions, request: &Request, parameters: &TokenR
     };
     let (id, secret) = by_parameters;
     if secret.is_some() {
-        return Err(oauth_error(StatusCode::BAD_REQUEST, "invalid_request", "two ways of client authentication"));
+        let why = "two ways of client authentication";
+        return Err(Box::new(oauth_error(StatusCode::BAD_REQUEST, "invalid_request", why)));
     }
     let pair = header.strip_prefix("Basic ").and_then(from_base64).and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = pair.unwrap_or_default();

@@ -98,7 +98,7 @@ impl Imports {
     ) -> String {
         let number = self.all.len();
         let random = draw::sequence(request.options.seed, STREAM + u64::try_from(number).unwrap_or(0));
-        let (delay, fate) = delay_and_fate(&random, request.options, request.fate);
+        let (delay, fate) = delay_and_fate(&random, request.options, request.fate.as_ref());
         let head_start = draw::within(&random, &(Duration::ZERO..=delay));
         let count = u64::try_from(members.len()).unwrap_or(u64::MAX);
         let first_part = if count < 2 { 0 } else { 1 + draw::below(&random, count - 1) };
@@ -143,7 +143,7 @@ impl Imports {
         let import = self.all.get(number)?;
         let (first, all) = (import.first_part, import.members.len());
         let members = match (import.fate, last) {
-            (Fate::Finishes | Fate::Fails(Applied::All), false) | (Fate::Fails(Applied::Part), false) => 0..first,
+            (Fate::Finishes | Fate::Fails(Applied::All | Applied::Part), false) => 0..first,
             (Fate::Finishes | Fate::Fails(Applied::All), true) => first..all,
             (Fate::Fails(Applied::Part), true) | (Fate::Fails(Applied::Nothing) | Fate::Sticks, _) => 0..0,
         };
@@ -284,13 +284,13 @@ fn mapping_key(contact: &Incoming, id: i64, search: Search, value: MappingValue)
     by_property.or_else(|| contact.email()).or_else(|| contact.phone()).unwrap_or_default().to_owned()
 }
 
-fn delay_and_fate(random: &Random, options: &SandboxOptions, fault: Option<Effect>) -> (Duration, Fate) {
+fn delay_and_fate(random: &Random, options: &SandboxOptions, fault: Option<&Effect>) -> (Duration, Fate) {
     let drawn = draw::within(random, &options.import_delay);
     if let Some(Effect::DelayImport(delay)) = fault {
-        return (delay, Fate::Finishes);
+        return (*delay, Fate::Finishes);
     }
     if let Some(Effect::FailImport(applied)) = fault {
-        return (drawn, Fate::Fails(applied));
+        return (drawn, Fate::Fails(*applied));
     }
     (drawn, if matches!(fault, Some(Effect::StickImport)) { Fate::Sticks } else { Fate::Finishes })
 }

@@ -25,10 +25,6 @@ mod rules;
 mod single;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_faults;
-#[cfg(test)]
-mod tests_oauth;
 mod view;
 mod wire;
 

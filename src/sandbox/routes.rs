@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use super::crm::CSV_PATH;
+
 /// The calls a request can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CallKind {
@@ -55,7 +57,7 @@ const CALLS: &[(&str, Method, CallKind)] = &[
     ("/api/v2/version", Method::GET, CallKind::Version),
     ("/uaa/oauth/authorize", Method::GET, CallKind::Authorize),
     ("/uaa/oauth/token", Method::POST, CallKind::TokenExchange),
-    ("/crm/contacts.csv", Method::GET, CallKind::Crm),
+    (CSV_PATH, Method::GET, CallKind::Crm),
     ("/crm/contacts.jsonl", Method::GET, CallKind::Crm),
 ];
 

@@ -18,7 +18,7 @@ use super::reply::{JSON, Reply, bad_request, not_found, ok, repeated, reply};
 use super::wire::{DedupeOn, StandardField, WireContact};
 
 /// "Repeated request within 1 minute", counted from the request that was carried out.
-const REPEAT_WINDOW: Duration = Duration::from_secs(60);
+const REPEAT_WINDOW: Duration = Duration::from_mins(1);
 
 /// When each body was carried out: (method and path, SHA-256 of the body) → moment.
 pub(super) type CarriedOut = BTreeMap<(String, String), Timestamp>;
@@ -27,7 +27,7 @@ pub(super) type CarriedOut = BTreeMap<(String, String), Timestamp>;
 pub(super) fn upsert(state: &mut State, now: Timestamp, request: &Request) -> Reply {
     let contact = match read(state, now, request) {
         Ok(contact) => contact,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let by_id = contact.id.is_some() && contact.external_id.is_none();
     let dedupe_on = if by_id { DedupeOn::Id } else { DedupeOn::EmailOrSms };
@@ -46,7 +46,7 @@ pub(super) fn update(state: &mut State, now: Timestamp, request: &Request, id: &
     let Some(id) = id.parse::<i64>().ok().filter(|id| state.contacts.get(*id).is_some()) else { return not_found() };
     let contact = match read(state, now, request) {
         Ok(contact) => contact,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let bearer = contact.external_id.as_deref().and_then(|external_id| state.contacts.with_external_id(external_id));
     if bearer.is_some_and(|bearer| bearer != id) {
@@ -57,15 +57,16 @@ pub(super) fn update(state: &mut State, now: Timestamp, request: &Request, id: &
 }
 
 /// Everything that refuses a single call before it is carried out.
-fn read(state: &State, now: Timestamp, request: &Request) -> Result<Incoming, Reply> {
+fn read(state: &State, now: Timestamp, request: &Request) -> Result<Incoming, Box<Reply>> {
     let carried_out = state.carried_out.get(&fingerprint(request));
     if carried_out.is_some_and(|at| now.since(*at) < REPEAT_WINDOW) {
-        return Err(repeated());
+        return Err(Box::new(repeated()));
     }
-    let contact: WireContact =
-        serde_json::from_slice(&request.body).map_err(|error| bad_request(&format!("Cannot read request: {error}")))?;
-    refuse_for(state, &contact).map_err(|reason| bad_request(&reason))?;
-    incoming::check(&contact, &state.catalogue, state.options.readings.bad_field).map_err(|reason| bad_request(&reason))
+    let contact: WireContact = serde_json::from_slice(&request.body)
+        .map_err(|error| Box::new(bad_request(&format!("Cannot read request: {error}"))))?;
+    refuse_for(state, &contact).map_err(|reason| Box::new(bad_request(&reason)))?;
+    incoming::check(&contact, &state.catalogue, state.options.readings.bad_field)
+        .map_err(|reason| Box::new(bad_request(&reason)))
 }
 
 fn write(state: &mut State, now: Timestamp, request: &Request, contact: &Incoming, (id, new): (i64, bool)) {

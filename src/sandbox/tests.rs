@@ -1,5 +1,8 @@
 //! The sandbox's contacts calls: what it refuses, what it writes, whom it finds.
 
+mod faults;
+mod oauth;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -365,9 +368,9 @@ async fn imports_are_applied_in_any_order() {
         bench.submit(&bulk(&[person("1", "a@example.com", "Second")]));
         tokio::time::advance(Duration::from_secs(6)).await;
         if bench.contact("1").fields["firstName"] == "First" {
-            first_wins += 1
+            first_wins += 1;
         } else {
-            second_wins += 1
+            second_wins += 1;
         }
         let overlaps = bench.sandbox.overlaps();
         assert_eq!(overlaps.len(), 1);
@@ -403,7 +406,7 @@ async fn single_calls_act_at_once_restore_and_refuse_repeats() {
     let id = answer["id"].as_i64().unwrap();
     assert_eq!(bench.contact("1").id, id);
     assert_eq!(bench.call("POST", "v1/contact", &ann).0, 409);
-    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::advance(Duration::from_mins(1)).await;
     bench.sandbox.delete_contact("1");
     assert_eq!(bench.call("POST", "v1/contact", &ann).0, 200);
     assert!(!bench.contact("1").deleted, "a single call restores");

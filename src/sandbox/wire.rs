@@ -216,6 +216,7 @@ pub(super) struct Address {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) town: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[expect(clippy::struct_field_names, reason = "the schema's own name")]
     pub(super) address: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) postcode: Option<String>,

@@ -1,1 +1,166 @@
-//! source
+//! Where records come from: a file, or a Singer tap. A source yields pages of records and, where it has one, the cursor
+//! that may be committed together with them.
+//!
+//! Owns reading only: gives no value a meaning, keeps nothing between reads but a tap's working files, and never puts a
+//! record's content into an error, a warning or a log line.
+
+mod error;
+pub mod file;
+mod lines;
+mod page;
+pub mod singer;
+
+use std::fmt;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use error::SourceError;
+pub use file::{FileSource, Format};
+pub use page::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
+pub use singer::{SingerOptions, SingerSource};
+
+use crate::clock::Timestamp;
+use crate::contact::Record;
+
+/// A run of items in the order of the source, at most [`PAGE_ITEMS_MAX`] of them.
+#[derive(Debug)]
+pub struct Page {
+    /// What was read; may be empty where only the cursor moved.
+    pub items: Vec<Item>,
+    /// The cursor to commit in one transaction with these items; every earlier page must be committed before. Absent
+    /// where the source offered none since the last page.
+    pub cursor: Option<Cursor>,
+    /// When the read that gave these items was asked for: what they say is true of this moment or a later one.
+    pub asked_at: Timestamp,
+}
+
+/// One thing that a source said.
+#[derive(Debug)]
+pub enum Item {
+    /// A record as it is now.
+    Record {
+        /// The record.
+        record: Record,
+        /// Where it stood.
+        place: Place,
+    },
+    /// The source says that this record is deleted (Singer: `_sdc_deleted_at` is not null).
+    Deleted {
+        /// What the source still tells of it; its id at least.
+        record: Record,
+        /// Where it stood.
+        place: Place,
+    },
+    /// A part that could not be read as a record. The rest of the source was read on.
+    Malformed {
+        /// Where it stood.
+        place: Place,
+        /// Why, in words without any of its content.
+        reason: String,
+    },
+}
+
+/// Where an item stood in its source, for a person who looks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The line of the file on which the row begins, from 1.
+    Line(u64),
+    /// The number of the tap's message (its line of stdout), from 1.
+    Message(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::Message(number) => write!(f, "message {number}"),
+        }
+    }
+}
+
+/// An opaque place in a source, kept and given back unchanged. For a tap it is the value of its STATE message, byte for
+/// byte as JSON text; it may hold secrets or personal data, so `Debug` shows only its length.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cursor(String);
+
+impl Cursor {
+    /// A cursor as it was stored.
+    #[must_use]
+    pub fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text to store.
+    #[must_use]
+    pub fn as_text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor({} bytes)", self.0.len())
+    }
+}
+
+/// Where a read begins.
+#[derive(Debug, Clone)]
+pub enum From {
+    /// At the beginning: a first read, or a full one (a tap is run without STATE).
+    Beginning,
+    /// After this cursor. A source without cursors reads everything.
+    Cursor(Cursor),
+}
+
+/// What a read that came to its proper end amounts to.
+#[derive(Debug, Default)]
+pub struct ReadEnd {
+    /// Proof that every record of the source was seen: only then may a missing one count as gone. Never true when
+    /// anything was malformed, since such a part may be any record.
+    pub full: bool,
+    /// Sentences for the operator, without personal data.
+    pub warnings: Vec<String>,
+    /// Records and deletions sent.
+    pub records: u64,
+    /// Malformed parts sent.
+    pub malformed: u64,
+    /// The columns that the tap's SCHEMA calls the record's key; empty for a file and for a tap that names none.
+    pub key_properties: Vec<String>,
+}
+
+/// One configured source.
+#[derive(Debug)]
+pub enum Source {
+    /// A table or lines of JSON in a file.
+    File(FileSource),
+    /// Any Singer tap.
+    Singer(SingerSource),
+}
+
+impl Source {
+    /// Reads from `from` to the end and sends what it finds, waiting where `pages` is full. After `stop`, or when the
+    /// receiver is dropped, nothing more is sent and the error is [`SourceError::Stopped`]. Pages sent before an error
+    /// stand, with their cursors.
+    pub async fn read(
+        &self,
+        from: From,
+        pages: mpsc::Sender<Page>,
+        stop: CancellationToken,
+    ) -> Result<ReadEnd, SourceError> {
+        match self {
+            Self::File(source) => source.read(pages, stop).await,
+            Self::Singer(source) => source.read(from, pages, stop).await,
+        }
+    }
+
+    /// Whether each read should begin at the beginning: a file has no cursor, and a tap that was told to read the full
+    /// table proves fullness only when it is not resumed.
+    #[must_use]
+    pub fn full_only(&self) -> bool {
+        match self {
+            Self::File(_) => true,
+            Self::Singer(source) => source.full_only(),
+        }
+    }
+}

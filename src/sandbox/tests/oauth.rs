@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::tests::read;
-use super::*;
+use super::read;
+use crate::sandbox::*;
 
 struct Bench(Sandbox);
 
@@ -82,14 +82,14 @@ async fn code_works_once_for_ten_minutes_and_for_its_client() {
     assert_eq!((status, &again["error"]), (400, &"invalid_grant".into()), "used");
 
     let late = bench.code();
-    tokio::time::advance(Duration::from_secs(600)).await;
+    tokio::time::advance(Duration::from_mins(10)).await;
     assert_eq!(bench.exchange(&late).1["error"], "invalid_grant", "expired");
     let code = bench.code();
     let elsewhere = [("grant_type", "authorization_code"), ("code", code.as_str()), ("redirect_uri", "http://x/")];
     assert_eq!(bench.token(&elsewhere).0, 400);
     assert_eq!(bench.token(&elsewhere[..2]).1["error"], "invalid_request");
     assert_eq!(bench.exchange(&code).0, 200, "refused calls use nothing up");
-    tokio::time::advance(Duration::from_secs(172_800)).await;
+    tokio::time::advance(Duration::from_hours(48)).await;
     assert_eq!(bench.version(&text(&answer["access_token"])), 401);
 }
 
@@ -140,7 +140,7 @@ async fn refresh_insists_on_code_and_last_token() {
     assert_ne!(second["access_token"], first["access_token"]);
     assert_eq!(bench.version(&text(&first["access_token"])), 200, "the old access token lives on");
     assert_eq!(bench.refresh(&code, &old).1["error"], "invalid_grant", "replaced");
-    tokio::time::advance(Duration::from_secs(2_592_000)).await;
+    tokio::time::advance(Duration::from_hours(720)).await;
     assert_eq!(bench.refresh(&code, &text(&second["refresh_token"])).0, 400, "died unused");
 }
 

@@ -1,0 +1,231 @@
+//! A source's mapping as it is configured, and its resolution against the account's additional fields.
+//!
+//! Says which field comes from where; applying it to records is `resolved.rs`.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json_path::JsonPath;
+
+use super::additional::{AdditionalRule, Catalog};
+use super::channels::{Region, prepare_phones};
+use super::field::Field;
+use super::resolved::{ResolvedField, ResolvedMapping, Rule};
+use super::rules::{ADDRESS_LENGTH_MAX, PLACE_LENGTH_MAX, POSTCODE_LENGTH_MAX};
+use super::selector::{Selector, View};
+
+/// Reteno's ids are 32-bit signed numbers.
+const FIELD_ID_MAX: u32 = i32::MAX.cast_unsigned();
+
+/// How records of one source become contacts.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    /// Where the CRM's id stands.
+    pub key: Selector,
+    /// The mapped fields.
+    pub fields: Vec<FieldMapping>,
+    /// Where the CRM says when the record was changed.
+    pub changed_at: Option<Selector>,
+    /// Which records are wanted; all without one.
+    pub filter: Option<Filter>,
+}
+
+/// Where one field comes from.
+#[derive(Debug, Clone)]
+pub struct FieldMapping {
+    /// The field.
+    pub field: FieldRef,
+    /// Where its value stands.
+    pub selector: Selector,
+    /// What a value that breaks a rule costs.
+    pub on_invalid: OnInvalid,
+    /// For phones: the country of numbers without country code.
+    pub region: Option<Region>,
+    /// For `externalCustomerId`: put before the value, so that two sources share no id. Empty for none.
+    pub prefix: String,
+}
+
+/// A field as it is named in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldRef {
+    /// A standard field, or an additional one by its id.
+    Known(Field),
+    /// An additional field by `PROFILE.FIELD`: its id is looked up.
+    Key(String),
+}
+
+impl FieldRef {
+    /// Reads a name: Reteno's name of a standard field, the numeric id or the `PROFILE.FIELD` key of an additional
+    /// one. `None` for anything else.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let name = name.trim();
+        if let Some(field) = Field::STANDARD.into_iter().find(|field| field.standard_name() == Some(name)) {
+            return Some(Self::Known(field));
+        }
+        if let Ok(id) = name.parse::<u32>() {
+            return (1..=FIELD_ID_MAX).contains(&id).then_some(Self::Known(Field::Additional(id)));
+        }
+        let (profile, field) = name.split_once('.')?;
+        (!profile.is_empty() && !field.is_empty()).then(|| Self::Key(name.to_owned()))
+    }
+}
+
+/// What a value that breaks a rule costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnInvalid {
+    /// The field is not sent, and listed; Reteno keeps what it holds.
+    DropField,
+    /// The contact is rejected.
+    Reject,
+}
+
+impl OnInvalid {
+    /// Without a word in the configuration: the contact is rejected for a bad external id (it would become another
+    /// contact), else the field is dropped. Whatever is set here, a record that is left without any valid channel is
+    /// rejected (see [`ResolvedMapping::map`]).
+    #[must_use]
+    pub const fn default_for(field: Field) -> Self {
+        match field {
+            Field::ExternalCustomerId => Self::Reject,
+            Field::Email
+            | Field::Sms
+            | Field::FirstName
+            | Field::LastName
+            | Field::Address
+            | Field::Town
+            | Field::Region
+            | Field::Postcode
+            | Field::LanguageCode
+            | Field::TimeZone
+            | Field::ContactKey
+            | Field::Additional(_) => Self::DropField,
+        }
+    }
+}
+
+/// Which records are wanted: a `JSONPath` that is applied to a list holding the record alone, and keeps the record when
+/// it finds anything. So a condition is written `$[?@.active == true]`, and `$[?@.email]` asks whether a key is there.
+/// A table row is an object of texts: `$[?@.active == '1']`.
+#[derive(Debug, Clone)]
+pub struct Filter(JsonPath);
+
+impl Filter {
+    /// Reads a filter. The error tells where the path is wrong.
+    pub fn parse(text: &str) -> Result<Self, serde_json_path::ParseError> {
+        JsonPath::parse(text.trim()).map(Self)
+    }
+
+    /// Whether the record is wanted. Copies the record, which only sources with a filter pay for.
+    pub(super) fn keeps(&self, view: &View<'_>) -> bool {
+        !self.0.query(&Value::Array(vec![view.json().clone()])).is_empty()
+    }
+}
+
+/// A mapped field that the account does not offer as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownField {
+    /// As configured: an id, a key, or a field's name.
+    pub name: String,
+    /// What is wrong, and what was done.
+    pub problem: FieldProblem,
+}
+
+/// What is wrong with a mapped field, and what was done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldProblem {
+    /// The account has no additional field with the id, or not yet (a field takes up to an hour to become known):
+    /// mapped as text.
+    UnknownId,
+    /// The account has no additional field with the key, so its id is not known: left out.
+    UnknownKey,
+    /// Reteno lets no one write the field: left out.
+    ReadOnly,
+    /// The field is mapped twice: the first counts, this one is left out.
+    MappedTwice,
+}
+
+impl FieldProblem {
+    /// How to repair it.
+    #[must_use]
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::UnknownId => "`reteno-sync doctor` lists the ids; a field made just now is known within an hour",
+            Self::UnknownKey => "write the key as PROFILE.FIELD, as `reteno-sync doctor` lists it, or use the id",
+            Self::ReadOnly => "remove the field from the mapping",
+            Self::MappedTwice => "map the field once; several places are given as a list, the first value wins",
+        }
+    }
+}
+
+impl Mapping {
+    /// Looks the additional fields up and prepares the mapping for records. What is unknown is returned beside it.
+    #[must_use]
+    pub fn resolve(&self, catalog: &Catalog) -> (ResolvedMapping, Vec<UnknownField>) {
+        let mut resolved = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for mapping in &self.fields {
+            let (field, additional) = match resolve_field(&mapping.field, catalog) {
+                Ok(found) => found,
+                Err(problem) => {
+                    unknown.push(problem);
+                    continue;
+                }
+            };
+            if resolved.contains_key(&field) {
+                unknown.push(UnknownField { name: name_of(&mapping.field), problem: FieldProblem::MappedTwice });
+                continue;
+            }
+            if let (Field::Additional(_), None) = (field, &additional) {
+                unknown.push(UnknownField { name: name_of(&mapping.field), problem: FieldProblem::UnknownId });
+            }
+            let rule = rule_for(field, mapping, additional);
+            let selector = mapping.selector.clone();
+            resolved.insert(field, ResolvedField { field, selector, on_invalid: mapping.on_invalid, rule });
+        }
+        if resolved.contains_key(&Field::Sms) {
+            prepare_phones();
+        }
+        let resolved = resolved.into_values().collect();
+        (ResolvedMapping::of(self.key.clone(), resolved, self.changed_at.clone(), self.filter.clone()), unknown)
+    }
+}
+
+fn resolve_field(reference: &FieldRef, catalog: &Catalog) -> Result<(Field, Option<AdditionalRule>), UnknownField> {
+    let problem = |problem| UnknownField { name: name_of(reference), problem };
+    let found = match reference {
+        FieldRef::Known(Field::Additional(id)) => catalog.by_id(*id),
+        FieldRef::Known(field) => return Ok((*field, None)),
+        FieldRef::Key(key) => Some(catalog.by_key(key).ok_or_else(|| problem(FieldProblem::UnknownKey))?),
+    };
+    match (reference, found) {
+        (_, Some(field)) if field.readonly => Err(problem(FieldProblem::ReadOnly)),
+        (_, Some(field)) => Ok((Field::Additional(field.id), Some(AdditionalRule::of(field)))),
+        (FieldRef::Known(field), None) => Ok((*field, None)),
+        (FieldRef::Key(_), None) => Err(problem(FieldProblem::UnknownKey)),
+    }
+}
+
+fn name_of(reference: &FieldRef) -> String {
+    match reference {
+        FieldRef::Known(Field::Additional(id)) => id.to_string(),
+        FieldRef::Known(field) => field.to_string(),
+        FieldRef::Key(key) => key.clone(),
+    }
+}
+
+fn rule_for(field: Field, mapping: &FieldMapping, additional: Option<AdditionalRule>) -> Rule {
+    match field {
+        Field::ExternalCustomerId => Rule::Id { prefix: mapping.prefix.clone() },
+        Field::ContactKey => Rule::Id { prefix: String::new() },
+        Field::Email => Rule::Email,
+        Field::Sms => Rule::Phone(mapping.region),
+        Field::FirstName | Field::LastName => Rule::Name,
+        Field::Address => Rule::Line(ADDRESS_LENGTH_MAX),
+        Field::Town | Field::Region => Rule::Line(PLACE_LENGTH_MAX),
+        Field::Postcode => Rule::Line(POSTCODE_LENGTH_MAX),
+        Field::LanguageCode => Rule::Language,
+        Field::TimeZone => Rule::TimeZone,
+        Field::Additional(_) => Rule::Additional(additional.unwrap_or_else(AdditionalRule::untyped)),
+    }
+}

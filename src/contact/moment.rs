@@ -1,0 +1,246 @@
+//! Dates and times as CRMs write them. Pure: reads no clock, knows no field.
+//!
+//! A form that can be read in two ways (`03/04/2024`) is not read at all.
+
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+
+/// What a CRM wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// A day without a time.
+    Day(NaiveDate),
+    /// A time on some wall clock: its zone is not said.
+    Wall(NaiveDateTime),
+    /// A point in time, with the wall clock it was written by.
+    Instant {
+        /// The wall clock of the zone it was written in.
+        wall: NaiveDateTime,
+        /// The point itself.
+        at: DateTime<Utc>,
+    },
+}
+
+impl Moment {
+    /// Reads `yyyy-MM-dd`, `yyyy/MM/dd`, `dd.MM.yyyy` or `yyyyMMdd`, the first three with a time (`T` or a space,
+    /// seconds and fraction optional) and a zone (`Z`, `UTC`, `±hh`, `±hhmm`, `±hh:mm`), and seconds or milliseconds
+    /// since 1970 (nine digits or more; from twelve digits on they are milliseconds). `None` for all else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if let Some(moment) = epoch(text) {
+            return Some(moment);
+        }
+        let (day, rest) = day(text)?;
+        if rest.is_empty() {
+            return Some(Self::Day(day));
+        }
+        let (time, zone) = time(rest.strip_prefix(['T', 't', ' '])?.trim_start())?;
+        let wall = day.and_time(time);
+        match Zone::parse(zone.trim_start())? {
+            Zone::Unsaid => Some(Self::Wall(wall)),
+            Zone::Minutes(minutes) => {
+                let at = wall.checked_sub_signed(TimeDelta::minutes(minutes))?.and_utc();
+                Some(Self::Instant { wall, at })
+            }
+        }
+    }
+
+    /// The day as it was written, whatever the zone: a date of birth does not move with it.
+    #[must_use]
+    pub fn day(self) -> NaiveDate {
+        match self {
+            Self::Day(day) => day,
+            Self::Wall(wall) | Self::Instant { wall, .. } => wall.date(),
+        }
+    }
+
+    /// The time in UTC; a wall clock of unknown zone is taken as UTC, a day as its first minute.
+    #[must_use]
+    pub fn utc(self) -> NaiveDateTime {
+        match self {
+            Self::Day(day) => day.and_time(NaiveTime::MIN),
+            Self::Wall(wall) => wall,
+            Self::Instant { at, .. } => at.naive_utc(),
+        }
+    }
+
+    /// Milliseconds since 1970, by [`Moment::utc`].
+    #[must_use]
+    pub fn unix_millis(self) -> i64 {
+        self.utc().and_utc().timestamp_millis()
+    }
+}
+
+/// Digits below which a number is no time: it would lie before 1973, where no CRM record was changed, and shorter
+/// numbers are versions or `yyyyMMdd`.
+const EPOCH_DIGITS_MIN: usize = 9;
+/// From this many digits on a number means milliseconds (as seconds it would lie after the year 5138).
+const MILLIS_DIGITS_MIN: usize = 12;
+/// More digits would be microseconds, which no CRM of ours writes.
+const EPOCH_DIGITS_MAX: usize = 14;
+
+fn epoch(text: &str) -> Option<Moment> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if !(EPOCH_DIGITS_MIN..=EPOCH_DIGITS_MAX).contains(&whole.len()) || !all_digits(whole) || !all_digits(fraction) {
+        return None;
+    }
+    let number: i64 = whole.parse().ok()?;
+    let millis = if whole.len() >= MILLIS_DIGITS_MIN {
+        number
+    } else {
+        let thousandths: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+        number * 1000 + thousandths
+    };
+    let at = DateTime::from_timestamp_millis(sign * millis)?;
+    let in_range = (1..=9999).contains(&at.year());
+    in_range.then(|| Moment::Instant { wall: at.naive_utc(), at })
+}
+
+fn day(text: &str) -> Option<(NaiveDate, &str)> {
+    let bytes = text.as_bytes();
+    let mark = |place: usize| bytes.get(place).copied();
+    let (year, month, day, end) = match (mark(4), mark(7), mark(2), mark(5)) {
+        (Some(b'-'), Some(b'-'), _, _) | (Some(b'/'), Some(b'/'), _, _) => (0..4, 5..7, 8..10, 10),
+        (_, _, Some(b'.'), Some(b'.')) => (6..10, 3..5, 0..2, 10),
+        _ if text.len() == 8 => (0..4, 4..6, 6..8, 8),
+        _ => return None,
+    };
+    let date = NaiveDate::from_ymd_opt(
+        i32::try_from(number(text.get(year)?)?).ok()?,
+        number(text.get(month)?)?,
+        number(text.get(day)?)?,
+    )?;
+    (date.year() >= 1).then_some((date, text.get(end..)?))
+}
+
+fn time(text: &str) -> Option<(NaiveTime, &str)> {
+    let hour = number(text.get(..2)?)?;
+    let minute = number(text.get(2..)?.strip_prefix(':')?.get(..2)?)?;
+    let mut rest = text.get(5..)?;
+    let (mut second, mut millis) = (0, 0);
+    if let Some(seconds) = rest.strip_prefix(':') {
+        second = number(seconds.get(..2)?)?;
+        rest = seconds.get(2..)?;
+        if let Some(fraction) = rest.strip_prefix(['.', ',']) {
+            let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+            let (fraction, zone) = fraction.split_at(digits);
+            millis = number(format!("{fraction:0<3}").get(..3)?)?;
+            rest = (digits > 0).then_some(zone)?;
+        }
+    }
+    Some((NaiveTime::from_hms_milli_opt(hour, minute, second, millis)?, rest))
+}
+
+/// The zone of a written time.
+enum Zone {
+    Unsaid,
+    /// Minutes ahead of UTC.
+    Minutes(i64),
+}
+
+impl Zone {
+    fn parse(zone: &str) -> Option<Self> {
+        if zone.is_empty() {
+            return Some(Self::Unsaid);
+        }
+        if ["z", "utc", "gmt"].iter().any(|name| zone.eq_ignore_ascii_case(name)) {
+            return Some(Self::Minutes(0));
+        }
+        let (sign, digits) = match zone.split_at_checked(1)? {
+            ("+", digits) => (1, digits),
+            ("-", digits) => (-1, digits),
+            _ => return None,
+        };
+        let hours = number(digits.get(..2)?)?;
+        let minutes = match digits.get(2..)? {
+            "" => 0,
+            minutes => {
+                let minutes = minutes.strip_prefix(':').unwrap_or(minutes);
+                if minutes.len() == 2 { number(minutes)? } else { return None }
+            }
+        };
+        (hours <= 15 && minutes <= 59).then(|| Self::Minutes(sign * i64::from(hours * 60 + minutes)))
+    }
+}
+
+fn number(digits: &str) -> Option<u32> {
+    if all_digits(digits) { digits.parse().ok() } else { None }
+}
+
+fn all_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_the_forms_crms_write() {
+        let rows = [
+            // RFC 3339
+            ("2024-05-06T07:08:09Z", 1_714_979_289_000),
+            ("2024-05-06T07:08:09.5+03:00", 1_714_968_489_500),
+            // PostgreSQL's text form: short zone, fraction of microseconds
+            ("2024-05-06 07:08:09.123456+03", 1_714_968_489_123),
+            ("2024-05-06 07:08:09 +0300", 1_714_968_489_000),
+            // without a zone: UTC
+            ("2024-05-06 07:08:09", 1_714_979_289_000),
+            ("2024-05-06T07:08", 1_714_979_280_000),
+            ("2024-05-06 07:08:09 UTC", 1_714_979_289_000),
+            // a day is its first minute
+            ("2024-05-06", 1_714_953_600_000),
+            ("2024/05/06", 1_714_953_600_000),
+            ("06.05.2024", 1_714_953_600_000),
+            ("20240506", 1_714_953_600_000),
+            // seconds, seconds with a fraction, milliseconds
+            ("1714979289", 1_714_979_289_000),
+            ("1714979289.25", 1_714_979_289_250),
+            ("1714979289123", 1_714_979_289_123),
+            ("-157766400", -157_766_400_000),
+        ];
+        for (text, millis) in rows {
+            assert_eq!(Moment::parse(text).map(Moment::unix_millis), Some(millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_not_read() {
+        let rows = [
+            // month or day first
+            "03/04/2024",
+            // no such day
+            "2024-02-30",
+            // MySQL's empty date
+            "0000-00-00",
+            "0000-00-00 00:00:00",
+            // a version number
+            "17",
+            // no such hour; no such zone
+            "2024-05-06 25:00",
+            "2024-05-06 07:08 Kyiv",
+            "2024-05-06T07:08:09+99:00",
+            // a fraction without digits
+            "2024-05-06T07:08:09.",
+            "tomorrow",
+            "",
+            // not cut inside a character
+            "20240ї06",
+            "2024-05-0ї",
+        ];
+        for text in rows {
+            assert_eq!(Moment::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_day_does_not_move_with_the_zone() {
+        let birthday = Moment::parse("1990-05-01T00:00:00+03:00").unwrap();
+        assert_eq!(birthday.day().to_string(), "1990-05-01");
+        assert_eq!(birthday.utc().to_string(), "1990-04-30 21:00:00");
+    }
+}

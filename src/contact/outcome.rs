@@ -1,0 +1,72 @@
+//! What mapping a record yields: a contact, a record left out, or a rejection with its reasons.
+
+use super::field::{Field, Wanted};
+use super::refusal::Refusal;
+
+/// A contact in Reteno's words. Every value is canonical and within Reteno's rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// The CRM's id, without prefix.
+    pub key: String,
+    /// What the record speaks of, in the order of fields. A mapped field that is not listed is absent from the record,
+    /// or was dropped.
+    pub fields: Vec<(Field, Wanted)>,
+    /// When the CRM says the record was changed, in milliseconds since 1970; `None` where it does not say, or not in a
+    /// form that is understood.
+    pub changed_at: Option<i64>,
+    /// Fields whose value breaks a rule: they are not sent, and listed.
+    pub dropped: Vec<DroppedField>,
+}
+
+/// A field that is not sent because of its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DroppedField {
+    /// The field.
+    pub field: Field,
+    /// The rule that the value breaks.
+    pub reason: Refusal,
+}
+
+/// A record that was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapped {
+    /// To be kept equal.
+    Contact(Contact),
+    /// Left out by the source's filter.
+    Filtered {
+        /// The CRM's id.
+        key: String,
+    },
+}
+
+/// A record that cannot become a contact.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("map a record: {}", summary(.reasons))]
+pub struct RecordRejection {
+    /// The CRM's id; `None` where the record has none that can be used.
+    pub key: Option<String>,
+    /// Why, at least one.
+    pub reasons: Vec<Reason>,
+}
+
+/// One reason of a rejection. Holds no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reason {
+    /// The field it is about; `None` for the record as a whole.
+    pub field: Option<Field>,
+    /// The rule that is broken.
+    pub text: Refusal,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.field {
+            Some(field) => write!(f, "{field}: {}", self.text),
+            None => self.text.fmt(f),
+        }
+    }
+}
+
+fn summary(reasons: &[Reason]) -> String {
+    reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,369 @@
+//! Where a value stands in a record, and reading it there in three states.
+//!
+//! It knows records only: no field of Reteno and no rule about values. What it reads it never prints.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::fmt;
+
+use serde_json::Value;
+use serde_json_path::JsonPath;
+
+use super::record::{Record, Row};
+
+/// A place in a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// A column, or a key of the top object. In a JSON record a name with dots that is no key is walked through
+    /// nested objects: `address.city`.
+    Name(String),
+    /// An RFC 9535 `JSONPath`. A table row is seen as an object of its columns.
+    Path(JsonPath),
+    /// The first of these that holds a value.
+    FirstOf(Vec<Selector>),
+}
+
+/// Why a text is no selector.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectorError {
+    /// Nothing but white space.
+    #[error("the place of a value is empty")]
+    Empty,
+    /// It begins with `$` and is no `JSONPath`.
+    #[error("read {text:?} as a JSONPath")]
+    Path {
+        /// As configured.
+        text: String,
+        /// Where and why.
+        #[source]
+        source: serde_json_path::ParseError,
+    },
+}
+
+impl SelectorError {
+    /// How to repair the configuration.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Empty => "give a column or key, or a JSONPath that begins with $",
+            Self::Path { .. } => "see RFC 9535; a key that itself begins with $ is written $['$key']",
+        }
+    }
+}
+
+/// What stands at a place. `Debug` shows the state only.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Read<'a> {
+    /// The record does not speak of it: the key or column is missing, or the path finds nothing.
+    Absent,
+    /// The record says that there is nothing: null, an empty cell, white space, an empty list.
+    Empty,
+    /// Text without outer white space. Numbers have no exponent and no `.0`; a list of scalars is joined by commas.
+    Value(Cow<'a, str>),
+    /// An object, or a list that holds one: no value of a field.
+    NotScalar,
+}
+
+impl fmt::Debug for Read<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "Absent",
+            Self::Empty => "Empty",
+            Self::Value(_) => "Value(****)",
+            Self::NotScalar => "NotScalar",
+        })
+    }
+}
+
+impl<'a> Read<'a> {
+    /// The same, bound to nothing.
+    #[must_use]
+    pub fn into_owned(self) -> Read<'static> {
+        match self {
+            Self::Absent => Read::Absent,
+            Self::Empty => Read::Empty,
+            Self::Value(text) => Read::Value(Cow::Owned(text.into_owned())),
+            Self::NotScalar => Read::NotScalar,
+        }
+    }
+
+    fn text(text: &'a str) -> Self {
+        let text = text.trim();
+        if text.is_empty() { Self::Empty } else { Self::Value(Cow::Borrowed(text)) }
+    }
+
+    fn json(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Empty,
+            Value::Bool(true) => Self::Value(Cow::Borrowed("true")),
+            Value::Bool(false) => Self::Value(Cow::Borrowed("false")),
+            Value::Number(number) => Self::Value(Cow::Owned(plain_number(number))),
+            Value::String(text) => Self::text(text),
+            Value::Array(items) => Self::list(items.iter()),
+            Value::Object(_) => Self::NotScalar,
+        }
+    }
+
+    fn list(items: impl Iterator<Item = &'a Value>) -> Self {
+        let mut joined: Option<Cow<'a, str>> = None;
+        for item in items {
+            if item.is_array() {
+                return Self::NotScalar;
+            }
+            match Self::json(item) {
+                Self::Absent | Self::Empty => {}
+                Self::NotScalar => return Self::NotScalar,
+                Self::Value(text) => match &mut joined {
+                    None => joined = Some(text),
+                    Some(list) => {
+                        let list = list.to_mut();
+                        list.push(',');
+                        list.push_str(&text);
+                    }
+                },
+            }
+        }
+        joined.map_or(Self::Empty, Self::Value)
+    }
+}
+
+impl Selector {
+    /// Reads a selector as it is configured: a `JSONPath` when it begins with `$`, else a name.
+    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(SelectorError::Empty);
+        }
+        if !text.starts_with('$') {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        let path = JsonPath::parse(text).map_err(|source| SelectorError::Path { text: text.to_owned(), source })?;
+        Ok(Self::Path(path))
+    }
+
+    /// The first of several selectors that holds a value.
+    pub fn parse_first_of(texts: &[String]) -> Result<Self, SelectorError> {
+        if texts.is_empty() {
+            return Err(SelectorError::Empty);
+        }
+        texts.iter().map(|text| Self::parse(text)).collect::<Result<_, _>>().map(Self::FirstOf)
+    }
+
+    /// What stands there in a record.
+    #[must_use]
+    pub fn read(&self, record: &Record) -> Read<'static> {
+        self.read_in(&View::of(record)).into_owned()
+    }
+
+    /// As [`Selector::read`], borrowing from a view that is shared by all selectors of a mapping.
+    pub(super) fn read_in<'a>(&self, view: &'a View<'_>) -> Read<'a> {
+        match self {
+            Self::Name(name) => match view.record {
+                Record::Row(row) => read_cell(row, name),
+                Record::Json(value) => find(value, name).map_or(Read::Absent, Read::json),
+            },
+            Self::Path(path) => {
+                let nodes = path.query(view.json());
+                match (nodes.len(), nodes.first()) {
+                    (1, Some(node)) => Read::json(node),
+                    (_, None) => Read::Absent,
+                    (_, Some(_)) => Read::list(nodes.all().into_iter()),
+                }
+            }
+            Self::FirstOf(selectors) => read_first(selectors, view),
+        }
+    }
+}
+
+/// A record as selectors see it: a row becomes a JSON object at most once, and only for a `JSONPath`.
+pub(super) struct View<'a> {
+    record: &'a Record,
+    row_as_json: OnceCell<Value>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(record: &'a Record) -> Self {
+        Self { record, row_as_json: OnceCell::new() }
+    }
+
+    pub(super) fn json(&self) -> &Value {
+        match self.record {
+            Record::Json(value) => value,
+            Record::Row(row) => self.row_as_json.get_or_init(|| row_as_object(row)),
+        }
+    }
+}
+
+fn read_cell<'a>(row: &'a Row, name: &str) -> Read<'a> {
+    let cell = row.header.place(name).and_then(|place| row.cells.get(place));
+    cell.map_or(Read::Absent, Read::text)
+}
+
+fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    value.get(name).or_else(|| {
+        if !name.contains('.') {
+            return None;
+        }
+        name.split('.').try_fold(value, |value, key| value.get(key))
+    })
+}
+
+/// A value wins; else something that is no scalar, so that it is reported; else empty, where any place was there.
+fn read_first<'a>(selectors: &[Selector], view: &'a View<'_>) -> Read<'a> {
+    let mut otherwise = Read::Absent;
+    for selector in selectors {
+        match (selector.read_in(view), &otherwise) {
+            (found @ Read::Value(_), _) => return found,
+            (Read::NotScalar, _) => otherwise = Read::NotScalar,
+            (Read::Empty, Read::Absent) => otherwise = Read::Empty,
+            (Read::Empty | Read::Absent, _) => {}
+        }
+    }
+    otherwise
+}
+
+fn row_as_object(row: &Row) -> Value {
+    let mut object = serde_json::Map::new();
+    for (name, cell) in row.header.names().iter().zip(&row.cells) {
+        object.entry(name.clone()).or_insert_with(|| Value::String(cell.to_owned()));
+    }
+    Value::Object(object)
+}
+
+/// Taps give ids as floats: `1.0` and `1` are one id. `Display` of a float never writes an exponent.
+fn plain_number(number: &serde_json::Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() => format!("{}", float + 0.0), // -0.0 + 0.0 is 0.0
+        _ => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::record::Header;
+    use super::*;
+
+    fn value(text: &str) -> Read<'static> {
+        Read::Value(Cow::Owned(text.to_owned()))
+    }
+
+    fn row(cells: &[(&str, &str)]) -> Record {
+        let header = Header::new(cells.iter().map(|(name, _)| (*name).to_owned()).collect());
+        Record::Row(Row { header: Arc::new(header), cells: cells.iter().map(|(_, cell)| *cell).collect() })
+    }
+
+    #[test]
+    fn three_states_of_a_json_record() {
+        let record = Record::Json(json!({
+            "text": " Olena ", "null": null, "blank": " \t", "int": 42, "big": 18_446_744_073_709_551_615_u64,
+            "float": 12.5, "whole": 1.0, "huge": 1e21, "tiny": 1e-7, "minus": -0.0, "yes": true,
+            "list": ["a", null, 2.0, "", "b"], "one": ["a"], "none": [], "blanks": [null, ""], "deep": [["a"]],
+            "object": {"city": "Lviv", "nothing": null}, "objects": [{"v": "a"}, {"v": "b"}],
+            "a.b": "literal", "a": {"b": "nested"},
+        }));
+        let rows = [
+            ("text", value("Olena")),
+            ("missing", Read::Absent),
+            ("null", Read::Empty),
+            ("blank", Read::Empty),
+            ("int", value("42")),
+            ("big", value("18446744073709551615")),
+            ("float", value("12.5")),
+            // a tap's float id
+            ("whole", value("1")),
+            // no exponent either way
+            ("huge", value("1000000000000000000000")),
+            ("tiny", value("0.0000001")),
+            ("minus", value("0")),
+            ("yes", value("true")),
+            // a checkbox list; nulls and blanks hold nothing
+            ("list", value("a,2,b")),
+            ("one", value("a")),
+            ("none", Read::Empty),
+            ("blanks", Read::Empty),
+            ("deep", Read::NotScalar),
+            ("object", Read::NotScalar),
+            ("objects", Read::NotScalar),
+            // the key as it stands goes before the nested one
+            ("a.b", value("literal")),
+            ("object.city", value("Lviv")),
+            ("object.nothing", Read::Empty),
+            ("object.street", Read::Absent),
+            ("$.object.city", value("Lviv")),
+            ("$.object.street", Read::Absent),
+            ("$.null", Read::Empty),
+            ("$.objects[*].v", value("a,b")),
+            ("$.objects[?@.v == 'b'].v", value("b")),
+            ("$.objects[?@.v == 'c'].v", Read::Absent),
+        ];
+        for (selector, wanted) in rows {
+            let got = Selector::parse(selector).unwrap().read(&record);
+            assert!(got == wanted, "{selector}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn rows_are_read_by_column_and_by_path() {
+        let record = row(&[("id", " 7 "), ("first.name", "Ira"), ("mail", ""), ("id", "8")]);
+        let rows = [
+            ("id", value("7")),
+            ("first.name", value("Ira")),
+            ("mail", Read::Empty),
+            ("phone", Read::Absent),
+            // of two equal columns the first, as by name
+            ("$.id", value("7")),
+            ("$['first.name']", value("Ira")),
+            ("$.mail", Read::Empty),
+            ("$.phone", Read::Absent),
+        ];
+        for (selector, wanted) in rows {
+            let got = Selector::parse(selector).unwrap().read(&record);
+            assert!(got == wanted, "{selector}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_row_does_not_speak_of_its_missing_cells() {
+        let header = Arc::new(Header::new(vec!["id".into(), "mail".into()]));
+        let record = Record::Row(Row { header, cells: csv::StringRecord::from(vec!["7"]) });
+        assert!(Selector::Name("mail".into()).read(&record) == Read::Absent);
+        assert!(Selector::parse("$.mail").unwrap().read(&record) == Read::Absent);
+    }
+
+    #[test]
+    fn the_first_value_wins_and_empty_is_more_than_absent() {
+        let record = Record::Json(json!({"a": null, "b": "", "c": "x", "d": "y", "o": {}}));
+        let rows: [(&[&str], Read<'static>); 6] = [
+            (&["a", "c", "d"], value("x")),
+            (&["missing", "$.d", "c"], value("y")),
+            (&["a", "b"], Read::Empty),
+            (&["missing", "a"], Read::Empty),
+            (&["missing", "gone"], Read::Absent),
+            // reported rather than taken for empty
+            (&["o", "a"], Read::NotScalar),
+        ];
+        for (selectors, wanted) in rows {
+            let texts: Vec<String> = selectors.iter().map(|&text| text.to_owned()).collect();
+            let got = Selector::parse_first_of(&texts).unwrap().read(&record);
+            assert!(got == wanted, "{selectors:?}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_selector_that_cannot_be_read_is_an_error_with_a_hint() {
+        assert!(matches!(Selector::parse("  "), Err(SelectorError::Empty)));
+        assert!(matches!(Selector::parse_first_of(&[]), Err(SelectorError::Empty)));
+        let error = Selector::parse("$price(").unwrap_err();
+        assert_eq!(error.to_string(), "read \"$price(\" as a JSONPath");
+        assert!(error.hint().contains("$['$key']"));
+    }
+
+    #[test]
+    fn what_was_read_cannot_be_printed() {
+        assert_eq!(format!("{:?}", value("secret")), "Value(****)");
+    }
+}

@@ -1,0 +1,504 @@
+//! Hands out the access token and keeps it fresh: one refresh at a time in this process and among processes.
+//!
+//! Never uses a pair before the vault has it, never asks for a person before the stored refresh token was refused,
+//! and never lets a refresh be cut off half way because whoever wanted the token went away.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
+
+use super::chain;
+use super::endpoint::TokenEndpoint;
+use super::lock::{LockError, RefreshLock};
+use super::reaction::TokenError;
+use super::token::{Condition, Grant, NoToken};
+use super::vault::{GrantVault, VaultError};
+use crate::clock::{Clock, Timestamp};
+use crate::random::Random;
+
+/// A working grant is read anew this often, so that one stored by another process comes into use; each costs one row.
+const REREAD_ACTIVE: Duration = Duration::from_secs(30);
+/// The same while a person is awaited: the operator sees sending resume at once.
+const REREAD_WAITING: Duration = Duration::from_secs(1);
+/// How long a caller without any usable token waits for another process: longer than a token request may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A token that is refused although it is this fresh is not mended by yet another refresh.
+const REFUSED_SPACING: Duration = Duration::from_secs(30);
+/// First wait after a failed refresh; doubled each time.
+const BACKOFF_FIRST: Duration = Duration::from_secs(5);
+/// Longest wait after a failed refresh while the access token lives: half a lifetime is left for hundreds of attempts.
+const BACKOFF_ALIVE_MAX: Duration = Duration::from_mins(15);
+/// Longest wait once nothing can be sent any more.
+const BACKOFF_ENDED_MAX: Duration = Duration::from_mins(1);
+/// A longer `Retry-After` is not believed.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+/// The idle refresh looks at least this often, so that a clock that was set is noticed.
+const TICK_MAX: Duration = Duration::from_mins(10);
+
+/// Owns the current grant of one authorization. Clones share it.
+#[derive(Clone)]
+pub struct Refresher(Arc<Inner>);
+
+/// What `status` and alerts say about the tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has authorized yet.
+    Unauthorized,
+    /// The vault cannot be read and nothing is known.
+    Unknown {
+        /// Why, in words.
+        problem: String,
+    },
+    /// There is a grant.
+    Granted {
+        /// May it be refreshed, or is a person needed?
+        condition: Condition,
+        /// When the access token ends.
+        access_token_expires_at: Timestamp,
+        /// When the refresh token dies unused.
+        refresh_token_expires_at: Timestamp,
+        /// Why the last refresh failed, while it does.
+        problem: Option<String>,
+    },
+}
+
+struct Inner {
+    endpoint: TokenEndpoint,
+    vault: Arc<dyn GrantVault>,
+    lock: RefreshLock,
+    clock: Clock,
+    random: Random,
+    /// Never held over an await.
+    known: Mutex<Known>,
+    /// Held by the one refresh of this process.
+    flight: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What this process knows between two reads of the vault.
+#[derive(Default)]
+struct Known {
+    grant: Option<Grant>,
+    read_at: Option<Instant>,
+    failures: u32,
+    retry_at: Option<Instant>,
+    problem: Option<String>,
+    /// An access token that Reteno answered with 401: not handed out again unless a refresh confirms it.
+    refused: Option<SecretString>,
+    /// When a refusal last led to a refresh.
+    refused_refresh_at: Option<Instant>,
+    /// A pair that was received, but that the vault did not take: stored before anything else is tried.
+    unstored: Option<Grant>,
+}
+
+/// What makes a refresh wanted.
+enum Reason {
+    /// Half of the lifetime is over.
+    Due,
+    /// This access token was answered with 401.
+    Refused(SecretString),
+}
+
+/// What stopped a refresh for now.
+#[derive(Debug, thiserror::Error)]
+enum Setback {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+impl Refresher {
+    /// A refresher over `vault`; `lock_path` is the file that all processes of this state directory lock.
+    #[must_use]
+    pub fn new(
+        endpoint: TokenEndpoint,
+        vault: Arc<dyn GrantVault>,
+        lock_path: PathBuf,
+        clock: Clock,
+        random: Random,
+    ) -> Self {
+        let lock = RefreshLock::new(lock_path);
+        Self(Arc::new(Inner { endpoint, vault, lock, clock, random, known: Mutex::default(), flight: Arc::default() }))
+    }
+
+    /// The access token to send with. Refreshes it first where half of its life is over; while another task or process
+    /// does that, or it fails, the present token serves as long as it lives.
+    pub async fn access_token(&self) -> Result<SecretString, NoToken> {
+        self.0.reread_when_stale().await;
+        self.0.refresh_if_due().await;
+        self.0.hand_out()
+    }
+
+    /// The token to repeat a call with that Reteno answered with 401 under `token`: a newer one where there is one,
+    /// else the fruit of one refresh.
+    pub async fn refused(&self, token: &SecretString) -> Result<SecretString, NoToken> {
+        let inner = &self.0;
+        // Another process may have refreshed, which can end the old access token.
+        inner.reread().await;
+        if inner.known().mark_refused(token) {
+            let flight = inner.flight.clone().lock_owned().await;
+            inner.refresh_in_task(Reason::Refused(token.clone()), PATIENCE, flight).await;
+        } else {
+            inner.refresh_if_due().await;
+        }
+        inner.hand_out()
+    }
+
+    /// Refreshes where it is due, also when nothing is sent (an unused refresh token dies), and says when to call
+    /// again. With a person awaited that is a second: only the vault is read then.
+    pub async fn tick(&self) -> Timestamp {
+        self.0.reread_when_stale().await;
+        self.0.refresh_if_due().await;
+        self.0.next_tick()
+    }
+
+    /// The state of the authorization, as `status`, alerts and exit codes need it.
+    pub async fn condition(&self) -> Standing {
+        self.0.reread_when_stale().await;
+        self.0.standing()
+    }
+
+    /// Waits until no refresh of this process is under way: before the process ends, so that an answer on its way
+    /// still reaches the vault.
+    pub async fn quiesce(&self) {
+        drop(self.0.flight.lock().await);
+    }
+}
+
+impl Inner {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Every change is made of plain assignments, so a panic elsewhere leaves nothing half done.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn reread_when_stale(&self) {
+        let stale = {
+            let known = self.known();
+            let waiting = !known.grant.as_ref().is_some_and(|grant| grant.condition == Condition::Active);
+            let every = if waiting { REREAD_WAITING } else { REREAD_ACTIVE };
+            known.read_at.is_none_or(|read_at| read_at.elapsed() >= every)
+        };
+        if stale {
+            self.reread().await;
+        }
+    }
+
+    /// Takes over what the vault holds; what was known stays where it cannot be read.
+    async fn reread(&self) {
+        let outcome = self.vault.load().await;
+        let mut known = self.known();
+        known.read_at = Some(Instant::now());
+        match outcome {
+            Ok(stored) => known.adopt(stored),
+            Err(error) => known.problem = Some(chain(&error)),
+        }
+    }
+
+    async fn refresh_if_due(self: &Arc<Self>) {
+        let now = self.clock.now();
+        if !self.known().wants_refresh(now) {
+            return;
+        }
+        if self.known().usable(now).is_some() {
+            // Someone else is at it: the present token serves meanwhile.
+            if let Ok(flight) = self.flight.clone().try_lock_owned() {
+                self.refresh_in_task(Reason::Due, Duration::ZERO, flight).await;
+            }
+        } else {
+            let flight = self.flight.clone().lock_owned().await;
+            self.refresh_in_task(Reason::Due, PATIENCE, flight).await;
+        }
+    }
+
+    /// In a task of its own: a caller that gives up while the answer is on its way would lose the new pair.
+    async fn refresh_in_task(self: &Arc<Self>, reason: Reason, patience: Duration, flight: OwnedMutexGuard<()>) {
+        let inner = self.clone();
+        let task = tokio::spawn(async move {
+            inner.refresh(&reason, patience).await;
+            drop(flight);
+        });
+        // It only fails where the runtime ends or the task panicked: the state then says that nothing came of it.
+        let _ = task.await;
+    }
+
+    async fn refresh(&self, reason: &Reason, patience: Duration) {
+        if !self.is_still_wanted(reason) {
+            return;
+        }
+        let had_failed = self.known().failures > 0;
+        let outcome = self.refresh_under_lock(reason, patience).await;
+        let mut known = self.known();
+        match outcome {
+            Ok(()) => known.note_success(had_failed),
+            // Another process is at it: no failure. Whoever waited in vain makes those behind it not wait as long.
+            Err(Setback::Lock(LockError::Busy)) => {
+                known.problem = Some(LockError::Busy.to_string());
+                known.retry_at = (!patience.is_zero()).then(|| Instant::now() + BACKOFF_FIRST);
+            }
+            Err(setback) => {
+                let ended = known.usable(self.clock.now()).is_none();
+                let wait = backoff(known.failures, self.random.fraction(), ended, setback.retry_after());
+                known.note_failure(&setback, wait);
+            }
+        }
+    }
+
+    /// Looked at again once the flight was had: whoever held it before may have done it, or failed.
+    fn is_still_wanted(&self, reason: &Reason) -> bool {
+        let mut known = self.known();
+        if known.is_backing_off() {
+            return false;
+        }
+        match reason {
+            Reason::Due => known.wants_refresh(self.clock.now()),
+            Reason::Refused(token) => {
+                let present = known.grant.as_ref().is_some_and(|grant| grant.bears(token));
+                let too_soon = known.refused_refresh_at.is_some_and(|at| at.elapsed() < REFUSED_SPACING);
+                if present && too_soon {
+                    known.problem = Some("reteno refuses an access token that it has just issued".to_owned());
+                }
+                present && !too_soon
+            }
+        }
+    }
+
+    async fn refresh_under_lock(&self, reason: &Reason, patience: Duration) -> Result<(), Setback> {
+        let _held = self.lock.acquire(patience).await?;
+        let stored = self.vault.load().await?;
+        let (present, unstored) = {
+            let mut known = self.known();
+            known.read_at = Some(Instant::now());
+            known.adopt(stored);
+            let wanted = match reason {
+                Reason::Due => known.wants_refresh(self.clock.now()),
+                Reason::Refused(token) => known.grant.as_ref().is_some_and(|grant| grant.bears(token)),
+            };
+            match known.grant.clone().filter(|grant| wanted && grant.condition == Condition::Active) {
+                Some(present) => (present, known.unstored.take()),
+                // Another process has done it, or a person is needed.
+                None => return Ok(()),
+            }
+        };
+        if let Some(unstored) = unstored.filter(|unstored| unstored.serial == present.serial.saturating_add(1)) {
+            return Ok(self.store(unstored).await?);
+        }
+        if let Reason::Refused(_) = reason {
+            self.known().refused_refresh_at = Some(Instant::now());
+        }
+        match self.endpoint.refresh(&present).await {
+            Ok(issued) => Ok(self.store(present.refreshed(&issued.answer, issued.sent)).await?),
+            Err(TokenError::InvalidGrant) => Ok(self.take_refusal(&present).await?),
+            Err(
+                error @ (TokenError::InvalidClient
+                | TokenError::OtherRefusal { .. }
+                | TokenError::Temporary { .. }
+                | TokenError::Uncertain { .. }
+                | TokenError::NotUnderstood { .. }),
+            ) => Err(error.into()),
+        }
+    }
+
+    /// Durable first, used after. What the vault does not take is kept aside: the old refresh token may be dead.
+    async fn store(&self, grant: Grant) -> Result<(), VaultError> {
+        let outcome = self.vault.store(&grant).await;
+        let mut known = self.known();
+        match outcome {
+            Ok(()) => {
+                known.refused = None;
+                known.adopt(Some(grant));
+                Ok(())
+            }
+            Err(error) => {
+                known.unstored = Some(grant);
+                Err(error)
+            }
+        }
+    }
+
+    /// The refresh token is dead, unless the vault has another one by now (a writer that knows no lock, a restored
+    /// file).
+    async fn take_refusal(&self, present: &Grant) -> Result<(), VaultError> {
+        let stored = self.vault.load().await?;
+        if stored.as_ref().is_none_or(|stored| stored.serial != present.serial) {
+            self.known().adopt(stored);
+            return Ok(());
+        }
+        let refused = present.refused(self.clock.now(), TokenError::InvalidGrant.to_string());
+        self.vault.store(&refused).await?;
+        self.known().adopt(Some(refused));
+        Ok(())
+    }
+
+    fn hand_out(&self) -> Result<SecretString, NoToken> {
+        let known = self.known();
+        if let Some(grant) = known.usable(self.clock.now()) {
+            return Ok(grant.access_token.clone());
+        }
+        let problem = known.problem.clone();
+        match known.grant.as_ref().map(|grant| &grant.condition) {
+            Some(Condition::Active) => {
+                Err(NoToken::Temporarily(problem.unwrap_or_else(|| "the access token has ended".to_owned())))
+            }
+            Some(Condition::NeedsAuthorization { .. }) => Err(NoToken::NeedsAuthorization),
+            // Nothing is known and the vault cannot be read: a person could not help either.
+            None => Err(problem.map_or(NoToken::NeedsAuthorization, NoToken::Temporarily)),
+        }
+    }
+
+    fn next_tick(&self) -> Timestamp {
+        let now = self.clock.now();
+        let known = self.known();
+        let Some(grant) = known.grant.as_ref().filter(|grant| grant.condition == Condition::Active) else {
+            return now.plus(REREAD_WAITING);
+        };
+        let backing_off = known.retry_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        // At least a second: where another process holds the lock, asking again at once would only spin.
+        let wait = grant.refresh_due_at().since(now).max(backing_off).max(REREAD_WAITING);
+        now.plus(wait.min(TICK_MAX))
+    }
+
+    fn standing(&self) -> Standing {
+        let known = self.known();
+        match (&known.grant, &known.problem) {
+            (Some(grant), problem) => Standing::Granted {
+                condition: grant.condition.clone(),
+                access_token_expires_at: grant.expires_at(),
+                refresh_token_expires_at: grant.refresh_token_expires_at(),
+                problem: problem.clone(),
+            },
+            (None, Some(problem)) => Standing::Unknown { problem: problem.clone() },
+            (None, None) => Standing::Unauthorized,
+        }
+    }
+}
+
+impl Known {
+    /// Takes over what the vault holds. A changed grant starts with a clean slate: what failed was another's.
+    fn adopt(&mut self, stored: Option<Grant>) {
+        let identity = |grant: &Option<Grant>| grant.as_ref().map(|grant| (grant.authorized_at, grant.serial));
+        let (known, found) = (identity(&self.grant), identity(&stored));
+        if known == found {
+            // A problem without a failed refresh was the vault's, which has just been read, or a brake's.
+            self.problem = self.problem.take().filter(|_| self.failures > 0);
+            return;
+        }
+        let same_run = known.map(|(authorized_at, _)| authorized_at) == found.map(|(authorized_at, _)| authorized_at);
+        *self = Self {
+            grant: stored,
+            read_at: self.read_at,
+            refused: self.refused.take(),
+            refused_refresh_at: self.refused_refresh_at.filter(|_| same_run),
+            unstored: self.unstored.take().filter(|_| same_run),
+            ..Self::default()
+        };
+    }
+
+    /// Notes that Reteno refused `token`; false where it is not the present one.
+    fn mark_refused(&mut self, token: &SecretString) -> bool {
+        let present = self.grant.as_ref().is_some_and(|grant| grant.bears(token));
+        if present {
+            self.refused = Some(token.clone());
+        }
+        present
+    }
+
+    /// The grant whose access token may be sent.
+    fn usable(&self, now: Timestamp) -> Option<&Grant> {
+        let grant = self.grant.as_ref().filter(|grant| !grant.is_expired(now))?;
+        let refused = self.refused.as_ref().is_some_and(|token| grant.bears(token));
+        (!refused).then_some(grant)
+    }
+
+    fn is_backing_off(&self) -> bool {
+        self.retry_at.is_some_and(|retry_at| Instant::now() < retry_at)
+    }
+
+    /// Is a refresh due, possible and not to be waited for?
+    fn wants_refresh(&self, now: Timestamp) -> bool {
+        let Some(grant) = self.grant.as_ref().filter(|grant| grant.condition == Condition::Active) else {
+            return false;
+        };
+        let refused = self.refused.as_ref().is_some_and(|token| grant.bears(token));
+        let spaced = self.refused_refresh_at.is_none_or(|at| at.elapsed() >= REFUSED_SPACING);
+        !self.is_backing_off() && (grant.is_due(now) || (refused && spaced))
+    }
+
+    fn note_success(&mut self, had_failed: bool) {
+        let active = self.grant.as_ref().is_some_and(|grant| grant.condition == Condition::Active);
+        if had_failed && active {
+            tracing::info!("the refresh of Reteno's tokens works again");
+        }
+        self.failures = 0;
+        self.retry_at = None;
+        self.problem = None;
+    }
+
+    fn note_failure(&mut self, setback: &Setback, wait: Duration) {
+        let problem = chain(setback);
+        if self.problem.as_ref() != Some(&problem) {
+            tracing::warn!(hint = setback.hint(), "{problem}");
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(Instant::now() + wait);
+        self.problem = Some(problem);
+    }
+}
+
+impl Setback {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Token(error) => error.retry_after(),
+            Self::Lock(_) | Self::Vault(_) => None,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Token(error) => error.hint(),
+            Self::Vault(error) => error.hint(),
+            Self::Lock(error) => error.hint(),
+        }
+    }
+}
+
+/// The wait after one more failure when there were `failures` before: doubled each time, spread over its upper half by
+/// `fraction` in `[0, 1)`. The server's own word is a lower bound.
+fn backoff(failures: u32, fraction: f64, ended: bool, retry_after: Option<Duration>) -> Duration {
+    let longest = if ended { BACKOFF_ENDED_MAX } else { BACKOFF_ALIVE_MAX };
+    let whole = BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(failures)).min(longest);
+    let spread = whole.mul_f64(0.5 + fraction / 2.0);
+    spread.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_the_servers_word_wins() {
+        let seconds = |failures, fraction, ended, retry_after: Option<u64>| {
+            backoff(failures, fraction, ended, retry_after.map(Duration::from_secs)).as_secs_f64()
+        };
+        #[rustfmt::skip]
+        let rows = [
+            (seconds(0, 0.0, false, None), 2.5),
+            (seconds(0, 1.0, false, None), 5.0),
+            (seconds(3, 1.0, false, None), 40.0),
+            (seconds(30, 1.0, false, None), 900.0),
+            (seconds(u32::MAX, 1.0, false, None), 900.0),
+            (seconds(30, 1.0, true, None), 60.0),
+            (seconds(0, 0.0, false, Some(120)), 120.0),
+            (seconds(30, 1.0, false, Some(1)), 900.0),
+            (seconds(0, 0.0, false, Some(1_000_000)), 3600.0),
+        ];
+        for (place, (actual, expected)) in rows.into_iter().enumerate() {
+            assert!((actual - expected).abs() < 1e-6, "row {place}: {actual} is not {expected}");
+        }
+    }
+}

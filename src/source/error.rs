@@ -1,0 +1,164 @@
+//! Why a read did not come to its end. Never carries a record's content: places, names of streams and a tap's own last
+//! words with secrets and addresses taken out.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What broke, by what has to be done about it. Pages sent before it stand.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Asked to stop, or the receiver of the pages is gone. Nothing to repair.
+    #[error("the read was stopped")]
+    Stopped,
+    /// A file or directory cannot be used.
+    #[error("cannot {action} {}", path.display())]
+    Unreadable {
+        /// The verb: open, read, write …
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory, pipe or device where a file is needed.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// The file holds nothing: an export that failed looks like this, so it is no full read of nobody.
+    #[error("{} is empty", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The first line of a table cannot be its header.
+    #[error("the first line of {} is no header: {reason}", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Why, without the line's content.
+        reason: String,
+    },
+    /// The delimiter cannot delimit.
+    #[error("byte {delimiter} cannot be the delimiter of a table")]
+    Delimiter {
+        /// The byte.
+        delimiter: u8,
+    },
+    /// The thread that reads the file died.
+    #[error("the reading thread of {} died", path.display())]
+    Worker {
+        /// The file.
+        path: PathBuf,
+        /// How it died.
+        #[source]
+        source: tokio::task::JoinError,
+    },
+    /// The tap cannot be started.
+    #[error("cannot start the tap {command}")]
+    Start {
+        /// The program, without its arguments.
+        command: String,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The tap ended with a failure. The cursor stays at the last page sent: the next read goes on from there.
+    #[error("the tap {command} failed ({outcome}){}", last_words(stderr))]
+    TapFailed {
+        /// The program, without its arguments.
+        command: String,
+        /// `exit code N` or `killed by signal N`.
+        outcome: String,
+        /// Its exit code, where it had one.
+        code: Option<i32>,
+        /// The last lines it wrote to stderr, redacted.
+        stderr: Vec<String>,
+    },
+    /// The tap said nothing for too long and was killed.
+    #[error("the tap {command} gave no sign of life for {} and was killed{}", seconds(*idle), last_words(stderr))]
+    Hung {
+        /// The program, without its arguments.
+        command: String,
+        /// How long it was waited for.
+        idle: Duration,
+        /// The last lines it wrote to stderr, redacted.
+        stderr: Vec<String>,
+    },
+    /// The tap's output breaks the Singer specification in a way that leaves no sure meaning.
+    #[error("message {message} of the tap cannot be followed: {reason}")]
+    Protocol {
+        /// Its line of stdout, from 1.
+        message: u64,
+        /// Why, without its content.
+        reason: String,
+    },
+    /// The tap writes batch files in a form that is not read here.
+    #[error("message {message} of the tap points to batch files in the form {form}, which is not read here")]
+    BatchForm {
+        /// Its line of stdout, from 1.
+        message: u64,
+        /// Format and compression.
+        form: String,
+    },
+    /// The catalog, given or discovered, is not one.
+    #[error("the catalog {origin} cannot be used: {reason}")]
+    Catalog {
+        /// The catalog's path, or `that the tap discovered`.
+        origin: String,
+        /// Why.
+        reason: String,
+    },
+    /// The stream is not in the catalog.
+    #[error("the tap has no stream {stream:?}; {}", offered(nearest))]
+    NoStream {
+        /// What was asked for.
+        stream: String,
+        /// Names that it has, the most similar first.
+        nearest: Vec<String>,
+    },
+}
+
+impl SourceError {
+    /// What an operator can do, where a command or a key repairs it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Stopped | Self::Worker { .. } | Self::Protocol { .. } => None,
+            Self::Unreadable { .. } => Some("the daemon's user needs read access (and write access to its state_dir)"),
+            Self::NotAFile { .. } => Some("set path to a file; a pipe or directory cannot be read again"),
+            Self::Empty { .. } => {
+                Some("write exports to a temporary name and rename them; a table of nobody still has its header")
+            }
+            Self::Header { .. } => {
+                Some("check delimiter and encoding of this source, and that line 1 names the columns")
+            }
+            Self::Delimiter { .. } => Some("set delimiter to one ASCII character, such as \",\", \";\" or a tab"),
+            Self::Start { .. } => Some("set command to the tap's full path, as in [\"/opt/taps/bin/tap-postgres\"]"),
+            Self::TapFailed { .. } => Some("run the tap's command by hand, as the daemon's user, with the same config"),
+            Self::Hung { .. } => Some("raise idle_timeout if this tap may be silent for longer"),
+            Self::BatchForm { .. } => {
+                Some("remove batch_config from the tap's configuration, so that it sends records")
+            }
+            Self::Catalog { .. } => {
+                Some("run the tap with --discover by hand, and set catalog to a file of its output")
+            }
+            Self::NoStream { .. } => Some("set stream to one of the tap's names, exactly as spelt there"),
+        }
+    }
+}
+
+fn last_words(stderr: &[String]) -> String {
+    stderr.last().map_or_else(String::new, |line| format!("; its last words: {line}"))
+}
+
+fn seconds(wait: Duration) -> String {
+    format!("{} s", wait.as_secs_f64())
+}
+
+fn offered(nearest: &[String]) -> String {
+    if nearest.is_empty() { "it offers none at all".to_owned() } else { format!("it offers {}", nearest.join(", ")) }
+}

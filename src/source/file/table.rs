@@ -1,0 +1,155 @@
+//! Rows of a table, by csv-core: the parser under the `csv` crate, used directly because it lets the caller own the
+//! buffers. So a row that is too long (a quote that is never closed swallows the rest of a file) is passed over in
+//! constant memory, and the line of each row is right also after blank lines and under CRLF.
+
+use std::io::{self, Read};
+
+use csv_core::ReadRecordResult;
+
+use super::decode::Decoded;
+
+/// Longest row in bytes. Above any sane contact, below what would hurt: a single stray quote can make "a row" of
+/// gigabytes.
+pub(super) const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most cells in a row, against a file that is no table at all.
+const CELLS_MAX: usize = 65_536;
+
+/// Put behind the last byte of the file: a row of its own, of bytes that no UTF-8 text holds. If the last quote is still
+/// open it lands inside the last cell instead, which is how an unclosed quote is told from a closed one (the parser
+/// itself closes it without a word).
+const TAIL: &[u8] = b"\n\xfe\xfe\n";
+const TAIL_CELL: &[u8] = b"\xfe\xfe";
+
+/// What stands next in the table.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A row; see [`Table::cells`].
+    Row,
+    /// A row beyond [`ROW_BYTES_MAX`], passed over.
+    TooLong,
+    /// The row's quote was still open at the end of the file.
+    Unclosed,
+    /// The end.
+    End,
+}
+
+/// A table that is being read. Blank lines are no rows.
+pub(super) struct Table<R> {
+    text: Decoded<R>,
+    parser: csv_core::Reader,
+    bytes: Vec<u8>,
+    bytes_len: usize,
+    ends: Vec<usize>,
+    ends_len: usize,
+    bytes_max: usize,
+    /// What is left of [`TAIL`] once the text is used up.
+    tail: &'static [u8],
+    line: u64,
+    row_line: u64,
+}
+
+impl<R: Read> Table<R> {
+    pub(super) fn new(text: Decoded<R>, delimiter: u8, bytes_max: usize) -> Self {
+        Self {
+            text,
+            parser: csv_core::ReaderBuilder::new().delimiter(delimiter).build(),
+            bytes: vec![0; 1024],
+            bytes_len: 0,
+            ends: vec![0; 32],
+            ends_len: 0,
+            bytes_max,
+            tail: TAIL,
+            line: 1,
+            row_line: 1,
+        }
+    }
+
+    /// Reads one row. `go_on` is asked before each chunk; on `false` the table counts as ended.
+    pub(super) fn advance(&mut self, go_on: &dyn Fn() -> bool) -> io::Result<Next> {
+        self.skip_newlines()?;
+        self.row_line = self.line;
+        (self.bytes_len, self.ends_len) = (0, 0);
+        let mut over = false;
+        loop {
+            match self.step()? {
+                ReadRecordResult::InputEmpty if go_on() => {}
+                ReadRecordResult::InputEmpty | ReadRecordResult::End => return Ok(Next::End),
+                ReadRecordResult::OutputFull => over |= !grow(&mut self.bytes, &mut self.bytes_len, self.bytes_max),
+                ReadRecordResult::OutputEndsFull => over |= !grow(&mut self.ends, &mut self.ends_len, CELLS_MAX),
+                ReadRecordResult::Record if over => return Ok(Next::TooLong),
+                ReadRecordResult::Record => return Ok(self.classify()),
+            }
+        }
+    }
+
+    /// The cells of the row, one after the other, and where each ends.
+    pub(super) fn cells(&self) -> (&[u8], &[usize]) {
+        (&self.bytes[..self.bytes_len], &self.ends[..self.ends_len])
+    }
+
+    /// The line on which the row began, from 1.
+    pub(super) fn line(&self) -> u64 {
+        self.row_line
+    }
+
+    fn classify(&self) -> Next {
+        let (bytes, ends) = self.cells();
+        match (bytes == TAIL_CELL && ends.len() == 1, self.tail.is_empty()) {
+            (true, true) => Next::End,
+            (false, true) if contains(bytes, TAIL_CELL) => Next::Unclosed,
+            (true | false, true | false) => Next::Row,
+        }
+    }
+
+    fn step(&mut self) -> io::Result<ReadRecordResult> {
+        let Self { text, parser, bytes, bytes_len, ends, ends_len, tail, line, .. } = self;
+        // Once the tail has begun, the text is over, even if someone is still writing to the file.
+        let chunk = if tail.len() == TAIL.len() { text.fill()? } else { &[] };
+        let in_text = !chunk.is_empty();
+        let input = if in_text { chunk } else { *tail };
+        let before = parser.line();
+        let (result, taken, cell_bytes, cells) =
+            parser.read_record(input, &mut bytes[*bytes_len..], &mut ends[*ends_len..]);
+        *line += parser.line() - before;
+        *bytes_len += cell_bytes;
+        *ends_len += cells;
+        if in_text {
+            text.consume(taken)
+        } else {
+            *tail = &tail[taken..]
+        }
+        Ok(result)
+    }
+
+    /// Newlines between rows mean nothing to the parser; taken here, they do not shift the row's line.
+    fn skip_newlines(&mut self) -> io::Result<()> {
+        loop {
+            let chunk = self.text.fill()?;
+            if chunk.is_empty() {
+                return Ok(());
+            }
+            let count = chunk.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+            let ended = count < chunk.len();
+            let newlines = chunk[..count].iter().filter(|byte| **byte == b'\n').count();
+            self.line += newlines as u64;
+            self.text.consume(count);
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Makes room for more; at the bound it forgets what is there instead and says `false`.
+fn grow<T: Clone + Default>(buffer: &mut Vec<T>, used: &mut usize, most: usize) -> bool {
+    if buffer.len() >= most {
+        *used = 0;
+        return false;
+    }
+    buffer.resize((buffer.len() * 2).min(most), T::default());
+    true
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}

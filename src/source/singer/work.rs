@@ -1,0 +1,129 @@
+//! A tap's working files: a config that it may rewrite, the catalog, and the state of one run.
+//!
+//! Owns their modes and lives: the directory is 0700, files 0600; the state file is gone when the run is over, since a
+//! state may hold secrets. Files here are small, so blocking on them is fine.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+use sha2::{Digest, Sha256};
+
+use super::SingerOptions;
+use crate::source::{Cursor, SourceError};
+
+/// The working directory, with the config to pass to the tap.
+pub(super) struct WorkDir {
+    dir: PathBuf,
+    config: PathBuf,
+}
+
+/// A state file that is removed when dropped.
+pub(super) struct StateFile(PathBuf);
+
+impl StateFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for StateFile {
+    fn drop(&mut self) {
+        // A tap may have removed it itself; whatever stays is removed by the next `open`, which does say why it cannot.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl WorkDir {
+    /// Makes or cleans the directory and settles which config the tap gets.
+    pub(super) fn open(options: &SingerOptions) -> Result<Self, SourceError> {
+        let dir = options.work_dir.clone();
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed("create", &dir))?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).map_err(failed("set the mode of", &dir))?;
+        let state = dir.join("state.json");
+        match fs::remove_file(&state) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("remove the left-over", &state)(error)),
+        }
+        let config = writable_config(&options.config, &dir)?;
+        Ok(Self { dir, config })
+    }
+
+    /// The config that the tap may rewrite.
+    pub(super) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    pub(super) fn write_catalog(&self, text: &str) -> Result<PathBuf, SourceError> {
+        let path = self.dir.join("catalog.json");
+        write_private(&path, text.as_bytes())?;
+        Ok(path)
+    }
+
+    /// The state for one run, unchanged.
+    pub(super) fn write_state(&self, cursor: &Cursor) -> Result<StateFile, SourceError> {
+        let file = StateFile(self.dir.join("state.json"));
+        write_private(file.path(), cursor.as_text().as_bytes())?;
+        Ok(file)
+    }
+
+    /// Makes sure that what the tap wrote into its config outlives a power cut: a rotated refresh token exists nowhere
+    /// else.
+    pub(super) fn keep_config(&self) -> Result<(), SourceError> {
+        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
+        sync(&self.config).map_err(failed("save", &self.config))?;
+        let parent = self.config.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match sync(parent) {
+            // A directory that may be passed but not read, as /etc may be: the file itself is saved.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced.map_err(failed("save", parent)),
+        }
+    }
+}
+
+/// The given config where it can be written; else a copy, which is kept (with the tap's changes) until the given one
+/// changes.
+fn writable_config(given: &Path, dir: &Path) -> Result<PathBuf, SourceError> {
+    let content = fs::read(given).map_err(failed("read the tap's config", given))?;
+    if rustix::fs::access(given, Access::WRITE_OK).is_ok() {
+        return Ok(given.to_owned());
+    }
+    let (copy, origin) = (dir.join("config.json"), dir.join("config.origin"));
+    let print = hex(&Sha256::digest(&content));
+    let known = match fs::read_to_string(&origin) {
+        Ok(known) => Some(known),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed("read", &origin)(error)),
+    };
+    if known.as_deref() != Some(&print) || !copy.exists() {
+        // In this order: a crash in between only copies once more, before any tap has run on the copy.
+        write_private(&copy, &content)?;
+        write_private(&origin, print.as_bytes())?;
+    }
+    Ok(copy)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a new file of mode 0600 and puts it in place at once.
+fn write_private(path: &Path, content: &[u8]) -> Result<(), SourceError> {
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(failed("write", path))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SourceError {
+    let path = path.to_owned();
+    move |source| SourceError::Unreadable { action, path, source }
+}
