@@ -6,15 +6,18 @@
 
 pub mod backoff;
 pub mod checkpoint;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod contact;
 pub mod daemon;
 pub mod http;
 pub mod listener;
+pub mod logging;
 pub mod oauth;
 pub mod plan;
 pub mod random;
+pub mod report;
 pub mod reteno;
 pub mod sandbox;
 pub mod source;

@@ -103,6 +103,7 @@ CREATE TABLE authorization (
     source     TEXT    NOT NULL,                   -- '' is Reteno
     state_hash BLOB    NOT NULL,
     created_at INTEGER NOT NULL,
+    new_account INTEGER NOT NULL DEFAULT 0,        -- another account than the first is allowed
     outcome    TEXT                                -- NULL: waits for the callback
 ) STRICT;
 

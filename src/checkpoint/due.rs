@@ -95,13 +95,14 @@ impl Checkpoint {
             .map(|time| time.map(Timestamp))
     }
 
-    /// How many contacts Reteno is not known to hold in their desired state, leaving out the rejected ones; the second
+    /// How many contacts Reteno is not known to hold in their desired state, leaving out those that are
+    /// rejected or wait for a full read; the second
     /// count leaves out those, too, that wait only for a ghost to pass.
     pub fn count_open(&self, now: Timestamp) -> Result<(u64, u64), CheckpointError> {
         self.connection
             .query_row(
                 "SELECT count(*), count(*) FILTER (WHERE import IS NOT NULL OR not_before <= ?1 OR split IS NOT NULL OR attempts > 0) \
-                 FROM contact WHERE acknowledged IS NOT NULL AND stuck <> 1",
+                 FROM contact WHERE acknowledged IS NOT NULL AND stuck = 0",
                 [now.0],
                 |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned())),
             )

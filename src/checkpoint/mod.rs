@@ -14,6 +14,7 @@ mod rejections;
 mod report;
 mod seal;
 mod settle;
+mod vault;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,7 @@ pub use reads::{SeenRows, SourceRow};
 pub use rejections::{RejectionKind, RejectionRow};
 pub use report::{ContactStory, FieldStory, LaneCount, StatusReport};
 pub use settle::{Settlement, UnknownFate};
+pub use vault::CheckpointVault;
 
 /// An open checkpoint. Not shared: [`Store`] hands it from thread to thread.
 pub struct Checkpoint {

@@ -80,6 +80,17 @@ pub struct Preview {
 
 const SAMPLES_MAX: usize = 10;
 
+impl Preview {
+    /// Adds the next page's.
+    pub fn add(&mut self, next: Self) {
+        for (key, count) in next.by_mask {
+            *self.by_mask.entry(key).or_default() += count;
+        }
+        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
+        self.samples.extend(next.samples.into_iter().take(room));
+    }
+}
+
 /// What became of a page.
 #[derive(Clone, Debug, Default)]
 pub struct PageOutcome {

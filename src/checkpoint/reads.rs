@@ -127,12 +127,20 @@ impl Checkpoint {
         transaction
             .execute(
                 "UPDATE source SET last_ended_at = ?2, last_error = NULL, cursor = coalesce(?3, cursor), \
-                 first_load_done = 1, full_read_wanted = CASE WHEN ?4 THEN 0 ELSE full_read_wanted END WHERE id = ?1",
-                params![source.0, now.0, cursor, full.is_some()],
+                 first_load_done = 1 WHERE id = ?1",
+                params![source.0, now.0, cursor],
             )
             .attempt("store the end of a read")?;
         transaction.commit().attempt("end a read")?;
         Ok(gone)
+    }
+
+    /// A full read has brought every value that the source still has: what is missing after it will not come.
+    pub fn end_full_read(&mut self, source: SourceId) -> Result<(), CheckpointError> {
+        self.connection
+            .execute("UPDATE source SET full_read_wanted = 0 WHERE id = ?1", [source.0])
+            .attempt("store the end of a read")
+            .map(|_| ())
     }
 
     /// The CRM's id of a contact, by what an operator types: the id itself, with or without `source:` before it.

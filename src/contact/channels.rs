@@ -74,7 +74,7 @@ fn check_local_part(local: &str) -> Result<(), Refusal> {
         "the e-mail address has nothing before the @ sign"
     } else if local.contains('"') {
         "the e-mail address has a quoted part before the @ sign"
-    } else if local.contains('@') || local.contains([',', ';']) {
+    } else if local.contains('@') {
         "the field holds more than one e-mail address"
     } else if local.contains(['<', '>', ' ']) {
         "the e-mail address has a display name or a space"

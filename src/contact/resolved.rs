@@ -137,6 +137,11 @@ impl ResolvedMapping {
         Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped }))
     }
 
+    /// The CRM's id of a record alone, as of one that is deleted.
+    pub fn read_id(&self, record: &Record) -> Result<String, RecordRejection> {
+        self.read_key(&View::of(record))
+    }
+
     fn read_key(&self, view: &View<'_>) -> Result<String, RecordRejection> {
         let checked = match self.key.read_in(view) {
             Read::Value(text) => canonical_id(&text).map(Cow::into_owned),
@@ -176,7 +181,7 @@ impl Draft {
     /// Adds the rejection of a record without any channel, with what is wrong with each.
     fn check_channels(&mut self) {
         let Channels { absent, valid, without_value } = self.channels;
-        if valid > 0 || without_value == 0 {
+        if valid > 0 || absent > 0 || without_value == 0 {
             return;
         }
         self.reasons.push(Reason { field: None, text: NO_CHANNEL });

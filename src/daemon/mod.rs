@@ -2,5 +2,10 @@
 
 pub mod alarm;
 pub mod answers;
+pub mod compose;
+pub mod cycle;
+pub mod lifecycle;
 pub mod pace;
+pub mod proof;
+pub mod run;
 pub mod sender;

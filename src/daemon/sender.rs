@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -42,6 +43,8 @@ pub(super) const REQUEST_SLACK: Duration = Duration::from_secs(300);
 const MISSING_MAX: Duration = Duration::from_secs(600);
 /// The first wait before the same body goes out again after a lost answer.
 const REPEAT_FIRST: Duration = Duration::from_secs(2);
+/// The longest sleep of the loop: well below any watchdog, so that an idle sender still shows that it turns.
+const TURN_MAX: Duration = Duration::from_secs(10);
 const REPEAT_MAX: Duration = Duration::from_secs(300);
 
 /// What the operator may set about sending.
@@ -97,12 +100,13 @@ pub struct SendCounts {
 #[derive(Clone)]
 pub struct Line {
     nudge: Arc<Notify>,
+    beats: Arc<AtomicU64>,
     filling: watch::Sender<usize>,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Self { nudge: Arc::new(Notify::new()), filling: watch::Sender::new(0) }
+        Self { nudge: Arc::new(Notify::new()), beats: Arc::default(), filling: watch::Sender::new(0) }
     }
 }
 
@@ -117,6 +121,12 @@ impl Line {
     pub fn fill(&self) -> Filling {
         self.filling.send_modify(|readers| *readers += 1);
         Filling(self.clone())
+    }
+
+    /// Grows with each turn of the sender's loop.
+    #[must_use]
+    pub fn beats(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.beats)
     }
 
     fn is_filling(&self) -> bool {
@@ -244,6 +254,7 @@ impl Sender {
             if stop.is_cancelled() {
                 return self.park().await;
             }
+            self.line.beats.fetch_add(1, Ordering::Relaxed);
             let wake = self.advance().await?;
             if let Some(ended) = self.ended(until).await? {
                 return Ok(ended);
@@ -260,6 +271,8 @@ impl Sender {
             .store
             .call(move |checkpoint| checkpoint.forget_ghosts(now).and_then(|()| checkpoint.load_imports()))
             .await?;
+        let unfinished = imports.iter().filter(|import| import.state != ImportState::Ghost).map(|import| import.id);
+        self.locks.retain_imports(&unfinished.collect());
         for import in imports.iter().filter(|import| import.state != ImportState::Ghost) {
             if self.busy.contains_key(&import.id) {
                 continue;
@@ -469,7 +482,8 @@ impl Sender {
             Until::Stopped => None,
         };
         let now = self.clock.now();
-        let pause = earliest(wake, deadline).map_or(MISSING_MAX, |at| at.since(now).max(Duration::from_millis(1)));
+        let pause =
+            earliest(wake, deadline).map_or(TURN_MAX, |at| at.since(now).clamp(Duration::from_millis(1), TURN_MAX));
         let line = self.line.clone();
         tokio::select! {
             Some(done) = self.requests.join_next() => self.record(done).await?,

@@ -15,7 +15,7 @@ use url::Url;
 use super::authorize_error::AuthorizeError;
 use super::desk::{AuthorizationDesk, PendingRecord, Settled, StateHash};
 use super::endpoint::{App, TokenEndpoint};
-use super::lock::RefreshLock;
+use super::lock::{LockError, RefreshLock};
 use super::response::{Origin, read_response};
 use super::token::Grant;
 use super::vault::GrantVault;
@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::random::Random;
 
 /// Longer than a refresh under way in another process may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An authorization that a person is to grant. `Debug` redacts the state only by type; the URL carries it, and is meant
 /// for the operator alone.
@@ -48,7 +48,8 @@ impl PendingAuthorization {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).expect("four bits are one hexadecimal digit");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Turns answers into stored grants.
@@ -90,12 +91,17 @@ impl Authorizer {
         Ok(self.vault.load().await?)
     }
 
-    /// Begins an authorization and notes it at the desk, in place of any earlier one.
+    /// Begins an authorization and notes it at the desk, in place of any earlier one. What would stop its end for sure
+    /// (a state directory that cannot be written) stops its beginning: before a person is bothered.
     pub async fn begin(
         &self,
         desk: &dyn AuthorizationDesk,
         random: &Random,
     ) -> Result<(PendingAuthorization, PendingRecord), AuthorizeError> {
+        match self.lock.acquire(Duration::ZERO).await {
+            Ok(_) | Err(LockError::Busy) => {}
+            Err(error @ LockError::Unusable { .. }) => return Err(error.into()),
+        }
         let pending = PendingAuthorization::begin(self.app(), random);
         let record = PendingRecord {
             state_hash: StateHash::of(pending.state.secret()),

@@ -8,6 +8,7 @@ mod authorize_error;
 pub mod conversation;
 pub mod desk;
 pub mod endpoint;
+mod known;
 pub mod lock;
 pub mod memory;
 pub mod reaction;

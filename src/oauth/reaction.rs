@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::http::ExchangeError;
 
 /// Reteno's default lifetime of an access token, where an answer does not state it.
-const LIFETIME_DEFAULT: Duration = Duration::from_secs(172_800);
+const LIFETIME_DEFAULT: Duration = Duration::from_hours(48);
 /// No lifetime is taken as shorter: one of zero would ask for a refresh before every call.
 const LIFETIME_MIN: Duration = Duration::from_secs(2);
 /// No lifetime is taken as longer: half of it must come in the time of this process's users.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::chain;
 use super::endpoint::TokenEndpoint;
+use super::known::{BACKOFF_FIRST, Known, REFUSED_SPACING, Retry, Setback};
 use super::lock::{LockError, RefreshLock};
 use super::reaction::TokenError;
 use super::token::{Condition, Grant, NoToken};
@@ -25,17 +26,7 @@ const REREAD_ACTIVE: Duration = Duration::from_secs(30);
 /// The same while a person is awaited: the operator sees sending resume at once.
 const REREAD_WAITING: Duration = Duration::from_secs(1);
 /// How long a caller without any usable token waits for another process: longer than a token request may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A token that is refused although it is this fresh is not mended by yet another refresh.
-const REFUSED_SPACING: Duration = Duration::from_secs(30);
-/// First wait after a failed refresh; doubled each time.
-const BACKOFF_FIRST: Duration = Duration::from_secs(5);
-/// Longest wait after a failed refresh while the access token lives: half a lifetime is left for hundreds of attempts.
-const BACKOFF_ALIVE_MAX: Duration = Duration::from_mins(15);
-/// Longest wait once nothing can be sent any more.
-const BACKOFF_ENDED_MAX: Duration = Duration::from_mins(1);
-/// A longer `Retry-After` is not believed.
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The idle refresh looks at least this often, so that a clock that was set is noticed.
 const TICK_MAX: Duration = Duration::from_mins(10);
 
@@ -78,39 +69,12 @@ struct Inner {
     flight: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What this process knows between two reads of the vault.
-#[derive(Default)]
-struct Known {
-    grant: Option<Grant>,
-    read_at: Option<Instant>,
-    failures: u32,
-    retry_at: Option<Instant>,
-    problem: Option<String>,
-    /// An access token that Reteno answered with 401: not handed out again unless a refresh confirms it.
-    refused: Option<SecretString>,
-    /// When a refusal last led to a refresh.
-    refused_refresh_at: Option<Instant>,
-    /// A pair that was received, but that the vault did not take: stored before anything else is tried.
-    unstored: Option<Grant>,
-}
-
 /// What makes a refresh wanted.
 enum Reason {
     /// Half of the lifetime is over.
     Due,
     /// This access token was answered with 401.
     Refused(SecretString),
-}
-
-/// What stopped a refresh for now.
-#[derive(Debug, thiserror::Error)]
-enum Setback {
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-    #[error(transparent)]
-    Token(#[from] TokenError),
 }
 
 impl Refresher {
@@ -239,20 +203,19 @@ impl Inner {
             // Another process is at it: no failure. Whoever waited in vain makes those behind it not wait as long.
             Err(Setback::Lock(LockError::Busy)) => {
                 known.problem = Some(LockError::Busy.to_string());
-                known.retry_at = (!patience.is_zero()).then(|| Instant::now() + BACKOFF_FIRST);
+                if !patience.is_zero() {
+                    let again = Instant::now() + BACKOFF_FIRST;
+                    known.retry = Some(Retry { alive: again, ended: again });
+                }
             }
-            Err(setback) => {
-                let ended = known.usable(self.clock.now()).is_none();
-                let wait = backoff(known.failures, self.random.fraction(), ended, setback.retry_after());
-                known.note_failure(&setback, wait);
-            }
+            Err(setback) => known.note_failure(&setback, self.random.fraction()),
         }
     }
 
     /// Looked at again once the flight was had: whoever held it before may have done it, or failed.
     fn is_still_wanted(&self, reason: &Reason) -> bool {
         let mut known = self.known();
-        if known.is_backing_off() {
+        if !known.wait_left(self.clock.now()).is_zero() {
             return false;
         }
         match reason {
@@ -357,7 +320,7 @@ impl Inner {
         let Some(grant) = known.grant.as_ref().filter(|grant| grant.condition == Condition::Active) else {
             return now.plus(REREAD_WAITING);
         };
-        let backing_off = known.retry_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        let backing_off = known.wait_left(now);
         // At least a second: where another process holds the lock, asking again at once would only spin.
         let wait = grant.refresh_due_at().since(now).max(backing_off).max(REREAD_WAITING);
         now.plus(wait.min(TICK_MAX))
@@ -374,131 +337,6 @@ impl Inner {
             },
             (None, Some(problem)) => Standing::Unknown { problem: problem.clone() },
             (None, None) => Standing::Unauthorized,
-        }
-    }
-}
-
-impl Known {
-    /// Takes over what the vault holds. A changed grant starts with a clean slate: what failed was another's.
-    fn adopt(&mut self, stored: Option<Grant>) {
-        let identity = |grant: &Option<Grant>| grant.as_ref().map(|grant| (grant.authorized_at, grant.serial));
-        let (known, found) = (identity(&self.grant), identity(&stored));
-        if known == found {
-            // A problem without a failed refresh was the vault's, which has just been read, or a brake's.
-            self.problem = self.problem.take().filter(|_| self.failures > 0);
-            return;
-        }
-        let same_run = known.map(|(authorized_at, _)| authorized_at) == found.map(|(authorized_at, _)| authorized_at);
-        *self = Self {
-            grant: stored,
-            read_at: self.read_at,
-            refused: self.refused.take(),
-            refused_refresh_at: self.refused_refresh_at.filter(|_| same_run),
-            unstored: self.unstored.take().filter(|_| same_run),
-            ..Self::default()
-        };
-    }
-
-    /// Notes that Reteno refused `token`; false where it is not the present one.
-    fn mark_refused(&mut self, token: &SecretString) -> bool {
-        let present = self.grant.as_ref().is_some_and(|grant| grant.bears(token));
-        if present {
-            self.refused = Some(token.clone());
-        }
-        present
-    }
-
-    /// The grant whose access token may be sent.
-    fn usable(&self, now: Timestamp) -> Option<&Grant> {
-        let grant = self.grant.as_ref().filter(|grant| !grant.is_expired(now))?;
-        let refused = self.refused.as_ref().is_some_and(|token| grant.bears(token));
-        (!refused).then_some(grant)
-    }
-
-    fn is_backing_off(&self) -> bool {
-        self.retry_at.is_some_and(|retry_at| Instant::now() < retry_at)
-    }
-
-    /// Is a refresh due, possible and not to be waited for?
-    fn wants_refresh(&self, now: Timestamp) -> bool {
-        let Some(grant) = self.grant.as_ref().filter(|grant| grant.condition == Condition::Active) else {
-            return false;
-        };
-        let refused = self.refused.as_ref().is_some_and(|token| grant.bears(token));
-        let spaced = self.refused_refresh_at.is_none_or(|at| at.elapsed() >= REFUSED_SPACING);
-        !self.is_backing_off() && (grant.is_due(now) || (refused && spaced))
-    }
-
-    fn note_success(&mut self, had_failed: bool) {
-        let active = self.grant.as_ref().is_some_and(|grant| grant.condition == Condition::Active);
-        if had_failed && active {
-            tracing::info!("the refresh of Reteno's tokens works again");
-        }
-        self.failures = 0;
-        self.retry_at = None;
-        self.problem = None;
-    }
-
-    fn note_failure(&mut self, setback: &Setback, wait: Duration) {
-        let problem = chain(setback);
-        if self.problem.as_ref() != Some(&problem) {
-            tracing::warn!(hint = setback.hint(), "{problem}");
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(Instant::now() + wait);
-        self.problem = Some(problem);
-    }
-}
-
-impl Setback {
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Token(error) => error.retry_after(),
-            Self::Lock(_) | Self::Vault(_) => None,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Token(error) => error.hint(),
-            Self::Vault(error) => error.hint(),
-            Self::Lock(error) => error.hint(),
-        }
-    }
-}
-
-/// The wait after one more failure when there were `failures` before: doubled each time, spread over its upper half by
-/// `fraction` in `[0, 1)`. The server's own word is a lower bound.
-fn backoff(failures: u32, fraction: f64, ended: bool, retry_after: Option<Duration>) -> Duration {
-    let longest = if ended { BACKOFF_ENDED_MAX } else { BACKOFF_ALIVE_MAX };
-    let whole = BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(failures)).min(longest);
-    let spread = whole.mul_f64(0.5 + fraction / 2.0);
-    spread.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_a_bound_and_the_servers_word_wins() {
-        let seconds = |failures, fraction, ended, retry_after: Option<u64>| {
-            backoff(failures, fraction, ended, retry_after.map(Duration::from_secs)).as_secs_f64()
-        };
-        #[rustfmt::skip]
-        let rows = [
-            (seconds(0, 0.0, false, None), 2.5),
-            (seconds(0, 1.0, false, None), 5.0),
-            (seconds(3, 1.0, false, None), 40.0),
-            (seconds(30, 1.0, false, None), 900.0),
-            (seconds(u32::MAX, 1.0, false, None), 900.0),
-            (seconds(30, 1.0, true, None), 60.0),
-            (seconds(0, 0.0, false, Some(120)), 120.0),
-            (seconds(30, 1.0, false, Some(1)), 900.0),
-            (seconds(0, 0.0, false, Some(1_000_000)), 3600.0),
-        ];
-        for (place, (actual, expected)) in rows.into_iter().enumerate() {
-            assert!((actual - expected).abs() < 1e-6, "row {place}: {actual} is not {expected}");
         }
     }
 }

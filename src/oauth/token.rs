@@ -13,10 +13,10 @@ use super::reaction::TokenAnswer;
 use crate::clock::Timestamp;
 
 /// Reteno's default lifetime of a refresh token; no answer states it.
-const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(2_592_000);
+const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_hours(30 * 24);
 
 /// How far a stored moment may lie ahead of the clock before the clock is taken to have been set back.
-const CLOCK_SLACK: Duration = Duration::from_secs(60);
+const CLOCK_SLACK: Duration = Duration::from_mins(1);
 
 /// May the grant be refreshed, or must a person act?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +142,9 @@ impl Grant {
     }
 
     /// The whole grant as JSON, tokens included: for a vault, which must encrypt it before it touches a disk.
+    ///
+    /// # Panics
+    /// Never: text, numbers and a plain enum are always JSON.
     #[must_use]
     pub fn to_sealed_form(&self) -> SecretString {
         let form = SealedForm {
@@ -239,7 +242,7 @@ mod tests {
 
     #[test]
     fn lifetimes_count_from_the_moment_the_request_was_sent() {
-        let grant = grant(Timestamp(1_000), Duration::from_secs(172_800));
+        let grant = grant(Timestamp(1_000), Duration::from_hours(48));
         assert_eq!(grant.refresh_due_at(), Timestamp(86_401_000));
         assert_eq!(grant.expires_at(), Timestamp(172_801_000));
         assert_eq!(grant.refresh_token_expires_at(), Timestamp(2_592_001_000));

@@ -110,10 +110,12 @@ impl LockSet {
         }
     }
 
-    /// How many imports are unfinished.
-    #[must_use]
-    pub fn imports(&self) -> usize {
-        self.by_import.len()
+    /// Gives back what imports hold that are not among `unfinished`: another process may have ended them.
+    pub fn retain_imports(&mut self, unfinished: &BTreeSet<ImportId>) {
+        let ended: Vec<ImportId> = self.by_import.keys().filter(|id| !unfinished.contains(id)).copied().collect();
+        for import in ended {
+            self.release(import);
+        }
     }
 }
 

@@ -211,7 +211,7 @@ impl AccountInfo {
 }
 
 /// The type of an additional field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum FieldKind {
     /// TEXTFIELD: at most 1,000 characters.
     Text,
@@ -254,7 +254,7 @@ impl FieldKind {
 }
 
 /// One additional field of the account, from `GET v1/addressbooks`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CatalogField {
     /// Reteno's numeric id, as in `customFieldsIDs`.
     pub id: u32,

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::admin;
 use super::{Outcome, Sandbox};
 
 /// What one request may hold at most before the sandbox stops reading; its own bound answers 413 below this.
@@ -120,6 +121,9 @@ async fn answer(
     let cut = || io::Error::new(io::ErrorKind::ConnectionAborted, "cut by a fault");
     let (parts, body) = request.into_parts();
     let body: Bytes = to_bytes(Body::new(body), BODY_BYTES_MAX).await.map_err(io::Error::other)?;
+    if let Some(answer) = admin::answer(sandbox, parts.uri.path()) {
+        return Ok(answer.map(Body::from));
+    }
     let answer = match sandbox.answer(http::Request::from_parts(parts, body)) {
         Outcome::Answer(answer) => answer,
         Outcome::Refused | Outcome::LostBefore | Outcome::LostAfter => return Err(cut()),

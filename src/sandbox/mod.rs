@@ -5,6 +5,7 @@
 //! itself, refuses what Reteno's documents say is refused, and counts what it saw. It must never listen beyond loopback
 //! and never log what it holds.
 
+mod admin;
 mod bulk;
 mod contacts;
 pub mod crm;

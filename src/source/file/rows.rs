@@ -78,7 +78,7 @@ type Found = (Next, u64, Option<StringRecord>);
 fn table_row<R: Read>(table: &mut Table<R>, path: &Path, go_on: &dyn Fn() -> bool) -> Result<Found, SourceError> {
     let next = table.advance(go_on).map_err(|source| unreadable("read", path, source))?;
     let cells = if next == Next::Row { to_cells(table.cells()) } else { None };
-    Ok((next, table.line(), cells))
+    Ok((next, table.row_line(), cells))
 }
 
 /// The cells as text; nothing where a cell is not valid UTF-8.

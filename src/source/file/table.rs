@@ -88,7 +88,7 @@ impl<R: Read> Table<R> {
     }
 
     /// The line on which the row began, from 1.
-    pub(super) fn line(&self) -> u64 {
+    pub(super) fn row_line(&self) -> u64 {
         self.row_line
     }
 
@@ -114,9 +114,9 @@ impl<R: Read> Table<R> {
         *bytes_len += cell_bytes;
         *ends_len += cells;
         if in_text {
-            text.consume(taken)
+            text.consume(taken);
         } else {
-            *tail = &tail[taken..]
+            *tail = &tail[taken..];
         }
         Ok(result)
     }
@@ -130,8 +130,9 @@ impl<R: Read> Table<R> {
             }
             let count = chunk.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
             let ended = count < chunk.len();
-            let newlines = chunk[..count].iter().filter(|byte| **byte == b'\n').count();
-            self.line += newlines as u64;
+            for byte in &chunk[..count] {
+                self.line += u64::from(*byte == b'\n');
+            }
             self.text.consume(count);
             if ended {
                 return Ok(());

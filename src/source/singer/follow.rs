@@ -79,7 +79,6 @@ impl Follow {
                 self.take_version(version);
                 self.record(record.as_bytes(), number);
             }
-            Message::Record { .. } => {}
             Message::State(value) => {
                 self.take_state(value);
                 return Ok(Taken::State);
@@ -87,13 +86,13 @@ impl Follow {
             Message::ActivateVersion { stream, version } if self.is_ours(&stream) => {
                 self.activated = Some(version.to_owned());
             }
-            Message::ActivateVersion { .. } => {}
             Message::Batch { stream, form, manifest } if self.is_ours(&stream) => {
                 self.need_schema(number)?;
                 self.take_version(None);
                 return batch_files(&form, &manifest, number).map(Taken::Batch);
             }
-            Message::Batch { .. } => {}
+            // Of other streams.
+            Message::Record { .. } | Message::ActivateVersion { .. } | Message::Batch { .. } => {}
             Message::Unknown(kind) => self.note_unknown(&kind),
         }
         Ok(Taken::Nothing)
@@ -182,7 +181,7 @@ impl Follow {
         Err(SourceError::Protocol { message, reason: "it has records of the stream before its SCHEMA".to_owned() })
     }
 
-    /// A record after an ACTIVATE_VERSION makes that one an early one, which vouches for nothing.
+    /// A record after an `ACTIVATE_VERSION` makes that one an early one, which vouches for nothing.
     fn take_version(&mut self, version: Option<&str>) {
         self.activated = None;
         match version {

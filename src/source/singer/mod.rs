@@ -95,7 +95,7 @@ pub struct SingerOptions {
     pub stream: String,
     /// Column that orders changes, for a discovered catalog.
     pub replication_key: Option<String>,
-    /// For a discovered catalog: INCREMENTAL where there is a key, else what the tap says, else FULL_TABLE.
+    /// For a discovered catalog: INCREMENTAL where there is a key, else what the tap says, else `FULL_TABLE`.
     pub replication_method: Option<ReplicationMethod>,
     /// The name of the catalog argument.
     pub catalog_argument: CatalogArgument,
@@ -173,7 +173,7 @@ impl SingerSource {
             let tap = Tap::start(&self.options, &arguments)?;
             let follow = Follow::new(selection, cursor, asked_at);
             let run = Run { tap, follow, pages: &pages, stop: &stop, due: None };
-            run.to_end().await
+            run.complete().await
         }
         .await;
         // Whatever became of the run: the tap may have rotated its token, and the next run needs the new one.
@@ -206,7 +206,7 @@ impl SingerSource {
 }
 
 impl Run<'_> {
-    async fn to_end(mut self) -> Result<ReadEnd, SourceError> {
+    async fn complete(mut self) -> Result<ReadEnd, SourceError> {
         match self.follow_tap().await {
             Ok(status) if status.success() => {
                 self.flush().await?;
@@ -234,9 +234,11 @@ impl Run<'_> {
     /// Everything up to the tap's exit.
     async fn follow_tap(&mut self) -> Result<ExitStatus, SourceError> {
         let tail = loop {
-            let read = match self.tap.buffered() {
-                Some(read) => read,
-                None => tokio::select! {
+            // Most lines are read already; only at the end of a chunk are the stop and the timers looked at.
+            let read = if let Some(read) = self.tap.buffered() {
+                read
+            } else {
+                tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return Err(SourceError::Stopped),
                     read = self.tap.next() => read?,
@@ -244,7 +246,7 @@ impl Run<'_> {
                         self.flush().await?;
                         continue;
                     }
-                },
+                }
             };
             match read {
                 Read::Line => self.take_line().await?,
@@ -272,9 +274,8 @@ impl Run<'_> {
 
     async fn take_line(&mut self) -> Result<(), SourceError> {
         match self.follow.take(self.tap.line(), self.tap.number())? {
-            Taken::Nothing => Ok(()),
             Taken::State if self.follow.waiting() >= PAGE_ITEMS_AT_STATE => self.flush().await,
-            Taken::State => Ok(()),
+            Taken::Nothing | Taken::State => Ok(()),
             Taken::Batch(files) => {
                 for file in files {
                     self.take_batch(&file).await?;

@@ -48,7 +48,8 @@ impl WorkDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("remove the left-over", &state)(error)),
         }
-        let config = writable_config(&options.config, &dir)?;
+        let writable = rustix::fs::access(&options.config, Access::WRITE_OK).is_ok();
+        let config = settle_config(&options.config, writable, &dir)?;
         Ok(Self { dir, config })
     }
 
@@ -86,9 +87,9 @@ impl WorkDir {
 
 /// The given config where it can be written; else a copy, which is kept (with the tap's changes) until the given one
 /// changes.
-fn writable_config(given: &Path, dir: &Path) -> Result<PathBuf, SourceError> {
+pub(super) fn settle_config(given: &Path, writable: bool, dir: &Path) -> Result<PathBuf, SourceError> {
     let content = fs::read(given).map_err(failed("read the tap's config", given))?;
-    if rustix::fs::access(given, Access::WRITE_OK).is_ok() {
+    if writable {
         return Ok(given.to_owned());
     }
     let (copy, origin) = (dir.join("config.json"), dir.join("config.origin"));
@@ -107,7 +108,8 @@ fn writable_config(given: &Path, dir: &Path) -> Result<PathBuf, SourceError> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Writes a new file of mode 0600 and puts it in place at once.

@@ -1,0 +1,217 @@
+//! The command line: what the words mean, and which code the process ends with.
+
+mod authorize;
+mod check;
+mod demo;
+mod exit;
+mod explain;
+mod plan;
+mod rejected;
+mod run;
+mod sandbox;
+mod session;
+mod status;
+mod sync;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::logging::{Log, LogFormat, Wish};
+
+pub use exit::{Exit, Failure};
+
+/// Where the configuration is when nobody says otherwise.
+const CONFIG_DEFAULT: &str = "/etc/reteno-sync/config.toml";
+
+/// Keeps the contacts of a Reteno account equal to a CRM.
+#[derive(Debug, Parser)]
+#[command(name = "reteno-sync", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, env = "RETENO_SYNC_CONFIG", default_value = CONFIG_DEFAULT, value_name = "FILE")]
+    config: PathBuf,
+    /// The same as the command `authorize`.
+    #[arg(long)]
+    authorize: bool,
+    /// With --authorize: finish with the address that the browser was redirected to.
+    #[arg(long, value_name = "URL", requires = "authorize")]
+    auth_response: Option<String>,
+    /// With --authorize: allow another account than the one authorized first.
+    #[arg(long, requires = "authorize")]
+    new_account: bool,
+    /// More in the log (twice for everything).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Less in the log (twice for errors only).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "verbose")]
+    quiet: u8,
+    /// How log lines look; the configuration's `log.format` otherwise.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// How results look.
+    #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
+    output: Output,
+    /// No colours (also with the variable NO_COLOR).
+    #[arg(long, global = true)]
+    no_color: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// How results look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Tables for people.
+    Text,
+    /// One JSON document for programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The daemon (also without any command).
+    Run,
+    /// One cycle of every source: reads, sends, waits until all is acknowledged or rejected.
+    Sync {
+        /// This source only.
+        #[arg(long, value_name = "NAME")]
+        source: Option<String>,
+        /// How long to wait for what was sent; what is still open then goes on at the next run.
+        #[arg(long, default_value = "30m", value_parser = humantime::parse_duration)]
+        wait: Duration,
+    },
+    /// What `sync` would do: reads and decides, sends nothing, moves no cursor.
+    Plan {
+        /// This source only.
+        #[arg(long, value_name = "NAME")]
+        source: Option<String>,
+        /// End with code 10 when there is something to do.
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Sources, backlog, imports, rejections, alerts and tokens.
+    Status,
+    /// One contact's story.
+    Explain {
+        /// The CRM's id, or source:id.
+        key: String,
+        /// Do not read the source for its record.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// What could not be sent, and why.
+    Rejected {
+        #[command(subcommand)]
+        action: Option<RejectedAction>,
+    },
+    /// Takes what the CRM says now as what Reteno holds; sends nothing.
+    Baseline {
+        /// This source only.
+        #[arg(long, value_name = "NAME")]
+        source: Option<String>,
+        /// Do it without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Checks the configuration, without a connection; tells every problem at once.
+    Check,
+    /// The one-time authorization in Reteno.
+    Authorize {
+        /// Finish with the address that the browser was redirected to.
+        #[arg(long, value_name = "URL")]
+        auth_response: Option<String>,
+        /// Allow another account than the one authorized first: everything is then sent anew.
+        #[arg(long)]
+        new_account: bool,
+    },
+    /// Everything in one process against a built-in Reteno: no configuration, no account.
+    Demo(demo::DemoArguments),
+    /// A script that completes commands in your shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// The manual page.
+    Man,
+    /// A built-in Reteno on this machine, for rehearsals and tests.
+    #[command(hide = true)]
+    Sandbox(sandbox::SandboxArguments),
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum RejectedAction {
+    /// Lists them.
+    List,
+}
+
+/// What every command is given.
+pub(crate) struct Context {
+    config: PathBuf,
+    output: Output,
+    /// Progress bars may be drawn.
+    draws: bool,
+    log: Log,
+}
+
+/// Parses the command line of this process, does what it says, and returns the process's exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let color = !cli.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let context = Context {
+        config: cli.config.clone(),
+        output: cli.output,
+        draws: std::io::stderr().is_terminal() && cli.output == Output::Text && cli.quiet == 0,
+        log: Log::start(Wish {
+            format: cli.log_format,
+            verbosity: i16::from(cli.verbose) - i16::from(cli.quiet),
+            color: color && std::io::stderr().is_terminal(),
+        }),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::plain(anyhow::Error::new(error).context("cannot start the runtime")).tell(),
+    };
+    let done = runtime.block_on(dispatch(cli, &context));
+    // a thread that reads standard input for ever must not hold the process
+    runtime.shutdown_background();
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.tell(),
+    }
+}
+
+async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
+    if cli.authorize {
+        return authorize::authorize(context, cli.auth_response, cli.new_account).await;
+    }
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(context).await,
+        Command::Sync { source, wait } => sync::sync(context, source.as_deref(), wait).await,
+        Command::Plan { source, detailed_exitcode } => plan::plan(context, source.as_deref(), detailed_exitcode).await,
+        Command::Status => status::status(context).await,
+        Command::Explain { key, offline } => explain::explain(context, &key, offline).await,
+        Command::Rejected { action: Some(RejectedAction::List) | None } => rejected::list(context).await,
+        Command::Baseline { source, yes } => sync::baseline(context, source.as_deref(), yes).await,
+        Command::Check => check::check(context),
+        Command::Authorize { auth_response, new_account } => {
+            authorize::authorize(context, auth_response, new_account).await
+        }
+        Command::Demo(arguments) => demo::demo(context, &arguments).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "reteno-sync", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut std::io::stdout())
+                .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot write the manual page")))?;
+            Ok(Exit::Done)
+        }
+        Command::Sandbox(arguments) => sandbox::serve(&arguments).await,
+    }
+}

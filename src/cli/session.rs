@@ -1,0 +1,134 @@
+//! What the commands have in common: the configuration, the checkpoint, the account, the sources.
+
+use std::path::Path;
+
+use crate::checkpoint::{Checkpoint, OpenOptions, Store};
+use crate::clock::Clock;
+use crate::config::{self, Config, SourceConfig};
+use crate::contact::Catalog;
+use crate::daemon::alarm::Alarm;
+use crate::daemon::compose::{self, Account, Surroundings};
+use crate::daemon::cycle::Feed;
+use crate::random::Random;
+use crate::reteno::NoToken;
+
+use super::{Context, Exit, Failure};
+
+/// The configuration, or every problem of it.
+pub(super) fn load_config(context: &Context) -> Result<Config, Failure> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let config = config::load(&context.config, std::env::vars(), credentials.as_deref().map(Path::new))
+        .map_err(|problems| Failure::of(Exit::Configuration, problems, None))?;
+    context.log.adopt(&config.log);
+    Ok(config)
+}
+
+/// As whom a command opens the checkpoint.
+pub(super) enum Role<'a> {
+    /// As the one process that sends, named so to a second one.
+    Sender(&'a str),
+    /// Beside a sender, making a checkpoint where there is none.
+    Beside,
+    /// Beside a sender, only where there is one.
+    Reader,
+}
+
+/// Opens the checkpoint.
+pub(super) async fn open(config: &Config, role: &Role<'_>) -> Result<Surroundings, Failure> {
+    let (clock, random) = (Clock::system(), Random::system());
+    let options = OpenOptions {
+        dir: config.state_dir.clone(),
+        key: load_key()?,
+        sender: match role {
+            Role::Sender(command) => Some(format!("`reteno-sync {command}` (process {})", std::process::id())),
+            Role::Beside | Role::Reader => None,
+        },
+        create: !matches!(role, Role::Reader),
+        now: clock.now(),
+        import_age_max: config.reteno.import_age_max,
+    };
+    let opened = Checkpoint::open(&options, &random)?;
+    let around = Surroundings { store: Store::share(opened.checkpoint), clock, random };
+    if opened.was_restored {
+        let text = "the checkpoint is an older copy than the last one used here: what Reteno holds is taken as unknown, \
+                    and everything is read and sent again";
+        let hint = "nothing, where you restored a backup; otherwise find out who replaced the file";
+        Alarm::open(around.store.clone(), around.clock.clone()).raise("restored", text, hint).await?;
+    }
+    Ok(around)
+}
+
+/// The checkpoint's key from systemd, where the unit has one.
+fn load_key() -> Result<Option<[u8; 32]>, Failure> {
+    let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
+    let path = Path::new(&dir).join("reteno_sync_key");
+    match std::fs::read(&path) {
+        Ok(bytes) => match <[u8; 32]>::try_from(bytes) {
+            Ok(key) => Ok(Some(key)),
+            Err(_) => Err(Failure::of(
+                Exit::Configuration,
+                anyhow::anyhow!("the credential reteno_sync_key is not a key"),
+                Some("it must be exactly 32 bytes, as from `head -c 32 /dev/urandom`".to_owned()),
+            )),
+        },
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::plain(anyhow::Error::new(error).context(format!("cannot read {}", path.display())))),
+    }
+}
+
+/// The account, ready to send: without tokens the command ends with the code that says so.
+pub(super) async fn connect_authorized(config: &Config, around: &Surroundings) -> Result<Account, Failure> {
+    let account = compose::connect(config, around, false)?;
+    match account.refresher.access_token().await {
+        Ok(_) => Ok(account),
+        Err(crate::oauth::NoToken::NeedsAuthorization) => Err(needs_authorization()),
+        Err(crate::oauth::NoToken::Temporarily(why)) => {
+            Err(Failure::of(Exit::TryAgain, NoToken::Temporarily(why), None))
+        }
+    }
+}
+
+/// How one-shot commands end without tokens.
+pub(super) fn needs_authorization() -> Failure {
+    let hint = "run `reteno-sync --authorize`".to_owned();
+    Failure::of(Exit::NeedsAuthorization, anyhow::anyhow!("Reteno has not authorized this program"), Some(hint))
+}
+
+/// The configured sources, or the one that is named.
+pub(super) fn choose<'a>(config: &'a Config, name: Option<&str>) -> Result<Vec<&'a SourceConfig>, Failure> {
+    let Some(name) = name else { return Ok(config.sources.iter().collect()) };
+    let chosen = config.sources.iter().find(|source| source.name == name);
+    chosen.map(|source| vec![source]).ok_or_else(|| {
+        let known = config.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
+        Failure::of(
+            Exit::Configuration,
+            anyhow::anyhow!("there is no source {name}"),
+            Some(format!("the configuration has: {known}")),
+        )
+    })
+}
+
+/// The feeds of `sources`; what the account does not offer is told.
+pub(super) async fn build_feeds(
+    config: &Config,
+    sources: &[&SourceConfig],
+    catalog: &Catalog,
+    around: &Surroundings,
+) -> Result<Vec<Feed>, Failure> {
+    let alarm = Alarm::open(around.store.clone(), around.clock.clone());
+    let mut feeds = Vec::new();
+    for source in sources {
+        let (feed, unknown) = compose::build_feed(source, catalog, &config.state_dir, &around.clock);
+        let name = format!("fields-of-{}", source.name);
+        if unknown.is_empty() {
+            alarm.end(&name).await?;
+        }
+        for field in unknown.iter().take(1) {
+            let all = unknown.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
+            let text = format!("source {} maps fields that the account does not offer so: {all}", source.name);
+            alarm.raise(&name, &text, field.problem.hint()).await?;
+        }
+        feeds.push(feed);
+    }
+    Ok(feeds)
+}

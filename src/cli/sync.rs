@@ -1,0 +1,249 @@
+//! `sync` and `baseline`: one cycle of each source, to its end.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::{PageMode, StatusReport};
+use crate::daemon::compose::{self, Account, Surroundings};
+use crate::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
+use crate::daemon::lifecycle::{self, Stop};
+use crate::daemon::sender::{Ended, Line, SendCounts, Sender, Until};
+use crate::plan::balance::Balance;
+use crate::report::{self, Progress};
+
+use super::session::{self, Role};
+use super::{Context, Exit, Failure, Output};
+
+pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration) -> Result<Exit, Failure> {
+    let config = session::load_config(context)?;
+    let chosen = session::choose(&config, source)?;
+    let around = session::open(&config, &Role::Sender("sync")).await?;
+    let account = session::connect_authorized(&config, &around).await?;
+    let catalog = compose::load_catalog(&account.client, &around.store).await?;
+    let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
+    let settings = compose::send_settings(&config.reteno);
+    let Stop { soft: stop, hard } = lifecycle::stop_on_signals(config.shutdown_timeout)
+        .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot watch signals")))?;
+    let line = Line::default();
+    let client = account.client.clone();
+    let mut sender = Sender::resume(
+        around.store.clone(),
+        client,
+        around.clock.clone(),
+        around.random.clone(),
+        (settings, line.clone()),
+    )
+    .await?;
+    let counts = sender.watch_counts();
+    let progress = Progress::on_terminal(context.draws);
+    let deadline = around.clock.now().plus(wait);
+    let parts =
+        CycleParts { store: &around.store, clock: &around.clock, line: &line, stop: &stop, mode: PageMode::Apply };
+    // from before the first page on there is more to come
+    let filling = line.fill();
+    let reading = async {
+        let read = read_all(&feeds, &parts, &progress).await;
+        drop(filling);
+        read
+    };
+    let drawing = draw_counts(&progress, counts.clone());
+    let (reports, ended) = tokio::select! {
+        both = async { tokio::join!(reading, sender.run(Until::Drained(deadline), &stop)) } => both,
+        () = drawing => (Vec::new(), Ok(Ended::Stopped)),
+        () = hard.cancelled() => (Vec::new(), Ok(Ended::Stopped)),
+    };
+    let ended = ended?;
+    account.refresher.quiesce().await;
+    let status = around
+        .store
+        .call(|checkpoint| {
+            checkpoint.settle_disk()?;
+            checkpoint.load_status()
+        })
+        .await?;
+    let sent = *counts.borrow();
+    conclude(context, reports, &ended, sent, &status)
+}
+
+/// Baseline: what the CRM says now counts as what Reteno holds.
+pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool) -> Result<Exit, Failure> {
+    let config = session::load_config(context)?;
+    let chosen = session::choose(&config, source)?;
+    if !yes {
+        let hint = "add --yes when Reteno really holds what the CRM says: differences will not be sent".to_owned();
+        let error = anyhow::anyhow!("baseline takes everything in the CRM as held by Reteno, without sending it");
+        return Err(Failure::of(Exit::Failed, error, Some(hint)));
+    }
+    let around = session::open(&config, &Role::Sender("baseline")).await?;
+    let catalog = match compose::connect(&config, &around, false) {
+        Ok(Account { client, .. }) => compose::load_catalog(&client, &around.store).await?,
+        Err(_) => crate::contact::Catalog::empty(),
+    };
+    let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
+    let stop = CancellationToken::new();
+    let line = Line::default();
+    let parts =
+        CycleParts { store: &around.store, clock: &around.clock, line: &line, stop: &stop, mode: PageMode::Baseline };
+    let reports = read_all(&feeds, &parts, &Progress::on_terminal(context.draws)).await;
+    let status = take_status(&around).await?;
+    conclude(context, reports, &Ended::Drained, SendCounts::default(), &status)
+}
+
+async fn take_status(around: &Surroundings) -> Result<StatusReport, Failure> {
+    let status = around.store.call(|checkpoint| {
+        checkpoint.settle_disk()?;
+        checkpoint.load_status()
+    });
+    Ok(status.await?)
+}
+
+/// Reads every feed, one after the other; a broken one does not keep the others from being read.
+pub(super) async fn read_all(
+    feeds: &[Feed],
+    parts: &CycleParts<'_>,
+    progress: &Progress,
+) -> Vec<(String, Result<CycleReport, CycleError>)> {
+    let mut reports = Vec::new();
+    for feed in feeds {
+        let bar = progress.line(&feed.name);
+        bar.set_message("reading");
+        let read = read_feed(feed, Reach::Changes, parts).await;
+        match &read {
+            Ok(report) => {
+                bar.finish_with_message(format!("read {}, changed {}", report.balance.read, report.balance.changed))
+            }
+            Err(_) => bar.finish_with_message("failed"),
+        }
+        reports.push((feed.name.clone(), read));
+    }
+    reports
+}
+
+async fn draw_counts(progress: &Progress, mut counts: watch::Receiver<SendCounts>) {
+    let bar = progress.line("Reteno");
+    loop {
+        let now = *counts.borrow_and_update();
+        bar.set_message(format!("sent {}, acknowledged {}, rejected {}", now.sent, now.acknowledged, now.rejected));
+        if counts.changed().await.is_err() {
+            // nobody sends any more: the other side of the select ends the command
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn conclude(
+    context: &Context,
+    reports: Vec<(String, Result<CycleReport, CycleError>)>,
+    ended: &Ended,
+    sent: SendCounts,
+    status: &StatusReport,
+) -> Result<Exit, Failure> {
+    let mut failed = None;
+    let mut rows = Vec::new();
+    let mut documents = Vec::new();
+    for (name, read) in reports {
+        let (balance, error) = match read {
+            Ok(report) => {
+                for warning in &report.warnings {
+                    tracing::warn!(source = name, "{warning}");
+                }
+                (report.balance, None)
+            }
+            Err(error) => {
+                let partial = match &error {
+                    CycleError::Source { balance, .. } => **balance,
+                    CycleError::Checkpoint(_) => Balance::default(),
+                };
+                (partial, Some(error))
+            }
+        };
+        tracing::info!(source = name, "{balance}");
+        rows.push(balance_row(&name, &balance));
+        documents.push(serde_json::json!({
+            "source": name,
+            "balance": balance,
+            "error": error.as_ref().map(|error| format!("{:#}", anyhow::Error::msg(error.to_string()))),
+        }));
+        failed = failed.or(error);
+    }
+    match context.output {
+        Output::Text => {
+            let header = [
+                "source",
+                "read",
+                "unchanged",
+                "changed",
+                "waiting",
+                "repeated",
+                "stale",
+                "filtered",
+                "rejected",
+                "held",
+                "gone",
+            ];
+            report::say(&report::table(&header, &rows));
+            report::say(&format!(
+                "sent {} contacts in {} calls: acknowledged {}, rejected {}; open {}",
+                sent.sent,
+                sent.posts,
+                sent.acknowledged,
+                sent.rejected,
+                open_contacts(status)
+            ));
+        }
+        Output::Json => report::say_json(&serde_json::json!({
+            "sources": documents,
+            "sent": sent,
+            "open": open_contacts(status),
+            "rejections": status.rejections,
+        })),
+    }
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    exit_of(ended, status)
+}
+
+fn exit_of(ended: &Ended, status: &StatusReport) -> Result<Exit, Failure> {
+    match ended {
+        Ended::NeedsAuthorization => Err(session::needs_authorization()),
+        Ended::StillOpen | Ended::Stopped => {
+            let error = anyhow::anyhow!("{} contacts are not acknowledged yet", open_contacts(status));
+            let hint = match status.alerts.first() {
+                Some(alert) => alert.hint.clone(),
+                None => "they go on at the next run; `reteno-sync status` shows what they wait for".to_owned(),
+            };
+            Err(Failure::of(Exit::TryAgain, error, Some(hint)))
+        }
+        Ended::Drained if status.rejections > 0 => {
+            tracing::warn!("{} contacts are rejected: see `reteno-sync rejected list`", status.rejections);
+            Ok(Exit::Rejected)
+        }
+        Ended::Drained => Ok(Exit::Done),
+    }
+}
+
+fn open_contacts(status: &StatusReport) -> u64 {
+    status.contacts - status.acknowledged - status.rejected - status.starved
+}
+
+fn balance_row(name: &str, balance: &Balance) -> Vec<String> {
+    let Balance {
+        read,
+        unchanged,
+        changed,
+        waiting,
+        repeated,
+        stale,
+        filtered,
+        rejected,
+        held,
+        created: _,
+        dropped_fields: _,
+        gone,
+    } = balance;
+    let figures = [read, unchanged, changed, waiting, repeated, stale, filtered, rejected, held, gone];
+    std::iter::once(name.to_owned()).chain(figures.into_iter().map(ToString::to_string)).collect()
+}

@@ -1,0 +1,281 @@
+//! Makes the parts from the configuration, and bridges the words of one to the words of another.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use oauth2::{AuthUrl, ClientId, ClientSecret, RedirectUrl, TokenUrl};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::checkpoint::{CheckpointError, CheckpointVault, Store};
+use crate::clock::Clock;
+use crate::config::{self, Config, FieldTarget, MissingCredentials, SourceConfig, SourceKind};
+use crate::contact::{
+    AdditionalField, Catalog, FieldKind, FieldMapping, FieldRef, Filter, Mapping, OnInvalid, Region, Selector,
+    UnknownField,
+};
+use crate::http::Exchange;
+use crate::http::paced::Paced;
+use crate::http::socket::{HttpExchange, Timeouts};
+use crate::oauth::{App, Authorizer, ClientAuth, Refresher, TokenEndpoint};
+use crate::random::Random;
+use crate::reteno::body::DedupeOn;
+use crate::reteno::wire::{CatalogField, FieldKind as WireKind};
+use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
+use crate::source::{FileSource, Format, SingerOptions, SingerSource, Source, singer};
+
+use super::cycle::Feed;
+use super::proof::ProvingVault;
+use super::sender::{RestoreDeleted, SendSettings};
+
+/// No answer of Reteno's is longer: the mapping of 3000 contacts takes about 200 KB.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// How long a tap may take to end after TERM; below systemd's own patience.
+const TAP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What every part needs.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The checkpoint.
+    pub store: Store,
+    /// The clock.
+    pub clock: Clock,
+    /// Randomness.
+    pub random: Random,
+}
+
+/// One account of Reteno's, ready to be called.
+pub struct Account {
+    /// The client.
+    pub client: Arc<Client>,
+    /// The tokens.
+    pub refresher: Refresher,
+    /// Completes an authorization.
+    pub authorizer: Arc<Authorizer>,
+    /// Where a pending authorization is noted.
+    pub desk: CheckpointVault,
+}
+
+/// Builds the client, the refresher and the authorizer of the configured account.
+pub fn connect(config: &Config, around: &Surroundings, allow_new_account: bool) -> Result<Account, MissingCredentials> {
+    let reteno = &config.reteno;
+    let timeouts =
+        Timeouts { connect: reteno.connect_timeout, read: reteno.read_timeout, total: reteno.request_timeout };
+    let wire: Arc<dyn Exchange> = Arc::new(HttpExchange::new(timeouts, ANSWER_BYTES_MAX));
+    let app = Arc::new(build_app(reteno)?);
+    let rate = NonZeroU32::new(reteno.requests_per_second).unwrap_or(NonZeroU32::MIN);
+    let paced: Arc<dyn Exchange> = Arc::new(Paced::new(Arc::clone(&wire), rate));
+    let endpoint = TokenEndpoint::new(wire, app, around.clock.clone());
+    let desk = CheckpointVault::on(around.store.clone(), around.random.clone(), allow_new_account);
+    let lock_path = config.state_dir.join("refresh.lock");
+    let refresher =
+        Refresher::new(endpoint.clone(), desk.shared(), lock_path.clone(), around.clock.clone(), around.random.clone());
+    let prover = ProvingVault::before(
+        desk.clone(),
+        Arc::clone(&paced),
+        reteno.api_url.clone(),
+        around.clone(),
+        reteno.import_age_max,
+    );
+    let authorizer = Authorizer::new(endpoint, Arc::new(prover), lock_path, around.clock.clone(), "reteno".to_owned());
+    let tokens = Arc::new(Tokens(refresher.clone()));
+    let client = Client::new(paced, reteno.api_url.clone(), tokens, around.clock.clone(), around.random.clone());
+    Ok(Account { client: Arc::new(client), refresher, authorizer: Arc::new(authorizer), desk })
+}
+
+fn build_app(reteno: &config::Reteno) -> Result<App, MissingCredentials> {
+    let credentials = reteno.credentials()?;
+    Ok(App {
+        client_id: ClientId::new(credentials.client_id),
+        client_secret: ClientSecret::new(credentials.client_secret.expose_secret().to_owned()),
+        client_auth: match credentials.client_auth {
+            config::ClientAuth::Basic => ClientAuth::Basic,
+            config::ClientAuth::Params => ClientAuth::Params,
+        },
+        authorize_url: AuthUrl::from_url(reteno.authorize_url.clone()),
+        token_url: TokenUrl::from_url(reteno.token_url.clone()),
+        redirect_uri: RedirectUrl::new(reteno.redirect.text.clone())
+            .expect("the configuration has parsed the same text as a URL"),
+    })
+}
+
+struct Tokens(Refresher);
+
+impl AccessTokens for Tokens {
+    fn access_token(&self) -> BoxFuture<'_, Result<SecretString, NoToken>> {
+        Box::pin(async { self.0.access_token().await.map_err(translate) })
+    }
+
+    fn refused<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, Result<SecretString, NoToken>> {
+        Box::pin(async { self.0.refused(token).await.map_err(translate) })
+    }
+}
+
+fn translate(missing: crate::oauth::NoToken) -> NoToken {
+    match missing {
+        crate::oauth::NoToken::NeedsAuthorization => NoToken::NeedsAuthorization,
+        crate::oauth::NoToken::Temporarily(why) => NoToken::Temporarily(why),
+    }
+}
+
+/// What the operator may set about sending, as the sender takes it.
+#[must_use]
+pub fn send_settings(reteno: &config::Reteno) -> SendSettings {
+    SendSettings {
+        dedupe_on: match reteno.dedupe_on {
+            config::DedupeOn::ExternalCustomerId => DedupeOn::ExternalCustomerId,
+            config::DedupeOn::Email => DedupeOn::Email,
+            config::DedupeOn::Sms => DedupeOn::Sms,
+            config::DedupeOn::EmailOrSms => DedupeOn::EmailOrSms,
+        },
+        restore_deleted: match reteno.restore_deleted {
+            config::RestoreDeleted::Never => RestoreDeleted::Never,
+            config::RestoreDeleted::Live => RestoreDeleted::Live,
+            config::RestoreDeleted::Always => RestoreDeleted::Always,
+        },
+        batch_contacts_max: reteno.batch_contacts_max,
+        batch_bytes_max: reteno.batch_bytes_max,
+        posts_in_flight: reteno.posts_in_flight,
+        import_age_max: reteno.import_age_max,
+        import_poll_first: reteno.import_poll_first,
+        import_poll_max: reteno.import_poll_max,
+    }
+}
+
+/// The account's additional fields: asked for, and kept for times when Reteno cannot be asked.
+pub async fn load_catalog(client: &Client, store: &Store) -> Result<Catalog, CheckpointError> {
+    let fields = match client.address_books().await {
+        Ok(fields) => {
+            let kept = fields.clone();
+            store.call(move |checkpoint| checkpoint.store_catalog(&kept)).await?;
+            fields
+        }
+        Err(error) => {
+            let known = store.call(|checkpoint| checkpoint.load_catalog::<CatalogField>()).await?;
+            tell_old_catalog(&error, known.is_some());
+            known.unwrap_or_default()
+        }
+    };
+    Ok(fields.into_iter().map(catalog_entry).collect())
+}
+
+fn tell_old_catalog(error: &RetenoError, is_known: bool) {
+    let used = if is_known { "the list of the last time is used" } else { "additional fields are sent as text" };
+    tracing::warn!("cannot ask for the additional fields ({error}): {used}");
+}
+
+fn catalog_entry(field: CatalogField) -> AdditionalField {
+    let kind = match field.kind.clone() {
+        WireKind::Text => FieldKind::Text,
+        WireKind::TextArea => FieldKind::TextArea,
+        WireKind::Number => FieldKind::Number,
+        WireKind::Decimal => FieldKind::Decimal,
+        WireKind::Date => FieldKind::Date,
+        WireKind::DateTime => FieldKind::DateTime,
+        WireKind::Choice => FieldKind::Combobox(field.allowed_values.clone()),
+        WireKind::Choices => FieldKind::CheckboxList(field.allowed_values.clone()),
+        WireKind::Tags => FieldKind::Tags,
+        WireKind::Unknown(name) => FieldKind::Unknown(name),
+    };
+    AdditionalField {
+        id: field.id,
+        key: field.key(),
+        name: field.name,
+        kind,
+        min: field.min,
+        max: field.max,
+        readonly: field.read_only,
+    }
+}
+
+/// A source with its mapping, and the mapped fields that the account does not offer as configured.
+#[must_use]
+pub fn build_feed(
+    source: &SourceConfig,
+    catalog: &Catalog,
+    state_dir: &Path,
+    clock: &Clock,
+) -> (Feed, Vec<UnknownField>) {
+    let (mapping, unknown) = build_mapping(source).resolve(catalog);
+    let feed =
+        Feed { name: source.name.clone(), source: build_source(source, state_dir, clock), mapping: Arc::new(mapping) };
+    (feed, unknown)
+}
+
+fn build_source(source: &SourceConfig, state_dir: &Path, clock: &Clock) -> Source {
+    match &source.kind {
+        SourceKind::File(file) => {
+            let format = match file.format {
+                config::FileFormat::Csv { delimiter } => Format::Csv { delimiter, encoding: file.encoding },
+                config::FileFormat::JsonLines => Format::JsonLines,
+            };
+            Source::File(FileSource::new(file.path.clone(), format, clock.clone()))
+        }
+        SourceKind::Singer(tap) => {
+            let options = SingerOptions {
+                source_name: source.name.clone(),
+                command: std::iter::once(tap.program.clone()).chain(tap.arguments.iter().cloned()).collect(),
+                config: tap.config.clone(),
+                catalog: tap.catalog.clone(),
+                stream: tap.stream.clone(),
+                replication_key: tap.replication_key.clone(),
+                replication_method: tap.replication_method.map(|method| match method {
+                    config::ReplicationMethod::Incremental => singer::ReplicationMethod::Incremental,
+                    config::ReplicationMethod::FullTable => singer::ReplicationMethod::FullTable,
+                }),
+                catalog_argument: match tap.catalog_argument {
+                    config::CatalogArgument::Catalog => singer::CatalogArgument::Catalog,
+                    config::CatalogArgument::Properties => singer::CatalogArgument::Properties,
+                },
+                idle_timeout: tap.idle_timeout,
+                term_grace: TAP_GRACE,
+                line_bytes_max: tap.line_bytes_max,
+                work_dir: state_dir.join("taps").join(&source.name),
+            };
+            Source::Singer(SingerSource::new(options, clock.clone()))
+        }
+    }
+}
+
+fn build_mapping(source: &SourceConfig) -> Mapping {
+    let fields = source
+        .contact
+        .iter()
+        .map(|field| {
+            let target = match &field.target {
+                FieldTarget::Standard(standard) => FieldRef::Known(*standard),
+                FieldTarget::AdditionalId(id) => FieldRef::Known(crate::contact::Field::Additional(*id)),
+                FieldTarget::AdditionalKey(key) => FieldRef::Key(key.clone()),
+            };
+            let usual = match &target {
+                FieldRef::Known(known) => OnInvalid::default_for(*known),
+                FieldRef::Key(_) => OnInvalid::DropField,
+            };
+            FieldMapping {
+                selector: selector(&field.paths),
+                on_invalid: match field.on_invalid {
+                    Some(config::OnInvalidText::DropField) => OnInvalid::DropField,
+                    Some(config::OnInvalidText::Reject) => OnInvalid::Reject,
+                    None => usual,
+                },
+                region: field.region.as_deref().and_then(Region::parse),
+                prefix: field.prefix.clone(),
+                field: target,
+            }
+        })
+        .collect();
+    Mapping {
+        key: selector(&source.key),
+        fields,
+        changed_at: source.changed_at.as_ref().map(selector),
+        filter: source
+            .filter
+            .as_deref()
+            .map(|text| Filter::parse(text).expect("the configuration has parsed the same path")),
+    }
+}
+
+fn selector(text: &config::SelectorText) -> Selector {
+    Selector::parse_first_of(&text.0).expect("the configuration has parsed the same paths")
+}

@@ -1,0 +1,244 @@
+//! One cycle of one source: read, map, record. It sends nothing: what it moves is due, and the sender is told.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::{CheckpointError, Incoming, PageMode, Preview, ReadContext, SeenRows, SourceRow, Store};
+use crate::clock::{Clock, Timestamp};
+use crate::contact::{Mapped, ResolvedMapping};
+use crate::plan::Lane;
+use crate::plan::balance::Balance;
+use crate::source::{Cursor, From, Item, Page, Source, SourceError};
+
+use super::sender::Line;
+
+/// Pages that may wait between the source and the checkpoint: enough to read while the last one is written.
+const PAGES_WAITING: usize = 2;
+
+/// A source with its mapping.
+pub struct Feed {
+    /// Its name.
+    pub name: String,
+    /// Where records come from.
+    pub source: Source,
+    /// How they become contacts.
+    pub mapping: Arc<ResolvedMapping>,
+}
+
+/// How a cycle is to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// From the cursor, where the source has one.
+    Changes,
+    /// Everything.
+    Full,
+}
+
+/// What a cycle read.
+#[derive(Debug, Default)]
+pub struct CycleReport {
+    /// The source's name.
+    pub source: String,
+    /// What became of the records.
+    pub balance: Balance,
+    /// Every record of the source was seen.
+    pub is_full: bool,
+    /// For the operator.
+    pub warnings: Vec<String>,
+    /// What would be sent, where nothing was written.
+    pub preview: Preview,
+}
+
+/// Why a cycle did not end. What it brought until then stays.
+#[derive(Debug, thiserror::Error)]
+pub enum CycleError {
+    /// The source broke.
+    #[error("cannot read source {name} to its end")]
+    Source {
+        /// The source's name.
+        name: String,
+        /// Why.
+        #[source]
+        source: SourceError,
+        /// What was read before.
+        balance: Box<Balance>,
+    },
+    /// The checkpoint broke.
+    #[error("cannot record what was read")]
+    Checkpoint(#[from] CheckpointError),
+}
+
+impl CycleError {
+    /// What repairs it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Source { source, .. } => source.hint().map(str::to_owned),
+            Self::Checkpoint(error) => error.hint(),
+        }
+    }
+}
+
+/// Everything a cycle works with.
+pub struct CycleParts<'a> {
+    /// The checkpoint.
+    pub store: &'a Store,
+    /// The clock.
+    pub clock: &'a Clock,
+    /// Told when there is something to send.
+    pub line: &'a Line,
+    /// Ends the reading.
+    pub stop: &'a CancellationToken,
+    /// What the pages may do.
+    pub mode: PageMode,
+}
+
+/// The state of a cycle under way.
+struct Cycle<'a> {
+    parts: &'a CycleParts<'a>,
+    mapping: Arc<ResolvedMapping>,
+    context: ReadContext,
+    seen: SeenRows,
+    last_cursor: Option<Cursor>,
+    report: CycleReport,
+}
+
+/// Reads `feed` once.
+pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Result<CycleReport, CycleError> {
+    let name = feed.name.clone();
+    let row = parts.store.call(move |checkpoint| checkpoint.load_source(&name)).await?;
+    let began = parts.clock.now();
+    let is_applied = parts.mode != PageMode::Preview;
+    if is_applied {
+        let source = row.id;
+        parts.store.call(move |checkpoint| checkpoint.begin_read(source, began)).await?;
+    }
+    let is_full = reach == Reach::Full || row.full_read_wanted || feed.source.full_only() || row.cursor.is_none();
+    let from = match (&row.cursor, is_full) {
+        (Some(cursor), false) => From::Cursor(Cursor::from_text(cursor.clone())),
+        (Some(_) | None, _) => From::Beginning,
+    };
+    let mut cycle = Cycle::begin(feed, &row, is_full, parts);
+    let filling = parts.line.fill();
+    let (sender, pages) = mpsc::channel(PAGES_WAITING);
+    let stop = parts.stop.child_token();
+    // a checkpoint that cannot be written ends the reading too
+    let _ends_reading = stop.clone().drop_guard();
+    let (end, recorded) = tokio::join!(feed.source.read(from, sender, stop), cycle.record_pages(pages));
+    drop(filling);
+    recorded?;
+    match end {
+        Ok(end) => {
+            cycle.report.warnings.extend(end.warnings);
+            cycle.report.is_full = end.full && is_full;
+            if is_applied {
+                cycle.finish(&row, began).await?;
+            }
+            Ok(cycle.report)
+        }
+        Err(source) => {
+            let (id, text) = (row.id, source.to_string());
+            if is_applied {
+                parts.store.call(move |checkpoint| checkpoint.fail_read(id, &text)).await?;
+            }
+            Err(CycleError::Source { name: feed.name.clone(), source, balance: Box::new(cycle.report.balance) })
+        }
+    }
+}
+
+impl<'a> Cycle<'a> {
+    fn begin(feed: &Feed, row: &SourceRow, is_full: bool, parts: &'a CycleParts<'a>) -> Self {
+        let lane = match (row.first_load_done, is_full && !feed.source.full_only()) {
+            (false, _) => Lane::FirstLoad,
+            (true, true) => Lane::Reconcile,
+            (true, false) => Lane::Live,
+        };
+        let context = ReadContext {
+            source: row.id,
+            asked_at: 0,
+            mapped: feed.mapping.fields().to_vec(),
+            lane,
+            is_full,
+            // a full read sets the cursor aside until it is complete
+            stores_cursor: row.cursor.is_none() || !is_full,
+            mode: parts.mode,
+        };
+        let report = CycleReport { source: feed.name.clone(), ..CycleReport::default() };
+        let mapping = Arc::clone(&feed.mapping);
+        Self { parts, mapping, context, seen: SeenRows::default(), last_cursor: None, report }
+    }
+
+    async fn record_pages(&mut self, mut pages: mpsc::Receiver<Page>) -> Result<(), CheckpointError> {
+        while let Some(page) = pages.recv().await {
+            let Page { items, cursor, asked_at } = page;
+            let mapping = Arc::clone(&self.mapping);
+            let context = ReadContext { asked_at: asked_at.0, ..self.context.clone() };
+            let mut seen = std::mem::take(&mut self.seen);
+            let text = cursor.as_ref().map(|cursor| cursor.as_text().to_owned());
+            // mapping is work for the blocking thread, too
+            let (seen, outcome) = self
+                .parts
+                .store
+                .call(move |checkpoint| {
+                    let incoming = items.into_iter().map(|item| map_item(&mapping, item)).collect();
+                    let outcome = checkpoint.record_page(&context, &mut seen, incoming, text.as_deref())?;
+                    Ok((seen, outcome))
+                })
+                .await?;
+            self.seen = seen;
+            self.last_cursor = cursor.or(self.last_cursor.take());
+            self.report.balance += outcome.balance;
+            self.report.preview.add(outcome.preview);
+            self.parts.line.nudge();
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, row: &SourceRow, began: Timestamp) -> Result<(), CheckpointError> {
+        let (source, is_full, now) = (row.id, self.report.is_full, self.parts.clock.now());
+        let seen = std::mem::take(&mut self.seen);
+        let cursor = self.last_cursor.take().filter(|_| !self.context.stores_cursor);
+        let is_whole = self.context.is_full;
+        self.report.balance.gone += self
+            .parts
+            .store
+            .call(move |checkpoint| {
+                let cursor = cursor.as_ref().map(Cursor::as_text);
+                let gone = checkpoint.finish_read(source, is_full.then_some((&seen, began)), cursor, now)?;
+                if is_whole {
+                    // it brought every value that the source still has
+                    checkpoint.end_full_read(source)?;
+                }
+                Ok(gone)
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+fn map_item(mapping: &ResolvedMapping, item: Item) -> Incoming {
+    match item {
+        Item::Record { record, place } => match mapping.map(&record) {
+            Ok(Mapped::Contact(contact)) => Incoming::Contact(contact),
+            Ok(Mapped::Filtered { key }) => Incoming::Filtered { key },
+            Err(rejection) => Incoming::Rejected {
+                key: rejection.key,
+                place: place.to_string(),
+                reasons: rejection.reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect(),
+            },
+        },
+        Item::Deleted { record, place } => match mapping.read_id(&record) {
+            Ok(key) => Incoming::Deleted { key },
+            Err(rejection) => Incoming::Rejected {
+                key: None,
+                place: place.to_string(),
+                reasons: rejection.reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect(),
+            },
+        },
+        Item::Malformed { place, reason } => {
+            Incoming::Rejected { key: None, place: place.to_string(), reasons: vec![(None, reason)] }
+        }
+    }
+}

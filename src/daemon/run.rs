@@ -1,0 +1,286 @@
+//! The daemon: reads each source on its schedule, sends, keeps the tokens alive, answers on its listener, and starts
+//! anew with a changed configuration when asked to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+
+use crate::checkpoint::{CheckpointError, PageMode};
+use crate::clock::Timestamp;
+use crate::config::{Config, MissingCredentials, SourceConfig};
+use crate::contact::Catalog;
+use crate::listener::{self, Callback, Page, Readiness, Services};
+use crate::oauth::{Condition, Standing, complete_callback};
+
+use super::alarm::Alarm;
+use super::compose::{self, Account, Surroundings};
+use super::cycle::{CycleError, CycleParts, Reach, read_feed};
+use super::lifecycle::Stop;
+use super::sender::{Line, Sender, Until};
+
+/// The account's additional fields are asked for again after this long: Reteno itself takes up to an hour to make a new
+/// one known.
+const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
+/// The longest sleep towards a schedule: a clock that is set is noticed after so long.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// Why the daemon cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The account is not configured.
+    #[error(transparent)]
+    Credentials(#[from] MissingCredentials),
+    /// The listener's address cannot be used.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// `listen.address`.
+        address: std::net::SocketAddr,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The checkpoint broke.
+    #[error("the daemon cannot go on without its checkpoint")]
+    Checkpoint(#[from] CheckpointError),
+}
+
+impl RunError {
+    /// What repairs it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Credentials(error) => Some(error.hint().to_owned()),
+            Self::Listen { .. } => Some(
+                "set listen.address to a free port of this machine, or to \"off\"; redirect_uri must agree".to_owned(),
+            ),
+            Self::Checkpoint(error) => error.hint(),
+        }
+    }
+}
+
+/// Everything that the tasks of one configuration share.
+struct Shared {
+    config: Config,
+    around: Surroundings,
+    account: Account,
+    alarm: Alarm,
+    line: Line,
+    stop: Stop,
+    catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
+}
+
+/// Runs one configuration until `stop`.
+pub async fn run_session(config: Config, around: Surroundings, stop: Stop, line: Line) -> Result<(), RunError> {
+    let account = compose::connect(&config, &around, false)?;
+    let alarm = Alarm::open(around.store.clone(), around.clock.clone());
+    let listener = bind(&config).await?;
+    let settings = compose::send_settings(&config.reteno);
+    let mut sender = Sender::resume(
+        around.store.clone(),
+        account.client.clone(),
+        around.clock.clone(),
+        around.random.clone(),
+        (settings, line.clone()),
+    )
+    .await?;
+    let shared =
+        Arc::new(Shared { config, around, account, alarm, line, stop: stop.clone(), catalog: Mutex::default() });
+    let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
+    let (ready, readiness) = watch::channel(Readiness::Ready);
+    if let Some(listener) = listener {
+        let services = Services { callback: Some(build_callback(&shared)), readiness };
+        let soft = stop.soft.clone();
+        let address = shared.config.listen.address;
+        tasks.spawn(async move {
+            let served = listener::serve(listener, services, soft).await;
+            let address = address.unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+            served.map_err(|source| RunError::Listen { address, source })
+        });
+    }
+    for source in &shared.config.sources {
+        tasks.spawn(follow_schedule(Arc::clone(&shared), source.clone()));
+    }
+    tasks.spawn(keep_tokens(Arc::clone(&shared)));
+    let soft = stop.soft.clone();
+    tasks.spawn(async move { sender.run(Until::Stopped, &soft).await.map(|_| ()).map_err(RunError::from) });
+    let ended = end_of(&mut tasks, &stop).await;
+    drop(ready);
+    shared.account.refresher.quiesce().await;
+    shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
+    ended
+}
+
+/// The first task that breaks ends them all; a stop lets them end by themselves, until it is hard.
+async fn end_of(tasks: &mut JoinSet<Result<(), RunError>>, stop: &Stop) -> Result<(), RunError> {
+    let mut ended = Ok(());
+    loop {
+        let joined = tokio::select! {
+            joined = tasks.join_next() => joined,
+            () = stop.hard.cancelled() => None,
+        };
+        match joined {
+            None => break,
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => {
+                stop.soft.cancel();
+                ended = ended.and(Err(error));
+            }
+            Some(Err(failure)) => std::panic::resume_unwind(failure.into_panic()),
+        }
+    }
+    tasks.shutdown().await;
+    ended
+}
+
+async fn bind(config: &Config) -> Result<Option<TcpListener>, RunError> {
+    let Some(address) = config.listen.address else { return Ok(None) };
+    TcpListener::bind(address).await.map(Some).map_err(|source| RunError::Listen { address, source })
+}
+
+fn build_callback(shared: &Arc<Shared>) -> Callback {
+    let shared = Arc::clone(shared);
+    Arc::new(move |query| {
+        let shared = Arc::clone(&shared);
+        Box::pin(async move {
+            let page = complete_callback(&shared.account.authorizer, &shared.account.desk, &query).await;
+            shared.line.nudge();
+            Page { status: page.status, title: page.title.to_owned(), message: page.message, hint: page.hint }
+        })
+    })
+}
+
+/// Reads one source whenever its schedules say so, and at once where a time was missed while nobody ran.
+async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<(), RunError> {
+    let clock = &shared.around.clock;
+    let name = source.name.clone();
+    let row = shared.around.store.call(move |checkpoint| checkpoint.load_source(&name)).await?;
+    let mut last = row.last_ended_at.unwrap_or(Timestamp(0));
+    let mut last_full = last;
+    loop {
+        let next_full = source.reconcile.as_ref().and_then(|schedule| schedule.next_after(last_full));
+        let next = source.schedule.as_ref().and_then(|schedule| schedule.next_after(last));
+        let now = clock.now();
+        let due = [next, next_full].into_iter().flatten().min();
+        if due.is_none_or(|due| due > now) {
+            let pause = due.map_or(SLEEP_MAX, |due| due.since(now).min(SLEEP_MAX));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => continue,
+                () = shared.stop.soft.cancelled() => return Ok(()),
+            }
+        }
+        let reach = if next_full.is_some_and(|at| at <= now) { Reach::Full } else { Reach::Changes };
+        last = now;
+        if reach == Reach::Full {
+            last_full = now;
+        }
+        read_once(&shared, &source, reach).await?;
+    }
+}
+
+/// One cycle: what goes wrong is the source's trouble and is told; only a broken checkpoint ends the daemon.
+async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Result<(), RunError> {
+    let catalog = fresh_catalog(shared).await?;
+    let (feed, unknown) = compose::build_feed(source, &catalog, &shared.config.state_dir, &shared.around.clock);
+    let fields_alert = format!("fields-of-{}", source.name);
+    match unknown.first() {
+        Some(first) => {
+            let all = unknown.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
+            let text = format!("source {} maps fields that the account does not offer so: {all}", source.name);
+            shared.alarm.raise(&fields_alert, &text, first.problem.hint()).await?;
+        }
+        None => shared.alarm.end(&fields_alert).await?,
+    }
+    let parts = CycleParts {
+        store: &shared.around.store,
+        clock: &shared.around.clock,
+        line: &shared.line,
+        stop: &shared.stop.soft,
+        mode: PageMode::Apply,
+    };
+    let alert = format!("source-{}", source.name);
+    match read_feed(&feed, reach, &parts).await {
+        Ok(report) => {
+            for warning in &report.warnings {
+                tracing::warn!(source = source.name, "{warning}");
+            }
+            tracing::info!(source = source.name, full = report.is_full, "{}", report.balance);
+            shared.alarm.end(&alert).await?;
+        }
+        Err(CycleError::Checkpoint(error)) => return Err(error.into()),
+        Err(error) if shared.stop.soft.is_cancelled() => tracing::info!("{error}: stopped"),
+        Err(error) => {
+            let hint = error.hint().unwrap_or_else(|| "the other sources go on; this one is tried again".to_owned());
+            let text = format!("{:#}", anyhow::Error::new(error));
+            shared.alarm.raise(&alert, &text, &hint).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn fresh_catalog(shared: &Shared) -> Result<Catalog, RunError> {
+    let mut kept = shared.catalog.lock().await;
+    if let Some((asked_at, catalog)) = kept.as_ref()
+        && asked_at.elapsed() < CATALOG_AGE_MAX
+    {
+        return Ok(catalog.clone());
+    }
+    let catalog = compose::load_catalog(&shared.account.client, &shared.around.store).await?;
+    // an empty one may only mean that nobody has authorized yet
+    *kept = (catalog.iter().next().is_some()).then(|| (tokio::time::Instant::now(), catalog.clone()));
+    Ok(catalog)
+}
+
+/// Refreshes in time, also when nothing is sent, and tells when a person is needed.
+async fn keep_tokens(shared: Arc<Shared>) -> Result<(), RunError> {
+    loop {
+        let next = shared.account.refresher.tick().await;
+        let needed = match shared.account.refresher.condition().await {
+            Standing::Unauthorized => {
+                Some("Reteno has not authorized this program: sources are read, nothing is sent".to_owned())
+            }
+            Standing::Granted {
+                condition: Condition::NeedsAuthorization { reason, .. },
+                access_token_expires_at,
+                ..
+            } => Some(format!(
+                "Reteno refuses to renew the tokens ({reason}): sending ends at {access_token_expires_at}, reading goes on"
+            )),
+            Standing::Granted { condition: Condition::Active, .. } | Standing::Unknown { .. } => None,
+        };
+        match needed {
+            Some(text) => shared.alarm.raise("authorization", &text, "run `reteno-sync --authorize`").await?,
+            None => shared.alarm.end("authorization").await?,
+        }
+        let pause = next.since(shared.around.clock.now()).clamp(Duration::from_millis(200), SLEEP_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.stop.soft.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// Tells systemd, where it listens, how the daemon is.
+pub fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("cannot tell systemd ({error})");
+    }
+}
+
+/// Feeds systemd's watchdog for as long as the sender's loop turns. A timer alone would also feed it for a hung process.
+pub async fn feed_watchdog(beats: Arc<AtomicU64>) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut seen = beats.load(Ordering::Relaxed).wrapping_sub(1);
+    loop {
+        let now = beats.load(Ordering::Relaxed);
+        if now != seen {
+            seen = now;
+            tell_systemd(&[NotifyState::Watchdog]);
+        }
+        tokio::time::sleep(limit / 3).await;
+    }
+}

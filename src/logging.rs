@@ -1,0 +1,120 @@
+//! The log: lines to stderr in the form that the reader wants. Never a value of a contact, never a secret: both are
+//! types that cannot print.
+
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::format::{FmtSpan, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload::Handle;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
+use crate::config::{self, LogLevel};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Time, level, words.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// For the journal: its priority as a prefix, no time.
+    Journald,
+}
+
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// What the command line says of the log; it comes before the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// How lines look.
+    pub format: Option<LogFormat>,
+    /// How many levels more, or less.
+    pub verbosity: i16,
+    /// Colours are wanted and can be shown.
+    pub color: bool,
+}
+
+/// The log of this process; the configuration, read later, may still change its look and level.
+pub struct Log {
+    handle: Handle<BoxedLayer, Registry>,
+    wish: Wish,
+}
+
+impl Log {
+    /// Starts the log: at first with what the command line says.
+    #[must_use]
+    pub fn start(wish: Wish) -> Self {
+        let first =
+            build_layer(wish.format.unwrap_or(LogFormat::Text), level(LevelFilter::INFO, wish.verbosity), wish.color);
+        let (layer, handle) = reload::Layer::new(first);
+        // a second log in one process (a test that calls the command twice) writes to the first one
+        let _is_first = tracing_subscriber::registry().with(layer).try_init();
+        Self { handle, wish }
+    }
+
+    /// Takes over what the configuration says, where the command line says nothing.
+    pub fn adopt(&self, log: &config::Log) {
+        let format = self.wish.format.unwrap_or(match log.format {
+            config::LogFormat::Text => LogFormat::Text,
+            config::LogFormat::Json => LogFormat::Json,
+            config::LogFormat::Journald => LogFormat::Journald,
+        });
+        let configured = match log.level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        };
+        let layer = build_layer(format, level(configured, self.wish.verbosity), self.wish.color);
+        // the log goes on as it was where it cannot be changed any more: the process is ending
+        let _changed = self.handle.reload(layer);
+    }
+}
+
+fn level(base: LevelFilter, verbosity: i16) -> LevelFilter {
+    let all = [LevelFilter::ERROR, LevelFilter::WARN, LevelFilter::INFO, LevelFilter::DEBUG, LevelFilter::TRACE];
+    let place = all.iter().position(|level| *level == base).unwrap_or(2);
+    let moved = i16::try_from(place).unwrap_or(2).saturating_add(verbosity).clamp(0, 4);
+    all[usize::try_from(moved).unwrap_or(2)]
+}
+
+fn build_layer(format: LogFormat, level: LevelFilter, color: bool) -> BoxedLayer {
+    // only our own words: what libraries log may hold URLs
+    let ours = tracing_subscriber::filter::Targets::new().with_target("reteno_sync", level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    match format {
+        LogFormat::Text => layer.with_ansi(color).with_target(false).with_filter(ours).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_filter(ours).boxed(),
+        LogFormat::Journald => layer.with_ansi(false).event_format(Prefixed).with_filter(ours).boxed(),
+    }
+}
+
+/// `<3>words`: what journald takes as the priority of a line (sd-daemon(3)).
+struct Prefixed;
+
+impl<S, N> FormatEvent<S, N> for Prefixed
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
