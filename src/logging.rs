@@ -83,13 +83,13 @@ fn level(base: LevelFilter, verbosity: i16) -> LevelFilter {
 }
 
 fn build_layer(format: LogFormat, level: LevelFilter, color: bool) -> BoxedLayer {
-    // only our own words: what libraries log may hold URLs
+    // a filter of its own (`with_filter`) cannot be exchanged later; only our own words: what libraries log may hold URLs
     let ours = tracing_subscriber::filter::Targets::new().with_target("reteno_sync", level);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
     match format {
-        LogFormat::Text => layer.with_ansi(color).with_target(false).with_filter(ours).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_filter(ours).boxed(),
-        LogFormat::Journald => layer.with_ansi(false).event_format(Prefixed).with_filter(ours).boxed(),
+        LogFormat::Text => ours.and_then(layer.with_ansi(color).with_target(false)).boxed(),
+        LogFormat::Json => ours.and_then(layer.json().flatten_event(true)).boxed(),
+        LogFormat::Journald => ours.and_then(layer.with_ansi(false).event_format(Prefixed)).boxed(),
     }
 }
 
