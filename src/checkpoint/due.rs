@@ -14,7 +14,7 @@ use crate::plan::{ContactId, Lane};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// A stored time further ahead than this is due now: no wait of ours is longer, so the clock was set back.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(15 * 24 * 3600);
+pub(super) const WAIT_MAX: Duration = Duration::from_hours(360);
 
 /// What a body holds besides the values, at most, for one contact: names of fields, brackets.
 const BODY_OVERHEAD: usize = 400;

@@ -7,6 +7,8 @@
 mod alerts;
 mod due;
 mod imports;
+mod incoming;
+mod intents;
 mod open;
 mod pages;
 mod reads;
@@ -25,9 +27,10 @@ use crate::contact::Fingerprinter;
 
 pub use alerts::Alert;
 pub use due::{Due, MemberValues};
-pub use imports::{BegunImport, CallKind, ImportState, OpenImport};
+pub use imports::{CallKind, ImportState, OpenImport};
+pub use incoming::{Incoming, PageMode, PageOutcome, Preview, ReadContext};
+pub use intents::BegunImport;
 pub use open::{OpenOptions, Opened};
-pub use pages::{Incoming, PageMode, PageOutcome, Preview, ReadContext};
 pub use reads::{SeenRows, SourceRow};
 pub use rejections::{RejectionKind, RejectionRow};
 pub use report::{ContactStory, FieldStory, LaneCount, StatusReport};

@@ -61,6 +61,9 @@ pub struct SourceRow {
 
 impl Checkpoint {
     /// The row of a source, made where there is none.
+    ///
+    /// # Panics
+    /// Never: the row it looks for has just been made.
     pub fn load_source(&mut self, name: &str) -> Result<SourceRow, CheckpointError> {
         self.connection.execute("INSERT OR IGNORE INTO source (name) VALUES (?1)", [name]).attempt("store a source")?;
         let found = self.load_sources()?.into_iter().find(|row| row.name == name);

@@ -55,7 +55,7 @@ pub struct Cli {
     /// How results look.
     #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
     output: Output,
-    /// No colours (also with the variable NO_COLOR).
+    /// No colours (also with the variable `NO_COLOR`).
     #[arg(long, global = true)]
     no_color: bool,
     #[command(subcommand)]

@@ -62,9 +62,9 @@ impl Verbs {
         let mut by_mask: BTreeMap<&[Field], u64> = BTreeMap::new();
         for ((is_new, mask), count) in &preview.by_mask {
             if *is_new {
-                verbs.create += count
+                verbs.create += count;
             } else {
-                verbs.update += count
+                verbs.update += count;
             }
             *by_mask.entry(mask).or_default() += count;
             for field in mask {

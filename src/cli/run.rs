@@ -53,7 +53,7 @@ async fn await_reload(context: &Context, old: &Config, hang_up: &mut Signal, ses
                 return Some(next);
             }
             Ok(_) => {
-                tracing::error!("state_dir cannot change while running: the old configuration stays; restart instead")
+                tracing::error!("state_dir cannot change while running: the old configuration stays; restart instead");
             }
             Err(failure) => tracing::error!("the old configuration stays: {failure}"),
         }

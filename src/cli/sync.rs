@@ -112,7 +112,7 @@ pub(super) async fn read_all(
         let read = read_feed(feed, Reach::Changes, parts).await;
         match &read {
             Ok(report) => {
-                bar.finish_with_message(format!("read {}, changed {}", report.balance.read, report.balance.changed))
+                bar.finish_with_message(format!("read {}, changed {}", report.balance.read, report.balance.changed));
             }
             Err(_) => bar.finish_with_message("failed"),
         }
@@ -168,6 +168,20 @@ fn conclude(
         }));
         failed = failed.or(error);
     }
+    show(context, &rows, &documents, sent, status);
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    exit_of(ended, status)
+}
+
+fn show(
+    context: &Context,
+    rows: &[Vec<String>],
+    documents: &[serde_json::Value],
+    sent: SendCounts,
+    status: &StatusReport,
+) {
     match context.output {
         Output::Text => {
             let header = [
@@ -183,7 +197,7 @@ fn conclude(
                 "held",
                 "gone",
             ];
-            report::say(&report::table(&header, &rows));
+            report::say(&report::table(&header, rows));
             report::say(&format!(
                 "sent {} contacts in {} calls: acknowledged {}, rejected {}; open {}",
                 sent.sent,
@@ -200,10 +214,6 @@ fn conclude(
             "rejections": status.rejections,
         })),
     }
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    exit_of(ended, status)
 }
 
 fn exit_of(ended: &Ended, status: &StatusReport) -> Result<Exit, Failure> {

@@ -12,7 +12,7 @@ use super::pace::Standstill;
 use super::sender::{REQUEST_SLACK, Sender};
 
 /// How long a lone contact waits whose import's mapping is not understood.
-const ODD_MAPPING_WAIT: std::time::Duration = std::time::Duration::from_secs(3600);
+const ODD_MAPPING_WAIT: std::time::Duration = std::time::Duration::from_hours(1);
 
 impl Sender {
     pub(super) async fn record_submit(

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use oauth2::{AuthUrl, ClientId, ClientSecret, RedirectUrl, TokenUrl};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use crate::checkpoint::{CheckpointError, CheckpointVault, Store};
 use crate::clock::Clock;
@@ -86,18 +85,14 @@ pub fn connect(config: &Config, around: &Surroundings, allow_new_account: bool) 
 
 fn build_app(reteno: &config::Reteno) -> Result<App, MissingCredentials> {
     let credentials = reteno.credentials()?;
-    Ok(App {
-        client_id: ClientId::new(credentials.client_id),
-        client_secret: ClientSecret::new(credentials.client_secret.expose_secret().to_owned()),
-        client_auth: match credentials.client_auth {
-            config::ClientAuth::Basic => ClientAuth::Basic,
-            config::ClientAuth::Params => ClientAuth::Params,
-        },
-        authorize_url: AuthUrl::from_url(reteno.authorize_url.clone()),
-        token_url: TokenUrl::from_url(reteno.token_url.clone()),
-        redirect_uri: RedirectUrl::new(reteno.redirect.text.clone())
-            .expect("the configuration has parsed the same text as a URL"),
-    })
+    let auth = match credentials.client_auth {
+        config::ClientAuth::Basic => ClientAuth::Basic,
+        config::ClientAuth::Params => ClientAuth::Params,
+    };
+    let client = (credentials.client_id, &credentials.client_secret);
+    let urls = (reteno.authorize_url.clone(), reteno.token_url.clone());
+    let app = App::new(client, auth, urls.0, urls.1, &reteno.redirect.text);
+    Ok(app.expect("the configuration has parsed the same text as a URL"))
 }
 
 struct Tokens(Refresher);

@@ -2,10 +2,13 @@
 
 pub mod alarm;
 pub mod answers;
+mod batches;
 pub mod compose;
 pub mod cycle;
 pub mod lifecycle;
+mod line;
 pub mod pace;
 pub mod proof;
 pub mod run;
 pub mod sender;
+mod sending;

@@ -10,9 +10,9 @@ use crate::random::Random;
 /// The first wait after a failure that is nobody's fault.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait for a network or a server to come back. Longer would leave changes lying around after an outage.
-const WAIT_MAX: Duration = Duration::from_secs(300);
+const WAIT_MAX: Duration = Duration::from_mins(5);
 /// How often it is tried whether a person has mended the configuration or the app's rights on Reteno's side.
-const WAIT_FOR_PERSON: Duration = Duration::from_secs(60);
+const WAIT_FOR_PERSON: Duration = Duration::from_mins(1);
 /// How soon an authorization that a person has just given is noticed.
 const WAIT_FOR_GRANT: Duration = Duration::from_secs(1);
 

@@ -5,28 +5,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::checkpoint::{BegunImport, CallKind, CheckpointError, ImportState, MemberValues, OpenImport, Store};
+use crate::checkpoint::{CallKind, CheckpointError, ImportState, OpenImport, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, Fingerprinter};
+use crate::plan::ImportId;
 use crate::plan::answer::{ImportAnswer, SingleAnswer, SubmitAnswer};
-use crate::plan::batch::{Batch, Limits, plan_batches};
+use crate::plan::batch::{Limits, plan_batches};
 use crate::plan::halving::Halving;
 use crate::plan::lock::LockSet;
-use crate::plan::{ContactId, ImportId, Lane};
 use crate::random::Random;
 use crate::reteno::Client;
-use crate::reteno::body::{BodyError, BulkContact, BulkRequest, DedupeOn, bulk_body, contact_body};
 
 use super::alarm::Alarm;
 use super::pace::{Pause, Standstill};
+
+pub use super::line::{Filling, Line};
+pub use super::sending::{Ended, RestoreDeleted, SendCounts, SendSettings, Until};
 
 /// Imports that Reteno may work on at the same time. More would only lengthen its queue and our set of locks (about
 /// 20 MB for all of them); fewer would leave the line idle while imports take minutes.
@@ -35,136 +37,15 @@ const IMPORTS_OPEN_MAX: usize = 32;
 const GATHER: Duration = Duration::from_millis(100);
 /// Contacts looked at in one planning round: enough to fill every free slot.
 const CANDIDATES_MAX: usize = 24_000;
-/// Live changes of more contacts than this go by bulk even where single calls are allowed.
-const SINGLES_MAX: usize = 10;
 /// How long after its time an import counts as overdue: the request itself may have taken this long.
-pub(super) const REQUEST_SLACK: Duration = Duration::from_secs(300);
+pub(super) const REQUEST_SLACK: Duration = Duration::from_mins(5);
 /// Reteno may not know an import right after it named it; after this long it never will.
-const MISSING_MAX: Duration = Duration::from_secs(600);
+const MISSING_MAX: Duration = Duration::from_mins(10);
 /// The first wait before the same body goes out again after a lost answer.
 const REPEAT_FIRST: Duration = Duration::from_secs(2);
 /// The longest sleep of the loop: well below any watchdog, so that an idle sender still shows that it turns.
 const TURN_MAX: Duration = Duration::from_secs(10);
-const REPEAT_MAX: Duration = Duration::from_secs(300);
-
-/// What the operator may set about sending.
-#[derive(Clone, Debug)]
-pub struct SendSettings {
-    /// How Reteno finds a contact without an external id.
-    pub dedupe_on: DedupeOn,
-    /// What happens to contacts that were deleted in Reteno.
-    pub restore_deleted: RestoreDeleted,
-    /// Contacts in a call.
-    pub batch_contacts_max: usize,
-    /// Bytes of a body.
-    pub batch_bytes_max: usize,
-    /// Posts under way at the same time.
-    pub posts_in_flight: usize,
-    /// After this long an import is given up, and for as long again it may still be applied.
-    pub import_age_max: Duration,
-    /// The first wait before an import is asked for.
-    pub import_poll_first: Duration,
-    /// The longest.
-    pub import_poll_max: Duration,
-}
-
-/// Whether contacts that were deleted in Reteno come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestoreDeleted {
-    /// No call restores.
-    Never,
-    /// Live changes go by single calls, which restore.
-    Live,
-    /// Every call restores.
-    Always,
-}
-
-/// What was sent and what came of it, in this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct SendCounts {
-    /// Calls that carried contacts.
-    pub posts: u64,
-    /// Of them: bodies that went out before.
-    pub repeats: u64,
-    /// Questions for an import's state.
-    pub checks: u64,
-    /// Contacts carried by new calls.
-    pub sent: u64,
-    /// Contacts acknowledged.
-    pub acknowledged: u64,
-    /// Contacts rejected by Reteno.
-    pub rejected: u64,
-}
-
-/// Shared between the sender and those who read sources.
-#[derive(Clone)]
-pub struct Line {
-    nudge: Arc<Notify>,
-    beats: Arc<AtomicU64>,
-    filling: watch::Sender<usize>,
-}
-
-impl Default for Line {
-    fn default() -> Self {
-        Self { nudge: Arc::new(Notify::new()), beats: Arc::default(), filling: watch::Sender::new(0) }
-    }
-}
-
-impl Line {
-    /// There may be something new to send.
-    pub fn nudge(&self) {
-        self.nudge.notify_one();
-    }
-
-    /// More contacts for the bulk lanes are to be expected as long as the guard lives.
-    #[must_use]
-    pub fn fill(&self) -> Filling {
-        self.filling.send_modify(|readers| *readers += 1);
-        Filling(self.clone())
-    }
-
-    /// Grows with each turn of the sender's loop.
-    #[must_use]
-    pub fn beats(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.beats)
-    }
-
-    fn is_filling(&self) -> bool {
-        *self.filling.borrow() > 0
-    }
-}
-
-/// A source is being read.
-pub struct Filling(Line);
-
-impl Drop for Filling {
-    fn drop(&mut self) {
-        self.0.filling.send_modify(|readers| *readers -= 1);
-        self.0.nudge();
-    }
-}
-
-/// When a sender's run ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// When nothing is read, due or under way any more; at the latest at this moment.
-    Drained(Timestamp),
-    /// When it is stopped.
-    Stopped,
-}
-
-/// Why a sender's run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Everything is acknowledged or rejected.
-    Drained,
-    /// What is left waits for the time of a ghost to be over, or the deadline came.
-    StillOpen,
-    /// A person has to authorize before it can go on.
-    NeedsAuthorization,
-    /// It was stopped.
-    Stopped,
-}
+const REPEAT_MAX: Duration = Duration::from_mins(5);
 
 pub(super) enum Done {
     Posted(ImportId, SubmitAnswer),
@@ -316,7 +197,7 @@ impl Sender {
         Ok(())
     }
 
-    fn post(&mut self, import: ImportId, call: CallKind, body: bytes::Bytes) {
+    pub(super) fn post(&mut self, import: ImportId, call: CallKind, body: bytes::Bytes) {
         self.busy.insert(import, true);
         self.counts.send_modify(|counts| counts.posts += 1);
         let client = Arc::clone(&self.client);
@@ -365,80 +246,6 @@ impl Sender {
         }
         // whatever did not fit comes with the next round; a full house is woken by an answer
         Ok(is_more.then(|| now.plus(GATHER)))
-    }
-
-    async fn begin(&mut self, batch: Batch, now: Timestamp) -> Result<(), CheckpointError> {
-        let by_single_calls = self.settings.restore_deleted == RestoreDeleted::Live
-            && batch.lane == Lane::Live
-            && batch.contacts.len() <= SINGLES_MAX;
-        if !by_single_calls {
-            return self.begin_bulk(batch.mask, batch.contacts, now).await;
-        }
-        for contact in batch.contacts {
-            let known = self.store.call(move |checkpoint| checkpoint.load_single(contact)).await?;
-            match known {
-                // an empty channel cannot be expressed in a single call
-                None => self.begin_bulk(batch.mask.clone(), vec![contact], now).await?,
-                Some(call) => {
-                    let build = |members: &[MemberValues]| {
-                        Ok::<_, BodyError>(
-                            members.first().map_or_else(bytes::Bytes::new, |m| contact_body(m.values.as_slice())),
-                        )
-                    };
-                    let begun = self
-                        .store
-                        .call(move |checkpoint| checkpoint.begin_import(call, &[], &[contact], now, build))
-                        .await?;
-                    if let Ok(Some(begun)) = begun {
-                        self.send(call, begun, 1);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn begin_bulk(
-        &mut self,
-        mask: Vec<Field>,
-        contacts: Vec<ContactId>,
-        now: Timestamp,
-    ) -> Result<(), CheckpointError> {
-        let mut parts = vec![contacts];
-        while let Some(part) = parts.pop() {
-            let (dedupe_on, restore_deleted) =
-                (self.settings.dedupe_on, self.settings.restore_deleted == RestoreDeleted::Always);
-            let (mask, members) = (mask.clone(), part.clone());
-            let begun = self
-                .store
-                .call(move |checkpoint| {
-                    checkpoint.begin_import(CallKind::Bulk, &mask, &members, now, |members| {
-                        build_body(members, &mask, dedupe_on, restore_deleted)
-                    })
-                })
-                .await?;
-            match begun {
-                Ok(Some(begun)) => self.send(CallKind::Bulk, begun, part.len() as u64),
-                Ok(None) => {}
-                // contacts with different channels and only additional fields due find no field in common
-                Err(_) if part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([first.to_vec(), second.to_vec()]);
-                }
-                Err(error) => {
-                    let hint = "report this: a contact that cannot be expressed should have been rejected before";
-                    self.alarm.raise("body", &format!("cannot {error}"), hint).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, call: CallKind, begun: BegunImport, contacts: u64) {
-        let BegunImport { import, body, locks, mask: _ } = begun;
-        self.locks.take(import, locks);
-        self.counts.send_modify(|counts| counts.sent += contacts);
-        self.post(import, call, body);
     }
 
     fn is_overdue(&self, import: &OpenImport, now: Timestamp) -> bool {
@@ -513,24 +320,6 @@ impl Sender {
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
     }
-}
-
-fn build_body(
-    members: &[MemberValues],
-    mask: &[Field],
-    dedupe_on: DedupeOn,
-    restore_deleted: bool,
-) -> Result<bytes::Bytes, BodyError> {
-    let contacts: Vec<BulkContact<'_>> =
-        members.iter().map(|member| BulkContact { id: member.reteno_id, fields: member.values.as_slice() }).collect();
-    bulk_body(&BulkRequest {
-        contacts: &contacts,
-        dedupe_on,
-        mask,
-        restore_deleted,
-        group_names: &[],
-        group_names_exclude: &[],
-    })
 }
 
 fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {

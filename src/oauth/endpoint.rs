@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use oauth2::{AuthUrl, AuthorizationCode, ClientId, ClientSecret, RedirectUrl, TokenUrl};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
 use super::reaction::{TokenAnswer, TokenError, react_token};
@@ -39,6 +40,29 @@ pub struct App {
     pub token_url: TokenUrl,
     /// The app's Callback URL, byte for byte as registered.
     pub redirect_uri: RedirectUrl,
+}
+
+impl App {
+    /// An app as the configuration names it. `redirect` is kept as written: OAuth compares it byte for byte.
+    ///
+    /// # Errors
+    /// Where `redirect` is not a URL.
+    pub fn new(
+        (client_id, client_secret): (String, &SecretString),
+        client_auth: ClientAuth,
+        authorize_url: Url,
+        token_url: Url,
+        redirect: &str,
+    ) -> Result<Self, url::ParseError> {
+        Ok(Self {
+            client_id: ClientId::new(client_id),
+            client_secret: ClientSecret::new(client_secret.expose_secret().to_owned()),
+            client_auth,
+            authorize_url: AuthUrl::from_url(authorize_url),
+            token_url: TokenUrl::from_url(token_url),
+            redirect_uri: RedirectUrl::new(redirect.to_owned())?,
+        })
+    }
 }
 
 /// The token endpoint of one app.
@@ -132,7 +156,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::oauth::scripted::{Script, app, grant, tokens};
+    use crate::oauth::tests::scripted::{Script, app, grant, tokens};
 
     fn endpoint(script: &Arc<Script>, client_auth: ClientAuth) -> TokenEndpoint {
         let app = App { client_auth, ..app() };

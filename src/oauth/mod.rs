@@ -18,11 +18,7 @@ pub mod token;
 pub mod vault;
 
 #[cfg(test)]
-mod authorize_tests;
-#[cfg(test)]
-mod refresher_tests;
-#[cfg(test)]
-mod scripted;
+mod tests;
 
 pub use authorize::{Authorizer, CallbackPage, PendingAuthorization, complete_callback};
 pub use authorize_error::AuthorizeError;

@@ -265,7 +265,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::oauth::scripted::{lost, not_sent};
+    use crate::oauth::tests::scripted::{lost, not_sent};
 
     fn answer(status: u16, body: &str) -> Result<TokenAnswer, TokenError> {
         let response = Response::builder().status(status).body(Bytes::copy_from_slice(body.as_bytes())).unwrap();

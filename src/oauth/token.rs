@@ -236,7 +236,7 @@ impl NoToken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oauth::scripted::grant;
+    use crate::oauth::tests::scripted::grant;
 
     const HOUR: Duration = Duration::from_hours(1);
 

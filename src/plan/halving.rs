@@ -15,9 +15,9 @@ use super::ContactId;
 
 /// The first pause of a mask. Shorter ones repeat some 25 refused calls too often; longer ones make an operator who has
 /// just mended the cause wait.
-const PAUSE_FIRST: Duration = Duration::from_secs(60);
+const PAUSE_FIRST: Duration = Duration::from_mins(1);
 /// The longest pause of a mask: one probe an hour finds out that the cause is gone.
-const PAUSE_MAX: Duration = Duration::from_secs(3600);
+const PAUSE_MAX: Duration = Duration::from_hours(1);
 /// A contact that is refused alone this often, with no other contact of its mask in doubt, is rejected without proof:
 /// where only one contact has such a mask there is nobody to prove it.
 const LONE_REFUSALS_MAX: u32 = 3;

@@ -14,8 +14,8 @@ use super::routes::CallKind;
 pub(super) fn answer(sandbox: &Sandbox, path: &str) -> Option<Reply> {
     match path {
         "/sandbox/contacts.jsonl" => {
-            let lines: String = sandbox.contacts().iter().map(|contact| format!("{}\n", line(contact))).collect();
-            Some(reply::reply(http::StatusCode::OK, JSON, lines))
+            let lines: Vec<String> = sandbox.contacts().iter().map(|contact| line(contact).to_string()).collect();
+            Some(reply::reply(http::StatusCode::OK, JSON, lines.join("\n") + "\n"))
         }
         "/sandbox/calls.json" => Some(reply::ok(&calls(sandbox))),
         _ => None,

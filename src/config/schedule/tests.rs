@@ -1,3 +1,5 @@
+//! Schedules on the days on which clocks change, and in all zones.
+
 use proptest::prelude::*;
 
 use super::*;

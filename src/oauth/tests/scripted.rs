@@ -11,43 +11,43 @@ use http::{Request, Response, header};
 use oauth2::{AuthUrl, ClientId, ClientSecret, RedirectUrl, TokenUrl};
 use secrecy::SecretString;
 
-use super::endpoint::{App, ClientAuth};
-use super::token::{Condition, Grant};
 use crate::clock::Timestamp;
 use crate::http::{Exchange, ExchangeError};
+use crate::oauth::endpoint::{App, ClientAuth};
+use crate::oauth::token::{Condition, Grant};
 
-pub(super) type Answer = Result<Response<Bytes>, ExchangeError>;
+pub(in crate::oauth) type Answer = Result<Response<Bytes>, ExchangeError>;
 
 /// One request as it left.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) uri: String,
-    pub(super) body: String,
-    pub(super) authorization: Option<String>,
-    pub(super) content_type: Option<String>,
+pub(in crate::oauth) struct Seen {
+    pub(in crate::oauth) uri: String,
+    pub(in crate::oauth) body: String,
+    pub(in crate::oauth) authorization: Option<String>,
+    pub(in crate::oauth) content_type: Option<String>,
 }
 
 /// Gives its answers in order, each after `delay`; asking for more than it has fails the test.
-pub(super) struct Script {
+pub(in crate::oauth) struct Script {
     answers: Mutex<VecDeque<Answer>>,
     seen: Mutex<Vec<Seen>>,
     delay: Duration,
 }
 
 impl Script {
-    pub(super) fn of(answers: Vec<Answer>) -> Arc<Self> {
+    pub(in crate::oauth) fn of(answers: Vec<Answer>) -> Arc<Self> {
         Self::slow(answers, Duration::ZERO)
     }
 
-    pub(super) fn slow(answers: Vec<Answer>, delay: Duration) -> Arc<Self> {
+    pub(in crate::oauth) fn slow(answers: Vec<Answer>, delay: Duration) -> Arc<Self> {
         Arc::new(Self { answers: Mutex::new(answers.into()), seen: Mutex::default(), delay })
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(in crate::oauth) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::oauth) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 }
@@ -70,7 +70,7 @@ impl Exchange for Script {
     }
 }
 
-pub(super) fn app() -> App {
+pub(in crate::oauth) fn app() -> App {
     App {
         client_id: ClientId::new("client-id".to_owned()),
         client_secret: ClientSecret::new("s: cret".to_owned()),
@@ -81,7 +81,7 @@ pub(super) fn app() -> App {
     }
 }
 
-pub(super) fn grant(requested_at: Timestamp, expires_in: Duration) -> Grant {
+pub(in crate::oauth) fn grant(requested_at: Timestamp, expires_in: Duration) -> Grant {
     let secret = |text: &str| SecretString::from(text.to_owned());
     Grant {
         access_token: secret("access-0"),
@@ -97,30 +97,30 @@ pub(super) fn grant(requested_at: Timestamp, expires_in: Duration) -> Grant {
 }
 
 /// The tokens of generation `number`, good for 1000 s.
-pub(super) fn tokens(number: u32) -> Answer {
+pub(in crate::oauth) fn tokens(number: u32) -> Answer {
     tokens_for(number, 1000)
 }
 
-pub(super) fn tokens_for(number: u32, seconds: u32) -> Answer {
+pub(in crate::oauth) fn tokens_for(number: u32, seconds: u32) -> Answer {
     let body = format!(
         r#"{{"access_token":"access-{number}","token_type":"bearer","refresh_token":"refresh-{number}","expires_in":{seconds}}}"#
     );
     status(200, &body)
 }
 
-pub(super) fn invalid_grant() -> Answer {
+pub(in crate::oauth) fn invalid_grant() -> Answer {
     status(400, r#"{"error":"invalid_grant","error_description":"Invalid refresh token: refresh-0"}"#)
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a scripted answer, like the failures beside it")]
-pub(super) fn status(status: u16, body: &str) -> Answer {
+pub(in crate::oauth) fn status(status: u16, body: &str) -> Answer {
     Ok(Response::builder().status(status).body(Bytes::copy_from_slice(body.as_bytes())).unwrap())
 }
 
-pub(super) fn not_sent() -> ExchangeError {
+pub(in crate::oauth) fn not_sent() -> ExchangeError {
     ExchangeError::NotSent { host: "uaa.example:443".to_owned(), source: "connection refused".into() }
 }
 
-pub(super) fn lost() -> ExchangeError {
+pub(in crate::oauth) fn lost() -> ExchangeError {
     ExchangeError::Lost { host: "uaa.example:443".to_owned(), source: "connection reset".into() }
 }

@@ -8,14 +8,14 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::endpoint::TokenEndpoint;
-use super::lock::RefreshLock;
-use super::memory::MemoryVault;
-use super::refresher::{Refresher, Standing};
 use super::scripted::{Script, app, grant, invalid_grant, lost, not_sent, status, tokens, tokens_for};
-use super::token::{Condition, Grant, NoToken};
-use super::vault::{GrantVault, VaultError};
 use crate::clock::{Clock, Timestamp};
+use crate::oauth::endpoint::TokenEndpoint;
+use crate::oauth::lock::RefreshLock;
+use crate::oauth::memory::MemoryVault;
+use crate::oauth::refresher::{Refresher, Standing};
+use crate::oauth::token::{Condition, Grant, NoToken};
+use crate::oauth::vault::{GrantVault, VaultError};
 use crate::random::Random;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -427,7 +427,7 @@ async fn a_401_refreshes_once_for_all_who_saw_it() {
     assert!(given.iter().all(|token| token == "access-1"), "{given:?}");
     assert_eq!(world.script.count(), 1);
     // One who comes late gets the newer token without a request.
-    assert_eq!(super::refresher_tests::given(world.refresher.refused(&old).await), "access-1");
+    assert_eq!(given(world.refresher.refused(&old).await), "access-1");
     assert_eq!(world.script.count(), 1);
 }
 

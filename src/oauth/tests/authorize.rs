@@ -9,19 +9,19 @@ use oauth2::RedirectUrl;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncWriteExt, BufReader};
 
-use super::authorize::{Authorizer, CallbackPage, PendingAuthorization, complete_callback};
-use super::authorize_error::AuthorizeError;
-use super::conversation::{Concluded, Meeting, build_invitation, callback_address, run_authorize};
-use super::desk::{AuthorizationDesk, Settled};
-use super::endpoint::TokenEndpoint;
-use super::lock::RefreshLock;
-use super::memory::{MemoryDesk, MemoryVault};
-use super::reaction::TokenError;
-use super::response::Origin;
 use super::scripted::{Answer, Script, app, grant, invalid_grant, lost, not_sent, status, tokens};
-use super::token::Grant;
-use super::vault::{GrantVault, VaultError};
 use crate::clock::{Clock, Timestamp};
+use crate::oauth::authorize::{Authorizer, CallbackPage, PendingAuthorization, complete_callback};
+use crate::oauth::authorize_error::AuthorizeError;
+use crate::oauth::conversation::{Concluded, Meeting, build_invitation, callback_address, run_authorize};
+use crate::oauth::desk::{AuthorizationDesk, Settled};
+use crate::oauth::endpoint::TokenEndpoint;
+use crate::oauth::lock::RefreshLock;
+use crate::oauth::memory::{MemoryDesk, MemoryVault};
+use crate::oauth::reaction::TokenError;
+use crate::oauth::response::Origin;
+use crate::oauth::token::Grant;
+use crate::oauth::vault::{GrantVault, VaultError};
 use crate::random::Random;
 
 struct World {
@@ -193,7 +193,7 @@ async fn each_failure_has_its_own_message_and_hint() {
         let world = World::of(vec![answer]);
         world.begun().await;
         let error = world.pasted("C1").await.unwrap_err();
-        assert_eq!(super::chain(&error), expected);
+        assert_eq!(crate::oauth::chain(&error), expected);
         assert!(hints.insert(error.hint().into_owned()), "{expected}: its hint is another's");
         assert_eq!(world.desk.outcome().await.unwrap(), Some(error.settled()));
         assert!(world.vault.load().await.unwrap().is_none());
@@ -211,7 +211,9 @@ async fn an_unwritable_state_directory_is_named_before_the_code_is_spent() {
     let error = blocked.complete(&world.desk, "C1", Origin::Pasted).await.unwrap_err();
     let begun = blocked.begin(&world.desk, &Random::seeded(7)).await;
     assert!(matches!(begun, Err(AuthorizeError::Lock(_))), "nobody is sent to a browser in vain");
-    assert!(super::chain(&error).starts_with(&format!("cannot change the tokens: cannot lock {}", absent.display())));
+    assert!(
+        crate::oauth::chain(&error).starts_with(&format!("cannot change the tokens: cannot lock {}", absent.display()))
+    );
     assert!(error.hint().contains("state_dir"));
     assert_eq!(world.script.count(), 0);
 }
@@ -222,7 +224,10 @@ async fn a_grant_that_cannot_be_stored_is_no_grant() {
     world.begun().await;
     let full = authorizer(Arc::new(Full), &world.script, &world.folder);
     let error = full.complete(&world.desk, "C1", Origin::Pasted).await.unwrap_err();
-    assert_eq!(super::chain(&error), "cannot keep the authorization: cannot store the tokens: no space left on device");
+    assert_eq!(
+        crate::oauth::chain(&error),
+        "cannot keep the authorization: cannot store the tokens: no space left on device"
+    );
     assert_eq!(world.desk.outcome().await.unwrap(), Some(error.settled()));
 }
 

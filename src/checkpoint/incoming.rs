@@ -1,0 +1,104 @@
+//! The words of a page: what it may do, what it brings, and what became of it.
+
+use std::collections::BTreeMap;
+
+use crate::contact::{Contact, Field};
+use crate::plan::balance::Balance;
+use crate::plan::{Lane, SourceId};
+
+/// What a page may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageMode {
+    /// Moves rows.
+    Apply,
+    /// Decides the same, and writes nothing.
+    Preview,
+    /// Takes what the CRM says as what Reteno holds.
+    Baseline,
+}
+
+/// The read that a page belongs to.
+#[derive(Clone, Debug)]
+pub struct ReadContext {
+    /// The source's row.
+    pub source: SourceId,
+    /// When this page was asked for, milliseconds.
+    pub asked_at: i64,
+    /// Every field that the source's mapping can speak of.
+    pub mapped: Vec<Field>,
+    /// The lane of contacts that it changes.
+    pub lane: Lane,
+    /// It reads the source from its beginning: what it does not say of a contact is not said anywhere.
+    pub is_full: bool,
+    /// Its cursors are stored page by page (not during a full read that has set the cursor aside).
+    pub stores_cursor: bool,
+    /// What it may do.
+    pub mode: PageMode,
+}
+
+/// A record after mapping.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A contact.
+    Contact(Contact),
+    /// Left out by the source's filter.
+    Filtered {
+        /// The CRM's id.
+        key: String,
+    },
+    /// The CRM says it is deleted.
+    Deleted {
+        /// The CRM's id.
+        key: String,
+    },
+    /// It cannot become a contact.
+    Rejected {
+        /// The CRM's id, where it is known.
+        key: Option<String>,
+        /// Where it stood.
+        place: String,
+        /// Why, without values.
+        reasons: Vec<(Option<Field>, String)>,
+    },
+}
+
+/// What would be sent, by what `plan` shows.
+#[derive(Clone, Debug, Default)]
+pub struct Preview {
+    /// Contacts by (whether new, set of due fields).
+    pub by_mask: BTreeMap<(bool, Vec<Field>), u64>,
+    /// The first few (CRM id, due fields).
+    pub samples: Vec<(String, Vec<Field>)>,
+}
+
+pub(super) const SAMPLES_MAX: usize = 10;
+
+impl Preview {
+    /// Adds the next page's.
+    pub fn add(&mut self, next: Self) {
+        for (key, count) in next.by_mask {
+            *self.by_mask.entry(key).or_default() += count;
+        }
+        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
+        self.samples.extend(next.samples.into_iter().take(room));
+    }
+}
+
+/// What became of a page.
+#[derive(Clone, Debug, Default)]
+pub struct PageOutcome {
+    /// Counts of its records.
+    pub balance: Balance,
+    /// What would be sent (only in [`PageMode::Preview`]).
+    pub preview: Preview,
+}
+
+impl Incoming {
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::Contact(contact) => Some(&contact.key),
+            Self::Filtered { key } | Self::Deleted { key } => Some(key),
+            Self::Rejected { key, .. } => key.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of whole runs against a scripted endpoint.
+
+mod authorize;
+mod refresher;
+pub(super) mod scripted;
