@@ -162,7 +162,7 @@ fn host_and_port(uri: &http::Uri) -> String {
 
 /// Only a failure before the connection stood proves that nothing was sent; in doubt the request is lost.
 fn by_effect(host: String, error: reqwest::Error) -> ExchangeError {
-    let not_sent = false;
+    let not_sent = error.is_builder() || error.is_connect();
     let source: BoxError = error.without_url().into();
     if not_sent { ExchangeError::NotSent { host, source } } else { ExchangeError::Lost { host, source } }
 }

@@ -170,8 +170,8 @@ mod tests {
                 if later.is_empty() {
                     return (rejected, calls, false);
                 }
-                for contact in later.drain(..) {
-                    parts.insert(-1, vec![contact]);
+                for (place, contact) in (1..).zip(later.drain(..)) {
+                    parts.insert(-place, vec![contact]);
                 }
                 continue;
             };

@@ -506,12 +506,27 @@ mod tests {
         assert_eq!(json_of(&contact_body(&[])), json!({"channels": []}));
     }
 
+    #[test]
+    fn the_estimate_counts_what_json_makes_longer() {
+        for char in ['"', '\\', '\u{1}', '\n', 'ї', 'a'] {
+            let fields = [value(Field::Town, &char.to_string().repeat(10_000))];
+            let body = bulk_body(&request(&[contact(&fields)], &[Field::Town]));
+            let whole = body.expect("a body").len();
+            let estimate = estimated_bytes(&contact(&fields));
+            // The rest of the body is less than a hundred bytes.
+            assert!(whole <= estimate + 100, "{char:?}: {whole} > {estimate}");
+        }
+    }
+
     fn any_field() -> impl Strategy<Value = Field> {
         prop_oneof![proptest::sample::select(Field::STANDARD.to_vec()), any::<u32>().prop_map(Field::Additional)]
     }
 
     fn any_wanted() -> impl Strategy<Value = Wanted> {
-        prop_oneof![Just(Wanted::Clear), any::<String>().prop_map(|text| Wanted::Value(Personal::new(text)))]
+        // Control characters and quotes too: JSON makes them longer.
+        let char = prop_oneof![any::<char>(), proptest::char::range('\0', '"'), Just('\\')];
+        let text = proptest::collection::vec(char, 0..30).prop_map(String::from_iter);
+        prop_oneof![Just(Wanted::Clear), text.prop_map(|text| Wanted::Value(Personal::new(text)))]
     }
 
     proptest! {

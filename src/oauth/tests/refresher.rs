@@ -427,7 +427,7 @@ async fn a_401_refreshes_once_for_all_who_saw_it() {
     assert!(given.iter().all(|token| token == "access-1"), "{given:?}");
     assert_eq!(world.script.count(), 1);
     // One who comes late gets the newer token without a request.
-    assert_eq!(given(world.refresher.refused(&old).await), "access-1");
+    assert_eq!(self::given(world.refresher.refused(&old).await), "access-1");
     assert_eq!(world.script.count(), 1);
 }
 
