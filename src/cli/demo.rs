@@ -34,7 +34,7 @@ const CONTACTS: usize = 5_000;
 const ADDED: usize = 20;
 const EDITED: usize = 50;
 /// How long one step may take at most.
-const STEP_MAX: Duration = Duration::from_secs(60);
+const STEP_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArguments {
@@ -117,13 +117,13 @@ async fn play(context: &Context, arguments: &DemoArguments, dir: &Path) -> Resul
 
 fn write_config(dir: &Path, listening: &Listening) -> anyhow::Result<Config> {
     let text = format!(
-        "state_dir = {:?}\n[reteno]\napi_url = {:?}\nauthorize_url = {:?}\ntoken_url = {:?}\nclient_id = \"sandbox-client\"\n\
+        "state_dir = \"{}\"\n[reteno]\napi_url = {:?}\nauthorize_url = {:?}\ntoken_url = {:?}\nclient_id = \"sandbox-client\"\n\
          client_secret = \"sandbox-secret\"\nredirect_uri = {REDIRECT:?}\nbatch_contacts_max = 1000\nimport_poll_first = \"200ms\"\n\
          [source.crm]\nkind = \"file\"\npath = \"contacts.csv\"\nchanged_at = \"updated_at\"\n[source.crm.contact]\n\
          externalCustomerId = \"id\"\nfirstName = \"first_name\"\nlastName = \"last_name\"\nemail = \"email\"\n\
          sms = {{ path = \"phone\", region = \"UA\" }}\ntown = \"city\"\nlanguageCode = \"lang\"\n\
          [source.crm.contact.fields]\n87166 = \"tier\"\n",
-        dir.join("state"),
+        dir.join("state").display(),
         listening.api_url(),
         listening.authorize_url(),
         listening.token_url()

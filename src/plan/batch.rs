@@ -160,7 +160,9 @@ mod tests {
     fn members_of_one_batch_never_share_an_identity() {
         let mut all = [candidate(1, &[Field::Town]), candidate(2, &[Field::Town])];
         let shared = Lock { kind: LockKind::Email, hash: 9 };
-        all.iter_mut().for_each(|candidate| candidate.locks.push(shared));
+        for candidate in &mut all {
+            candidate.locks.push(shared);
+        }
         assert_eq!(plan(&all, limits(10, 9, false), Gate::Open), [vec![1]]);
     }
 
@@ -186,7 +188,9 @@ mod tests {
     #[test]
     fn a_body_stays_below_the_byte_bound_but_a_large_contact_still_goes() {
         let mut all = [1, 2, 3].map(|id| candidate(id, &[Field::Town]));
-        all.iter_mut().for_each(|candidate| candidate.bytes = 600);
+        for candidate in &mut all {
+            candidate.bytes = 600;
+        }
         all[2].bytes = 5000;
         assert_eq!(plan(&all, limits(10, 9, false), Gate::Open), [vec![1], vec![2], vec![3]]);
     }

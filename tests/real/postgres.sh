@@ -3,13 +3,13 @@
 # times: at first, after a day's changes, and with nothing changed. What counts is what the sandbox holds and was sent.
 #
 # Needs a PostgreSQL server, python3 with venv, curl, and PyPI at the first run (the tap is kept in
-# ${XDG_CACHE_HOME:-~/.cache}/reteno-sync-tests). RETENO_SYNC_BIN names the program, by default the debug build.
+# ${XDG_CACHE_HOME:-~/.cache}/reteno-sync-tests). SYNC_BIN names the program, by default the debug build.
 # Everything listens on loopback and is gone at the end; after a failure the logs stay and their place is printed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 here=tests/real
-bin=${RETENO_SYNC_BIN:-${CARGO_TARGET_DIR:-target}/debug/reteno-sync}
+bin=${SYNC_BIN:-${CARGO_TARGET_DIR:-target}/debug/reteno-sync}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/reteno-sync-tests
 [ -x "$bin" ] || { echo "postgres.sh: $bin is missing: cargo build --locked" >&2; exit 1; }
 
