@@ -22,11 +22,11 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 /// 2026-11-23 12:00 UTC.
-pub const START: Timestamp = Timestamp(1_795_435_200_000);
-pub const HOUR: Duration = Duration::from_secs(3600);
-pub const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const START: Timestamp = Timestamp(1_795_435_200_000);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 
-pub struct OneToken(pub SecretString);
+pub(crate) struct OneToken(pub(crate) SecretString);
 
 impl AccessTokens for OneToken {
     fn access_token(&self) -> BoxFuture<'_, Result<SecretString, NoToken>> {
@@ -37,20 +37,20 @@ impl AccessTokens for OneToken {
     }
 }
 
-pub struct World {
-    pub dir: tempfile::TempDir,
-    pub clock: Clock,
-    pub sandbox: Sandbox,
-    pub store: Store,
-    pub sender: Option<Sender>,
-    pub source: SourceId,
-    pub settings: SendSettings,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: Clock,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) store: Store,
+    pub(crate) sender: Option<Sender>,
+    pub(crate) source: SourceId,
+    pub(crate) settings: SendSettings,
     client: Arc<Client>,
     line: Line,
     random: Random,
 }
 
-pub fn settings() -> SendSettings {
+pub(crate) fn settings() -> SendSettings {
     SendSettings {
         dedupe_on: DedupeOn::ExternalCustomerId,
         restore_deleted: RestoreDeleted::Never,
@@ -64,7 +64,7 @@ pub fn settings() -> SendSettings {
 }
 
 /// Every field that these tests speak of.
-pub const MAPPED: [Field; 7] = [
+pub(crate) const MAPPED: [Field; 7] = [
     Field::ExternalCustomerId,
     Field::Email,
     Field::Sms,
@@ -75,11 +75,11 @@ pub const MAPPED: [Field; 7] = [
 ];
 
 impl World {
-    pub async fn begin() -> Self {
+    pub(crate) async fn begin() -> Self {
         Self::with(SandboxOptions { access_token_lifetime: 1000 * HOUR, ..SandboxOptions::default() }, settings()).await
     }
 
-    pub async fn with(options: SandboxOptions, settings: SendSettings) -> Self {
+    pub(crate) async fn with(options: SandboxOptions, settings: SendSettings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::simulated(START);
         let random = Random::seeded(options.seed);
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// The process dies and a new one takes over.
-    pub async fn crash(&mut self) {
+    pub(crate) async fn crash(&mut self) {
         self.sender = None;
         let store = std::mem::replace(&mut self.store, throwaway());
         drop(store);
@@ -116,7 +116,7 @@ impl World {
         self.resume().await;
     }
 
-    pub fn context(&self, asked_at: i64, is_full: bool) -> ReadContext {
+    pub(crate) fn context(&self, asked_at: i64, is_full: bool) -> ReadContext {
         ReadContext {
             source: self.source,
             asked_at,
@@ -129,12 +129,12 @@ impl World {
     }
 
     /// One page of records, asked for now.
-    pub async fn crm_says(&self, records: &[(&str, &[(Field, &str)])]) -> PageOutcome {
+    pub(crate) async fn crm_says(&self, records: &[(&str, &[(Field, &str)])]) -> PageOutcome {
         self.crm_said(self.clock.now().0, None, records).await
     }
 
     /// One page of records that was asked for at `asked_at`, of records changed at `changed_at`.
-    pub async fn crm_said(
+    pub(crate) async fn crm_said(
         &self,
         asked_at: i64,
         changed_at: Option<i64>,
@@ -152,17 +152,17 @@ impl World {
     }
 
     /// Lets the sender work until everything is acknowledged or rejected, at most this long.
-    pub async fn send_for(&mut self, time: Duration) -> Ended {
+    pub(crate) async fn send_for(&mut self, time: Duration) -> Ended {
         let until = Until::Drained(self.clock.now().plus(time));
         self.sender.as_mut().unwrap().run(until, &CancellationToken::new()).await.unwrap()
     }
 
-    pub async fn status(&self) -> StatusReport {
+    pub(crate) async fn status(&self) -> StatusReport {
         self.store.call(|checkpoint| checkpoint.load_status()).await.unwrap()
     }
 
     /// What Reteno holds in one field of the contact with this external id.
-    pub fn reteno_holds(&self, key: &str, field: &str) -> Option<String> {
+    pub(crate) fn reteno_holds(&self, key: &str, field: &str) -> Option<String> {
         let contact = self.sandbox.contact_by_external_id(key)?;
         match field {
             "email" => contact.email,
@@ -172,7 +172,7 @@ impl World {
     }
 
     /// The values that were ever written to one field, in the order in which they were applied.
-    pub fn writes(&self, key: &str, field: &str) -> Vec<String> {
+    pub(crate) fn writes(&self, key: &str, field: &str) -> Vec<String> {
         let log = self.sandbox.applied_log(key);
         log.iter().filter_map(|change| change.values.get(field).cloned().flatten()).collect()
     }
@@ -183,7 +183,7 @@ fn throwaway() -> Store {
     open(&dir, &Clock::simulated(START), &Random::seeded(0))
 }
 
-pub fn open(dir: &tempfile::TempDir, clock: &Clock, random: &Random) -> Store {
+pub(crate) fn open(dir: &tempfile::TempDir, clock: &Clock, random: &Random) -> Store {
     let options = OpenOptions {
         dir: dir.path().to_owned(),
         key: None,
@@ -196,7 +196,7 @@ pub fn open(dir: &tempfile::TempDir, clock: &Clock, random: &Random) -> Store {
 }
 
 /// A contact with an e-mail of its own; an empty value is cleared.
-pub fn contact(key: &str, fields: &[(Field, &str)]) -> Contact {
+pub(crate) fn contact(key: &str, fields: &[(Field, &str)]) -> Contact {
     let mut all =
         BTreeMap::from([(Field::ExternalCustomerId, key.to_owned()), (Field::Email, format!("{key}@example.com"))]);
     all.extend(fields.iter().map(|(field, value)| (*field, (*value).to_owned())));
