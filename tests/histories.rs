@@ -168,3 +168,63 @@ async fn what_a_person_edited_in_reteno_survives_an_edit_of_another_field() {
     assert_eq!(world.reteno_holds("1", "town"), None);
     assert_eq!(world.reteno_holds("1", "firstName").as_deref(), Some("Olena"));
 }
+
+/// Twenty deaths at random moments of a first load that is edited meanwhile, with answers lost and imports that fail.
+#[tokio::test(start_paused = true)]
+async fn twenty_crashes_lose_nothing_and_no_older_value_stays() {
+    const CONTACTS: usize = 600;
+    let seed = 7;
+    let random = reteno_sync::random::Random::seeded(seed);
+    let draw = |bound: usize| usize::try_from(u64::from_le_bytes(random.bytes::<8>()) % bound as u64).unwrap();
+    let mut settings = support::settings();
+    settings.batch_contacts_max = 100;
+    let options = reteno_sync::sandbox::SandboxOptions {
+        seed,
+        access_token_lifetime: 1000 * HOUR,
+        ..reteno_sync::sandbox::SandboxOptions::default()
+    };
+    let mut world = World::with(options, settings).await;
+    let mut towns: Vec<String> = (0..CONTACTS).map(|contact| format!("town {contact}")).collect();
+    for round in 0..20 {
+        for (contact, town) in towns.iter().enumerate() {
+            let key = contact.to_string();
+            world.crm_says(&[(&key, &[(TOWN, town)])]).await;
+        }
+        match draw(4) {
+            0 => drop(world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::LoseAnswer).after(1))),
+            1 => drop(world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::FailImport(Applied::Part)))),
+            2 => drop(world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::DelayImport(2 * HOUR)))),
+            _ => {}
+        }
+        let life = Duration::from_millis(draw(4000) as u64);
+        let sending = world.send_for(HOUR);
+        assert!(tokio::time::timeout(life, sending).await.is_err() || round > 0, "seed {seed}: it dies at work");
+        world.crash().await;
+        for _ in 0..30 {
+            let contact = draw(CONTACTS);
+            towns[contact] = format!("town {contact} of round {round}");
+        }
+    }
+    for (contact, town) in towns.iter().enumerate() {
+        world.crm_says(&[(&contact.to_string(), &[(TOWN, town)])]).await;
+    }
+    for _ in 0..40 {
+        if world.send_for(HOUR).await == Ended::Drained {
+            break;
+        }
+        tokio::time::advance(HOUR).await;
+    }
+    let wrong = (0..CONTACTS).filter(|contact| {
+        world.reteno_holds(&contact.to_string(), "town").as_deref() != Some(towns[*contact].as_str())
+    });
+    assert_eq!(wrong.count(), 0, "seed {seed}");
+    let status = world.status().await;
+    assert_eq!((status.acknowledged, status.imports.len(), status.rejected), (CONTACTS as u64, 0, 0), "seed {seed}");
+    assert_eq!(world.sandbox.contacts().len(), CONTACTS, "seed {seed}: nobody is there twice");
+    let different = world.sandbox.overlaps().into_iter().filter(|overlap| !overlap.identical && !overlap.earlier_stuck);
+    eprintln!(
+        "seed {seed}: wrong 0, bodies repeated {}, overlaps of different bodies {}",
+        world.sandbox.tally().bodies_repeated,
+        different.count()
+    );
+}
