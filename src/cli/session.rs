@@ -123,7 +123,9 @@ pub(super) async fn build_feeds(
         if unknown.is_empty() {
             alarm.end(&name).await?;
         }
-        for field in unknown.iter().take(1) {
+        // without any list of fields nothing can be said of them
+        let is_known = catalog.iter().next().is_some();
+        for field in unknown.iter().take(1).filter(|_| is_known) {
             let all = unknown.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
             let text = format!("source {} maps fields that the account does not offer so: {all}", source.name);
             alarm.raise(&name, &text, field.problem.hint()).await?;

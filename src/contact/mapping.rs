@@ -150,8 +150,10 @@ impl FieldProblem {
     #[must_use]
     pub const fn hint(self) -> &'static str {
         match self {
-            Self::UnknownId => "`reteno-sync doctor` lists the ids; a field made just now is known within an hour",
-            Self::UnknownKey => "write the key as PROFILE.FIELD, as `reteno-sync doctor` lists it, or use the id",
+            Self::UnknownId => {
+                "compare the id with the contact fields in Reteno; a field made just now is known within an hour"
+            }
+            Self::UnknownKey => "write the key as PROFILE.FIELD, as Reteno shows it, or use the numeric id",
             Self::ReadOnly => "remove the field from the mapping",
             Self::MappedTwice => "map the field once; several places are given as a list, the first value wins",
         }

@@ -187,7 +187,9 @@ async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Resu
     let catalog = fresh_catalog(shared).await?;
     let (feed, unknown) = compose::build_feed(source, &catalog, &shared.config.state_dir, &shared.around.clock);
     let fields_alert = format!("fields-of-{}", source.name);
-    match unknown.first() {
+    // without any list of fields nothing can be said of them
+    let is_known = catalog.iter().next().is_some();
+    match unknown.first().filter(|_| is_known) {
         Some(first) => {
             let all = unknown.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
             let text = format!("source {} maps fields that the account does not offer so: {all}", source.name);

@@ -62,7 +62,7 @@ impl ExchangeError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NotSent { .. } => Some("`reteno-sync doctor` tries each connection by itself"),
+            Self::NotSent { .. } => Some("check the network, the name and a proxy between this machine and that host"),
             Self::Lost { .. } => None,
         }
     }

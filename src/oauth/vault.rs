@@ -32,7 +32,7 @@ impl VaultError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Load(_) => "run `reteno-sync doctor`; the state directory must be readable by this user",
+            Self::Load(_) => "the state directory (`state_dir`) must be readable by this user",
             Self::Store(_) => {
                 "make the state directory (`state_dir`) writable for this user and see that its disk has room"
             }
