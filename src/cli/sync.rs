@@ -26,7 +26,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     let settings = compose::send_settings(&config.reteno);
     let Stop { soft: stop, hard } = lifecycle::stop_on_signals(config.shutdown_timeout)
         .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot watch signals")))?;
-    let line = Line::default();
+    let line = Line::of_one_run();
     let client = account.client.clone();
     let mut sender = Sender::resume(
         around.store.clone(),

@@ -10,16 +10,28 @@ use tokio::sync::{Notify, watch};
 pub struct Line {
     pub(super) nudge: Arc<Notify>,
     pub(super) beats: Arc<AtomicU64>,
+    pub(super) gathers_all: bool,
     filling: watch::Sender<usize>,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Self { nudge: Arc::new(Notify::new()), beats: Arc::default(), filling: watch::Sender::new(0) }
+        Self {
+            nudge: Arc::new(Notify::new()),
+            beats: Arc::default(),
+            gathers_all: false,
+            filling: watch::Sender::new(0),
+        }
     }
 }
 
 impl Line {
+    /// The line of a command that runs once: while its sources are read, no lane sends less than full batches.
+    #[must_use]
+    pub fn of_one_run() -> Self {
+        Self { gathers_all: true, ..Self::default() }
+    }
+
     /// There may be something new to send.
     pub fn nudge(&self) {
         self.nudge.notify_one();

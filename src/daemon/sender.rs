@@ -233,6 +233,7 @@ impl Sender {
             bytes_max: self.settings.batch_bytes_max,
             batches_max: slots,
             is_filling: self.line.is_filling() && !due.is_more,
+            gathers_all: self.line.gathers_all,
         };
         let sending = imports.iter().filter(|import| import.state != ImportState::Ghost);
         let busy: BTreeSet<Vec<Field>> = sending.map(|import| import.mask.clone()).collect();

@@ -50,6 +50,8 @@ pub struct Limits {
     pub batches_max: usize,
     /// More contacts for the bulk lanes are expected soon: those lanes send full batches only.
     pub is_filling: bool,
+    /// The same for every lane: a command that runs once wants the fewest calls, not the earliest.
+    pub gathers_all: bool,
 }
 
 struct Group {
@@ -104,8 +106,11 @@ pub fn plan_batches(
         group.add(candidate);
         taken.extend(candidate.locks.iter().copied());
     }
-    let is_ready =
-        |group: &Group| !limits.is_filling || !group.is_bulk || group.batch.contacts.len() >= limits.contacts_max;
+    let is_ready = |group: &Group| {
+        !limits.is_filling
+            || !(group.is_bulk || limits.gathers_all)
+            || group.batch.contacts.len() >= limits.contacts_max
+    };
     done.extend(open.into_values().filter(is_ready));
     let mut batches: Vec<Batch> = done.into_iter().map(|group| group.batch).collect();
     batches.sort_by_key(|batch| (batch.lane, batch.contacts.first().copied()));
@@ -140,7 +145,7 @@ mod tests {
     }
 
     fn limits(contacts_max: usize, batches_max: usize, is_filling: bool) -> Limits {
-        Limits { contacts_max, bytes_max: 1000, batches_max, is_filling }
+        Limits { contacts_max, bytes_max: 1000, batches_max, is_filling, gathers_all: false }
     }
 
     fn plan(candidates: &[Candidate], limits: Limits, gate: Gate) -> Vec<Vec<i64>> {
@@ -172,6 +177,8 @@ mod tests {
         assert_eq!(plan(&all, limits(2, 9, true), Gate::Open), [vec![1, 2], vec![3, 4]]);
         all[4].lane = Lane::Live;
         assert_eq!(plan(&all[4..], limits(2, 9, true), Gate::Open), [vec![5]]);
+        let once = Limits { gathers_all: true, ..limits(2, 9, true) };
+        assert_eq!(plan(&all[4..], once, Gate::Open), Vec::<Vec<i64>>::new());
     }
 
     #[test]
