@@ -11,7 +11,8 @@ CREATE TABLE source (
     id               INTEGER PRIMARY KEY,
     name             TEXT    NOT NULL UNIQUE,
     cursor           TEXT,                         -- opaque, the source's own words; NULL: from the beginning
-    full_read_wanted INTEGER NOT NULL DEFAULT 0 CHECK (full_read_wanted IN (0, 1)), -- values are missing: read all once
+    full_read_wanted INTEGER NOT NULL DEFAULT 0 CHECK (full_read_wanted IN (0, 1, 2)), -- 1: read all once; 2: being read
+    mapping          INTEGER,                      -- hash of the mapping its records were last read with
     first_load_done  INTEGER NOT NULL DEFAULT 0 CHECK (first_load_done IN (0, 1)),
     last_started_at  INTEGER,
     last_ended_at    INTEGER,
@@ -49,7 +50,7 @@ CREATE TABLE waiting (
 ) STRICT;
 
 CREATE TABLE import (
-    id             INTEGER PRIMARY KEY,
+    id             INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: alerts and logs name it
     state          TEXT    NOT NULL CHECK (state IN ('intent', 'submitted', 'ghost')),
     call           TEXT    NOT NULL CHECK (call IN ('bulk', 'upsert', 'update')),
     target         INTEGER,                        -- Reteno's id, where the call updates one contact by it

@@ -1,11 +1,12 @@
 //! What is due: contacts whose desired state Reteno is not known to hold and that no call carries.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rusqlite::params;
 
 use crate::clock::Timestamp;
-use crate::contact::{FieldPrints, Values};
+use crate::contact::{Field, FieldPrints, Values};
 use crate::plan::batch::Candidate;
 use crate::plan::change::Sides;
 use crate::plan::lock::locks_of;
@@ -42,8 +43,14 @@ pub struct Due {
 }
 
 impl Checkpoint {
-    /// The first `limit` contacts that are due.
-    pub fn load_due(&self, now: Timestamp, limit: usize) -> Result<Due, CheckpointError> {
+    /// The first `limit` contacts that are due. Of a mask in `at_most` only that many are taken, so that fields which may
+    /// not be sent now do not keep others from being seen.
+    pub fn load_due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        at_most: &BTreeMap<Vec<Field>, usize>,
+    ) -> Result<Due, CheckpointError> {
         let mut query = self
             .connection
             .prepare_cached(
@@ -51,23 +58,32 @@ impl Checkpoint {
                  FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id \
                  WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 \
                    AND (c.not_before <= ?1 OR c.not_before > ?2) \
-                 ORDER BY c.lane, c.split DESC, c.id LIMIT ?3",
+                 ORDER BY c.lane, c.split DESC, c.id",
             )
             .attempt("look for what is due")?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0, limit]).attempt("look for what is due")?;
+        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0]).attempt("look for what is due")?;
         let mut candidates = Vec::new();
-        let mut count = 0;
+        let mut taken: BTreeMap<Vec<Field>, usize> = BTreeMap::new();
         while let Some(row) = rows.next().attempt("look for what is due")? {
-            count += 1;
+            if candidates.len() == limit {
+                return Ok(Due { candidates, is_more: true });
+            }
             let (desired, acknowledged): (Vec<u8>, Vec<u8>) =
                 (row.get(3).attempt("read a contact")?, row.get(4).attempt("read a contact")?);
             let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
             let acknowledged = FieldPrints::decode(&acknowledged).map_err(unreadable("list of prints"))?;
-            let locks = locks_of(&desired, row.get(5).attempt("read a contact")?);
-            let mask = Sides { desired, acknowledged: Some(acknowledged) }.due();
+            let sides = Sides { desired, acknowledged: Some(acknowledged) };
+            let locks = locks_of(&sides, row.get(5).attempt("read a contact")?, &self.hash);
+            let mask = sides.due();
             if mask.is_empty() {
                 continue;
+            }
+            if let Some(bound) = at_most.get(&mask) {
+                let taken = taken.entry(mask.clone()).or_default();
+                if *taken == *bound {
+                    continue;
+                }
+                *taken += 1;
             }
             candidates.push(Candidate {
                 contact: ContactId(row.get(0).attempt("read a contact")?),
@@ -79,7 +95,7 @@ impl Checkpoint {
                     + usize::try_from(row.get::<_, i64>(6).attempt("read a contact")?).unwrap_or(0) * 2,
             });
         }
-        Ok(Due { candidates, is_more: count == limit })
+        Ok(Due { candidates, is_more: false })
     }
 
     /// When the next waiting contact becomes due.

@@ -74,7 +74,7 @@ impl Checkpoint {
         let import = ImportId(transaction.last_insert_rowid());
         let mut all_locks = Vec::new();
         for (member, sides) in members.iter().zip(&rows) {
-            let locks = locks_of(&sides.desired, member.reteno_id);
+            let locks = locks_of(sides, member.reteno_id, &self.hash);
             take_member(&transaction, import, (member.contact, sides), &mask, &locks)?;
             all_locks.extend(locks);
         }

@@ -42,6 +42,7 @@ pub struct Checkpoint {
     connection: Connection,
     hash: Fingerprinter,
     sealing_key: [u8; 32],
+    dir: PathBuf,
     /// Held as long as this process may send; the lock dies with the process.
     _sender_lock: Option<std::fs::File>,
 }

@@ -64,29 +64,43 @@ impl Checkpoint {
         let hash = Fingerprinter::from_key(&key);
         let sealing_key = derive(&key, "reteno-sync seal v1");
         let is_sender = sender_lock.is_some();
-        let mut checkpoint = Self { connection, hash, sealing_key, _sender_lock: sender_lock };
+        let mut checkpoint =
+            Self { connection, hash, sealing_key, dir: options.dir.clone(), _sender_lock: sender_lock };
         let was_restored = is_sender && checkpoint.compare_generation(options)?;
         Ok(Opened { checkpoint, was_restored })
     }
 
-    /// Counts this start beside the database and in it. The database counts first: a crash between the two leaves it
-    /// ahead, which is harmless; only a database that was put back is behind.
+    /// Whether an older database was put in the place of the last one used here; then all that Reteno holds is unknown.
     fn compare_generation(&mut self, options: &OpenOptions) -> Result<bool, CheckpointError> {
-        let path = options.dir.join("generation");
-        let beside: u64 = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().unwrap_or(0),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-            Err(source) => return Err(CheckpointError::File { action: "read", path, source }),
-        };
-        let inside = self.load_setting::<i64>("generation")?.map_or(0, i64::cast_unsigned);
+        let (beside, inside) = self.load_generations()?;
         let was_restored = beside > inside;
         if was_restored {
             self.forget_acknowledged(options.now, options.import_age_max)?;
         }
+        self.count_generation()?;
+        Ok(was_restored)
+    }
+
+    /// Counts a start, or a day, beside the database and in it, so that an older copy is recognised when it comes back.
+    /// The database counts first: a crash between the two leaves it ahead, which is harmless; only a database that was
+    /// put back is behind.
+    pub fn count_generation(&mut self) -> Result<(), CheckpointError> {
+        let (beside, inside) = self.load_generations()?;
         let next = beside.max(inside) + 1;
         self.store_setting("generation", next.cast_signed())?;
-        write_durably(&path, next.to_string().as_bytes())?;
-        Ok(was_restored)
+        write_durably(&self.dir.join("generation"), next.to_string().as_bytes())
+    }
+
+    /// The counter beside the database and the one in it.
+    fn load_generations(&self) -> Result<(u64, u64), CheckpointError> {
+        let path = self.dir.join("generation");
+        let beside = match fs::read_to_string(&path) {
+            // a file that no version of this program wrote says nothing; it is written anew
+            Ok(text) => text.trim().parse().unwrap_or(0),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(source) => return Err(CheckpointError::File { action: "read", path, source }),
+        };
+        Ok((beside, self.load_setting::<i64>("generation")?.map_or(0, i64::cast_unsigned)))
     }
 
     pub(super) fn load_setting<T: rusqlite::types::FromSql>(&self, name: &str) -> Result<Option<T>, CheckpointError> {

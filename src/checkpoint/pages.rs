@@ -285,7 +285,9 @@ impl Page<'_> {
                 .execute([row.id])
                 .attempt("store a contact")?;
         }
-        if is_newer || row.sightings > 0 {
+        // a full read marks what it has seen; another read has to say so in the row, or a page of an older read that
+        // comes later would be believed
+        if is_newer || row.sightings > 0 || (!self.context.is_full && seen != Seen::Stale) {
             self.statement("UPDATE contact SET changed_at = ?2, read_at = ?3, sightings = 0 WHERE id = ?1")?
                 .execute(params![
                     row.id,

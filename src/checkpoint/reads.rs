@@ -84,7 +84,7 @@ impl Checkpoint {
                 id: SourceId(row.get(0)?),
                 name: row.get(1)?,
                 cursor: row.get(2)?,
-                full_read_wanted: row.get(3)?,
+                full_read_wanted: row.get::<_, i64>(3)? > 0,
                 first_load_done: row.get(4)?,
                 last_started_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
                 last_ended_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
@@ -94,12 +94,45 @@ impl Checkpoint {
         rows.and_then(Iterator::collect).attempt("read sources")
     }
 
-    /// A cycle of the source begins.
-    pub fn begin_read(&mut self, source: SourceId, now: Timestamp) -> Result<(), CheckpointError> {
+    /// A cycle of the source begins. A full read that ends before its end is still wanted at the next cycle.
+    pub fn begin_read(&mut self, source: SourceId, is_full: bool, now: Timestamp) -> Result<(), CheckpointError> {
         self.connection
-            .execute("UPDATE source SET last_started_at = ?2 WHERE id = ?1", params![source.0, now.0])
+            .execute(
+                "UPDATE source SET last_started_at = ?2, full_read_wanted = iif(?3, 2, full_read_wanted) WHERE id = ?1",
+                params![source.0, now.0, is_full],
+            )
             .attempt("store the start of a read")
             .map(|_| ())
+    }
+
+    /// Notes with which mapping a source is about to be read; says whether it is another one than before. Then a record
+    /// that has not changed may want something else, so all are read once, and what was rejected is tried again.
+    pub fn note_mapping(&mut self, source: SourceId, mapping: u64) -> Result<bool, CheckpointError> {
+        const ACTION: &str = "store which mapping a source is read with";
+        let mapping = mapping.cast_signed();
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let known: Option<i64> = transaction
+            .query_row("SELECT mapping FROM source WHERE id = ?1", [source.0], |row| row.get(0))
+            .attempt(ACTION)?;
+        if known == Some(mapping) {
+            return Ok(false);
+        }
+        transaction.execute("UPDATE source SET mapping = ?2 WHERE id = ?1", [source.0, mapping]).attempt(ACTION)?;
+        if known.is_some() {
+            transaction
+                .execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1", [source.0])
+                .and_then(|_| {
+                    transaction.execute("UPDATE contact SET stuck = 2 WHERE source = ?1 AND stuck = 1", [source.0])
+                })
+                .and_then(|_| {
+                    let woken = "DELETE FROM rejection WHERE source = ?1 AND kind IN ('reteno', 'skipped')";
+                    transaction.execute(woken, [source.0])
+                })
+                .attempt(ACTION)?;
+        }
+        transaction.commit().attempt(ACTION)?;
+        Ok(known.is_some())
     }
 
     /// A cycle of the source failed; what its pages brought stays.
@@ -138,10 +171,11 @@ impl Checkpoint {
         Ok(gone)
     }
 
-    /// A full read has brought every value that the source still has: what is missing after it will not come.
+    /// A full read has brought every value that the source still has: what is missing after it will not come. One that
+    /// was asked for while it read is still wanted.
     pub fn end_full_read(&mut self, source: SourceId) -> Result<(), CheckpointError> {
         self.connection
-            .execute("UPDATE source SET full_read_wanted = 0 WHERE id = ?1", [source.0])
+            .execute("UPDATE source SET full_read_wanted = 0 WHERE id = ?1 AND full_read_wanted = 2", [source.0])
             .attempt("store the end of a read")
             .map(|_| ())
     }

@@ -56,31 +56,6 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// What a lock is about: no two unfinished calls may share one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum LockKind {
-    /// An external customer id.
-    ExternalId,
-    /// Reteno's own contact id.
-    RetenoId,
-    /// An e-mail address.
-    Email,
-    /// A phone number.
-    Phone,
-}
-
-impl LockKind {
-    /// Part of the stored format: never renumber.
-    const fn tag(self) -> u8 {
-        match self {
-            Self::ExternalId => 1,
-            Self::RetenoId => 2,
-            Self::Email => 3,
-            Self::Phone => 4,
-        }
-    }
-}
-
 /// A key of `N` bytes for one purpose, by HKDF-SHA256 (RFC 5869). Different labels give unrelated keys.
 ///
 /// # Panics
@@ -99,7 +74,6 @@ pub fn derive<const N: usize>(key: &[u8; 32], label: &str) -> [u8; N] {
 #[derive(Clone)]
 pub struct Fingerprinter {
     fields: SipHasher24,
-    locks: SipHasher24,
     texts: SipHasher24,
     key_check: u64,
 }
@@ -117,7 +91,6 @@ impl Fingerprinter {
         let keyed = |label| SipHasher24::new_with_key(&derive(key, label));
         Self {
             fields: keyed("fingerprint of a field"),
-            locks: keyed("lock of an identity"),
             texts: keyed("short hash of a text"),
             key_check: u64::from_le_bytes(derive(key, "check of the key")),
         }
@@ -145,13 +118,10 @@ impl Fingerprinter {
         fields.iter().map(|(field, wanted)| (*field, self.field(*field, wanted))).collect()
     }
 
-    /// The hash by which calls about the same identity are kept apart. `value` in canonical form.
+    /// Whether a print says that a field is to be empty. Such prints are alike in all contacts: they identify nobody.
     #[must_use]
-    pub fn lock(&self, kind: LockKind, value: &str) -> u64 {
-        let mut hasher = self.locks;
-        hasher.write(&[kind.tag()]);
-        hasher.write(value.as_bytes());
-        hasher.finish()
+    pub fn is_clear(&self, field: Field, print: Fingerprint) -> bool {
+        print == self.field(field, &Wanted::Clear)
     }
 
     /// A hash that stands for a text in a log or a table; `label` tells its uses apart.
@@ -198,8 +168,6 @@ mod tests {
         for (field, wanted, print) in rows {
             assert_eq!(printer().field(field, &wanted).to_u64(), print, "{field}");
         }
-        assert_eq!(printer().lock(LockKind::Email, "olena@example.com"), 0xc0a2_5d2d_9440_6652);
-        assert_eq!(printer().lock(LockKind::ExternalId, "7"), 0x29f4_c1ec_d615_e182);
         assert_eq!(printer().text("crm id", "7"), 0x92f0_80df_2ec6_6ed1);
         assert_eq!(printer().key_check(), 0x2ca8_5e2f_8021_f835);
         assert_eq!(derive::<4>(&[7; 32], "seal"), [178, 184, 58, 176]);
@@ -225,10 +193,6 @@ mod tests {
     fn hashes_of_one_purpose_say_nothing_about_another() {
         let printer = printer();
         let hashes = [
-            printer.lock(LockKind::Email, "a"),
-            printer.lock(LockKind::Phone, "a"),
-            printer.lock(LockKind::ExternalId, "a"),
-            printer.lock(LockKind::RetenoId, "a"),
             printer.text("a", "a"),
             // the border between label and text counts
             printer.text("ab", "c"),

@@ -107,6 +107,15 @@ impl ResolvedMapping {
         &self.fields
     }
 
+    /// The whole mapping in words: places, rules, the kinds and allowed values of additional fields, the filter. Equal
+    /// for mappings that make the same of every record; holds configuration only, no personal data.
+    #[must_use]
+    pub fn shape(&self) -> String {
+        // the derived form names every part, so that none can be forgotten; other versions of this program may word it
+        // differently, which costs one full read
+        format!("{self:?}")
+    }
+
     /// Makes a contact of a record.
     ///
     /// A record without an id is rejected, whatever the filter. A value that breaks a rule costs the field or the
@@ -178,15 +187,18 @@ impl Draft {
         }
     }
 
-    /// Adds the rejection of a record without any channel, with what is wrong with each.
+    /// Adds the rejection of a record without any channel: what is wrong with each, or that there is none.
     fn check_channels(&mut self) {
         let Channels { absent, valid, without_value } = self.channels;
         if valid > 0 || absent > 0 || without_value == 0 {
             return;
         }
-        self.reasons.push(Reason { field: None, text: NO_CHANNEL });
-        let invalid = self.dropped.iter().filter(|dropped| is_channel(dropped.field));
-        self.reasons.extend(invalid.map(|dropped| Reason { field: Some(dropped.field), text: dropped.reason }));
+        let refused = self.reasons.iter().any(|reason| reason.field.is_some_and(is_channel));
+        let invalid: Vec<_> = self.dropped.iter().filter(|dropped| is_channel(dropped.field)).collect();
+        if invalid.is_empty() && !refused {
+            self.reasons.push(Reason { field: None, text: NO_CHANNEL });
+        }
+        self.reasons.extend(invalid.iter().map(|dropped| Reason { field: Some(dropped.field), text: dropped.reason }));
     }
 }
 

@@ -193,8 +193,14 @@ pub fn build_feed(
     clock: &Clock,
 ) -> (Feed, Vec<UnknownField>) {
     let (mapping, unknown) = build_mapping(source).resolve(catalog);
-    let feed =
-        Feed { name: source.name.clone(), source: build_source(source, state_dir, clock), mapping: Arc::new(mapping) };
+    let has_additional = mapping.fields().iter().any(|field| field.standard_name().is_none()) || !unknown.is_empty();
+    let is_known = catalog.iter().next().is_some() || !has_additional;
+    let feed = Feed {
+        name: source.name.clone(),
+        source: build_source(source, state_dir, clock),
+        shape: if is_known { mapping.shape() } else { String::new() },
+        mapping: Arc::new(mapping),
+    };
     (feed, unknown)
 }
 
@@ -227,6 +233,7 @@ fn build_source(source: &SourceConfig, state_dir: &Path, clock: &Clock) -> Sourc
                 term_grace: TAP_GRACE,
                 line_bytes_max: tap.line_bytes_max,
                 work_dir: state_dir.join("taps").join(&source.name),
+                working_directory: tap.working_directory.clone(),
             };
             Source::Singer(SingerSource::new(options, clock.clone()))
         }

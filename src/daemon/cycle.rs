@@ -25,6 +25,9 @@ pub struct Feed {
     pub source: Source,
     /// How they become contacts.
     pub mapping: Arc<ResolvedMapping>,
+    /// The mapping in words that change with it: another one makes all records be read once. Empty where it is not
+    /// known whole, since the account could not be asked for its additional fields.
+    pub shape: String,
 }
 
 /// How a cycle is to read.
@@ -108,14 +111,24 @@ struct Cycle<'a> {
 /// Reads `feed` once.
 pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Result<CycleReport, CycleError> {
     let name = feed.name.clone();
-    let row = parts.store.call(move |checkpoint| checkpoint.load_source(&name)).await?;
     let began = parts.clock.now();
     let is_applied = parts.mode != PageMode::Preview;
-    if is_applied {
-        let source = row.id;
-        parts.store.call(move |checkpoint| checkpoint.begin_read(source, began)).await?;
-    }
-    let is_full = reach == Reach::Full || row.full_read_wanted || feed.source.full_only() || row.cursor.is_none();
+    let (reads_all, shape) = (reach == Reach::Full || feed.source.full_only(), feed.shape.clone());
+    let (row, is_full) = parts
+        .store
+        .call(move |checkpoint| {
+            let mut row = checkpoint.load_source(&name)?;
+            if is_applied {
+                let mapping = checkpoint.hash().text("mapping", &shape);
+                row.full_read_wanted |= checkpoint.note_mapping(row.id, mapping)?;
+            }
+            let is_full = reads_all || row.full_read_wanted || row.cursor.is_none();
+            if is_applied {
+                checkpoint.begin_read(row.id, is_full, began)?;
+            }
+            Ok((row, is_full))
+        })
+        .await?;
     let from = match (&row.cursor, is_full) {
         (Some(cursor), false) => From::Cursor(Cursor::from_text(cursor.clone())),
         (Some(_) | None, _) => From::Beginning,

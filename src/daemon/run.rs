@@ -26,6 +26,8 @@ use super::sender::{Line, Sender, Until};
 /// The account's additional fields are asked for again after this long: Reteno itself takes up to an hour to make a new
 /// one known.
 const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
+/// How often the checkpoint's generation is counted while the daemon runs.
+const DAY: Duration = Duration::from_hours(24);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
@@ -106,6 +108,7 @@ pub async fn run_session(config: Config, around: Surroundings, stop: Stop, line:
         tasks.spawn(follow_schedule(Arc::clone(&shared), source.clone()));
     }
     tasks.spawn(keep_tokens(Arc::clone(&shared)));
+    tasks.spawn(count_days(Arc::clone(&shared)));
     let soft = stop.soft.clone();
     tasks.spawn(async move { sender.run(Until::Stopped, &soft).await.map(|_| ()).map_err(RunError::from) });
     let ended = end_of(&mut tasks, &stop).await;
@@ -263,6 +266,17 @@ async fn keep_tokens(shared: Arc<Shared>) -> Result<(), RunError> {
             () = tokio::time::sleep(pause) => {}
             () = shared.stop.soft.cancelled() => return Ok(()),
         }
+    }
+}
+
+/// Counts the checkpoint's generation each day, so that a copy of it that is older than a day is recognised.
+async fn count_days(shared: Arc<Shared>) -> Result<(), RunError> {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(DAY) => {}
+            () = shared.stop.soft.cancelled() => return Ok(()),
+        }
+        shared.around.store.call(crate::checkpoint::Checkpoint::count_generation).await?;
     }
 }
 

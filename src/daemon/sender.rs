@@ -227,7 +227,8 @@ impl Sender {
         {
             return Ok(Some(next));
         }
-        let due = self.store.call(move |checkpoint| checkpoint.load_due(now, CANDIDATES_MAX)).await?;
+        let at_most = self.halving.bounds(now, self.settings.batch_contacts_max);
+        let due = self.store.call(move |checkpoint| checkpoint.load_due(now, CANDIDATES_MAX, &at_most)).await?;
         let limits = Limits {
             contacts_max: self.settings.batch_contacts_max,
             bytes_max: self.settings.batch_bytes_max,

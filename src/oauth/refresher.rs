@@ -255,7 +255,10 @@ impl Inner {
             self.known().refused_refresh_at = Some(Instant::now());
         }
         match self.endpoint.refresh(&present).await {
-            Ok(issued) => Ok(self.store(present.refreshed(&issued.answer, issued.sent)).await?),
+            Ok(issued) => {
+                tracing::debug!("Reteno has renewed the tokens");
+                Ok(self.store(present.refreshed(&issued.answer, issued.sent)).await?)
+            }
             Err(TokenError::InvalidGrant) => Ok(self.take_refusal(&present).await?),
             Err(
                 error @ (TokenError::InvalidClient

@@ -92,6 +92,18 @@ impl Halving {
         }
     }
 
+    /// How many contacts of a mask are worth looking at, for the masks that may not be sent freely: none of a paused one,
+    /// one batch of a suspect one.
+    #[must_use]
+    pub fn bounds(&self, now: Timestamp, contacts_max: usize) -> BTreeMap<Vec<Field>, usize> {
+        let bound = |mask: &Vec<Field>| match self.gate(mask, now) {
+            Gate::Open => None,
+            Gate::OneAtATime => Some(contacts_max),
+            Gate::Closed(_) => Some(0),
+        };
+        self.masks.keys().filter_map(|mask| Some((mask.clone(), bound(mask)?))).collect()
+    }
+
     /// The earliest end of a pause.
     #[must_use]
     pub fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {

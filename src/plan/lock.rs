@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::contact::{Field, FieldPrints};
+use crate::contact::{Field, Fingerprinter};
 
 use super::ImportId;
+use super::change::Sides;
 
 /// Which identity a lock stands for. The number is stored: never renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,20 +45,29 @@ pub struct Lock {
     pub hash: u64,
 }
 
-/// The identities of a contact that wants `desired`. A print of an identity field is already a keyed hash of its value,
-/// so equal addresses have equal locks.
+/// The identities that a call about a contact touches: those it is to have, and the address and phone it is known to
+/// have, which the call takes from it. A print of an identity field is already a keyed hash of its value, so equal
+/// addresses have equal locks; an empty one identifies nobody.
 #[must_use]
-pub fn locks_of(desired: &FieldPrints, reteno_id: Option<i64>) -> Vec<Lock> {
+pub fn locks_of(sides: &Sides, reteno_id: Option<i64>, hash: &Fingerprinter) -> Vec<Lock> {
     let fields = [
         (LockKind::ExternalId, Field::ExternalCustomerId),
         (LockKind::Email, Field::Email),
         (LockKind::Phone, Field::Sms),
     ];
-    let printed = fields.into_iter().filter_map(|(kind, field)| {
-        let print = desired.get(field).filter(|print| !print.is_unknown())?;
-        Some(Lock { kind, hash: print.to_u64() })
-    });
-    printed.chain(reteno_id.map(|id| Lock { kind: LockKind::RetenoId, hash: id.cast_unsigned() })).collect()
+    let known = sides.acknowledged.as_ref();
+    let mut locks: Vec<Lock> = Vec::with_capacity(4);
+    for (kind, field) in fields {
+        let prints = [sides.desired.get(field), known.and_then(|known| known.get(field))];
+        for print in prints.into_iter().flatten() {
+            let lock = Lock { kind, hash: print.to_u64() };
+            if !print.is_unknown() && !hash.is_clear(field, print) && !locks.contains(&lock) {
+                locks.push(lock);
+            }
+        }
+    }
+    locks.extend(reteno_id.map(|id| Lock { kind: LockKind::RetenoId, hash: id.cast_unsigned() }));
+    locks
 }
 
 /// The stored form: one byte of kind and eight of hash for each.
@@ -121,12 +131,32 @@ impl LockSet {
 
 #[cfg(test)]
 mod tests {
+    use crate::contact::{Fingerprint, Personal, Wanted};
+
     use super::*;
 
     #[test]
     fn stored_locks_come_back_as_they_were() {
         let locks = [Lock { kind: LockKind::Email, hash: 7 }, Lock { kind: LockKind::RetenoId, hash: u64::MAX }];
         assert_eq!(decode_locks(&encode_locks(&locks)), locks);
+    }
+
+    #[test]
+    fn an_address_locks_as_it_is_to_be_and_as_it_was_and_an_empty_one_never() {
+        let hash = Fingerprinter::from_key(&[7; 32]);
+        let email = |text: &str| hash.field(Field::Email, &Wanted::Value(Personal::new(text)));
+        let sides = |wanted, known| Sides {
+            desired: [(Field::Email, wanted), (Field::Sms, hash.field(Field::Sms, &Wanted::Clear))]
+                .into_iter()
+                .collect(),
+            acknowledged: Some([(Field::Email, known)].into_iter().collect()),
+        };
+        let lock = |print: Fingerprint| Lock { kind: LockKind::Email, hash: print.to_u64() };
+        let (old, new) = (email("old@example.com"), email("new@example.com"));
+        assert_eq!(locks_of(&sides(new, old), None, &hash), [lock(new), lock(old)]);
+        assert_eq!(locks_of(&sides(new, new), None, &hash), [lock(new)]);
+        let cleared = hash.field(Field::Email, &Wanted::Clear);
+        assert_eq!(locks_of(&sides(cleared, old), None, &hash), [lock(old)]);
     }
 
     #[test]

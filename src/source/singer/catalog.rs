@@ -88,14 +88,14 @@ fn selection(stream: &Value, path: PathBuf, warnings: Vec<String>) -> Selection 
     }
 }
 
-/// What the tap will do: what it cannot but do, then what is asked of it.
+/// What the tap will do: what it cannot but do (tap-postgres writes "" where that is nothing), then what is asked of it.
 fn method_of(stream: &Map<String, Value>) -> Option<ReplicationMethod> {
     let own = own_metadata(stream);
     let said = ["forced-replication-method", "replication-method"]
         .iter()
-        .find_map(|key| own.and_then(|own| own.get(*key)))
-        .or_else(|| stream.get("replication_method"));
-    match said.and_then(Value::as_str) {
+        .find_map(|key| own.and_then(|own| own.get(*key)).and_then(Value::as_str).filter(|said| !said.is_empty()))
+        .or_else(|| stream.get("replication_method").and_then(Value::as_str));
+    match said {
         Some("FULL_TABLE") => Some(ReplicationMethod::FullTable),
         Some("INCREMENTAL") => Some(ReplicationMethod::Incremental),
         Some("LOG_BASED") => Some(ReplicationMethod::LogBased),
@@ -192,7 +192,8 @@ fn set_replication(stream: &mut Map<String, Value>, options: &SingerOptions) -> 
         set_own(stream, "replication-key", json!(key));
         stream.insert("replication_key".to_owned(), json!(key));
     }
-    let forced = own_metadata(stream)?.get("forced-replication-method")?.as_str()?.to_owned();
+    let forced =
+        own_metadata(stream)?.get("forced-replication-method")?.as_str().filter(|forced| !forced.is_empty())?;
     (forced != method.as_str())
         .then(|| format!("the tap reads stream {:?} only as {forced}, not as {}", options.stream, method.as_str()))
 }

@@ -107,6 +107,8 @@ pub struct SingerOptions {
     pub line_bytes_max: usize,
     /// A directory of this source alone, made with mode 0700.
     pub work_dir: PathBuf,
+    /// Where the tap runs; this process's own directory where it is not set.
+    pub working_directory: Option<PathBuf>,
 }
 
 impl fmt::Debug for SingerOptions {

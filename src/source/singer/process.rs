@@ -132,8 +132,11 @@ impl Tap {
         let command =
             Path::new(program).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let failed = |source| SourceError::Start { command: command.clone(), source };
-        let mut child =
-            prepared(program, options.command.get(1..).unwrap_or_default(), arguments).spawn().map_err(failed)?;
+        let mut command_line = prepared(program, options.command.get(1..).unwrap_or_default(), arguments);
+        if let Some(dir) = &options.working_directory {
+            command_line.current_dir(dir);
+        }
+        let mut child = command_line.spawn().map_err(failed)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(failed(io::Error::other("its outputs are not connected")));

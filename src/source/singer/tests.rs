@@ -59,6 +59,7 @@ impl Fake {
             term_grace: Duration::from_mins(1),
             line_bytes_max: 16 * 1024 * 1024,
             work_dir: dir.path().join("work"),
+            working_directory: None,
         };
         Self { dir, options }
     }
@@ -261,6 +262,16 @@ async fn the_cursor_goes_in_byte_for_byte_and_no_state_is_no_argument() {
     assert!(got.pages.is_empty() && got.end().warnings.is_empty(), "nothing new is no reason for a word");
     let fake = Fake::new(&format!("test -z \"$state\" || exit 1; echo '{SCHEMA}'"));
     assert!(fake.read_all().await.end.is_ok());
+}
+
+#[tokio::test]
+async fn a_tap_runs_where_the_operator_says() {
+    let mut fake = Fake::new(&format!("pwd > \"$dir/where\"; echo '{SCHEMA}'"));
+    let place = fake.dir.path().join("elsewhere");
+    std::fs::create_dir(&place).unwrap();
+    fake.options.working_directory = Some(place.clone());
+    assert!(fake.read_all().await.end.is_ok());
+    assert_eq!(Path::new(fake.text("where").trim()).canonicalize().unwrap(), place.canonicalize().unwrap());
 }
 
 /// Shell for `count` records of the stream, with a STATE of the running number after each `state_every`.
@@ -592,6 +603,7 @@ fn the_method_is_what_was_asked_or_what_the_tap_says() {
         (offer(r#"{"replication-method":"LOG_BASED"}"#, ""), None, None, LogBased, 0),
         (offer("{}", r#","replication_method":"INCREMENTAL""#), None, None, Incremental, 0),
         (offer(forced, ""), None, None, Incremental, 0),
+        (offer(r#"{"forced-replication-method":""}"#, ""), Some("k"), None, Incremental, 0),
         // the tap reads incrementally whatever is asked: this must never pass as a full table
         (offer(forced, ""), None, Some(FullTable), Incremental, 1),
     ];
