@@ -24,6 +24,15 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Whether this end of a wait is still to come. One that lies further ahead than the longest wait of its kind was
+    /// computed before the clock was set back, and is over.
+    #[must_use]
+    pub fn is_pending(self, now: Self, wait_max: Duration) -> bool {
+        self > now && self <= now.plus(wait_max)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match chrono::DateTime::from_timestamp_millis(self.0) {

@@ -20,13 +20,19 @@ pub struct Alert {
 }
 
 impl Checkpoint {
-    /// Raises an alert; says whether it is news (it did not stand already).
+    /// Raises an alert, or renews the words of one that stands; says whether it is news.
     pub fn raise_alert(&mut self, name: &str, text: &str, hint: &str, now: Timestamp) -> Result<bool, CheckpointError> {
         self.connection
             .execute(
-                "INSERT OR IGNORE INTO alert (name, text, hint, since) VALUES (?1, ?2, ?3, ?4)",
-                params![name, text, hint, now.0],
+                "UPDATE alert SET text = ?2, hint = ?3 WHERE name = ?1 AND (text, hint) <> (?2, ?3)",
+                params![name, text, hint],
             )
+            .and_then(|_| {
+                self.connection.execute(
+                    "INSERT OR IGNORE INTO alert (name, text, hint, since) VALUES (?1, ?2, ?3, ?4)",
+                    params![name, text, hint, now.0],
+                )
+            })
             .attempt("store an alert")
             .map(|rows| rows > 0)
     }
@@ -37,6 +43,11 @@ impl Checkpoint {
             .execute("DELETE FROM alert WHERE name = ?1", [name])
             .attempt("end an alert")
             .map(|rows| rows > 0)
+    }
+
+    /// Ends every alert whose name is `like` this (in SQL's way).
+    pub fn end_alerts_like(&mut self, like: &str) -> Result<(), CheckpointError> {
+        self.connection.execute("DELETE FROM alert WHERE name LIKE ?1", [like]).attempt("end alerts").map(|_| ())
     }
 
     /// All alerts, oldest first.

@@ -1,7 +1,7 @@
 //! Imports under way: the intent with its exact body, Reteno's name for it, and when to ask again.
 
 use bytes::Bytes;
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use crate::clock::Timestamp;
 use crate::contact::{Field, FieldPrints, Values, Wanted};
@@ -83,8 +83,9 @@ const COLUMNS: &str = "id, state, call, target, mask, session, contacts, created
                        check_at, checks, missing_since, unmatched, ghost_until";
 
 impl Checkpoint {
-    /// The body of an unanswered intent is about to go out again, byte for byte: returns it.
-    pub fn repeat_import(&mut self, import: ImportId, now: Timestamp) -> Result<Bytes, CheckpointError> {
+    /// The body of an unanswered intent is about to go out again, byte for byte: returns it; `None` where it is none any
+    /// more.
+    pub fn repeat_import(&mut self, import: ImportId, now: Timestamp) -> Result<Option<Bytes>, CheckpointError> {
         self.connection
             .query_row(
                 "UPDATE import SET posts = posts + 1, posted_at = ?2, repeat_at = NULL \
@@ -92,8 +93,9 @@ impl Checkpoint {
                 params![import.0, now.0],
                 |row| row.get::<_, Vec<u8>>(0),
             )
+            .optional()
             .attempt("store that a body goes out again")
-            .map(Bytes::from)
+            .map(|body| body.map(Bytes::from))
     }
 
     /// It is not known whether Reteno took the body: it goes out again at `repeat_at`, and the copy that may have
@@ -133,7 +135,7 @@ impl Checkpoint {
         transaction
             .execute(
                 "UPDATE import SET state = 'submitted', body = NULL, session = ?2, unmatched = ?3, check_at = ?4, \
-                 repeat_at = NULL, checks = 0 WHERE id = ?1",
+                 repeat_at = NULL, checks = 0 WHERE id = ?1 AND state = 'intent'",
                 params![import.0, session, unmatched.cast_signed(), check_at.0],
             )
             .attempt("store an import's id")?;

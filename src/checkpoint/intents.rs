@@ -22,8 +22,8 @@ pub struct BegunImport {
     pub body: Bytes,
     /// The identities that no other call may share until it has ended.
     pub locks: Vec<Lock>,
-    /// The fields it writes.
-    pub mask: Vec<Field>,
+    /// Its members.
+    pub contacts: Vec<ContactId>,
 }
 
 impl Checkpoint {
@@ -79,7 +79,8 @@ impl Checkpoint {
             all_locks.extend(locks);
         }
         transaction.commit().attempt("store an intent")?;
-        Ok(Ok(Some(BegunImport { import, body, locks: all_locks, mask })))
+        let contacts = members.into_iter().map(|member| member.contact).collect();
+        Ok(Ok(Some(BegunImport { import, body, locks: all_locks, contacts })))
     }
 }
 

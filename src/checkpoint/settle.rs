@@ -12,6 +12,7 @@ use crate::plan::lock::{Lock, decode_locks};
 use crate::plan::outcome::MemberOutcome;
 use crate::plan::{ContactId, ImportId, Lane, SourceId};
 
+use super::due::WAIT_MAX;
 use super::rejections::{RejectionKind, record_rejection};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
@@ -76,7 +77,7 @@ impl Checkpoint {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .attempt("read an import")?;
-        let ghosts = Ghosts::load(&transaction, import, Timestamp(posted_at))?;
+        let ghosts = Ghosts::load(&transaction, import, Timestamp(posted_at), now)?;
         let unknown = settlement.members.iter().filter(|(_, outcome)| *outcome == MemberOutcome::Unknown).count();
         let mut unknown_before = 0;
         for (contact, outcome) in &settlement.members {
@@ -91,13 +92,37 @@ impl Checkpoint {
         transaction.commit().attempt("end an import")
     }
 
+    /// Rejects a contact that no call can carry, until it changes.
+    pub fn reject_contact(&mut self, contact: ContactId, reason: &str, now: Timestamp) -> Result<(), CheckpointError> {
+        const ACTION: &str = "reject a contact";
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let (source, key): (i64, String) = transaction
+            .query_row("SELECT source, key FROM contact WHERE id = ?1", [contact.0], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .attempt(ACTION)?;
+        transaction
+            .execute("DELETE FROM waiting WHERE contact = ?1", [contact.0])
+            .and_then(|_| transaction.execute("UPDATE contact SET stuck = 1, split = NULL WHERE id = ?1", [contact.0]))
+            .attempt(ACTION)?;
+        let what = (RejectionKind::Reteno, None, reason);
+        record_rejection(&transaction, SourceId(source), (Some(&key), None), what, now.0)?;
+        transaction.commit().attempt(ACTION)
+    }
+
     /// Forgets the ghosts whose time is over, once no call that went out in their time is unfinished.
     pub fn forget_ghosts(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
         let transaction = self.connection.transaction().attempt("forget ghosts")?;
-        let over = "SELECT id FROM import WHERE state = 'ghost' AND ghost_until <= ?1 AND ghost_until <= \
-                    (SELECT coalesce(min(posted_at), ?1) FROM import WHERE state <> 'ghost')";
+        // one that lies further ahead than any wait was noted before the clock was set back
+        let over = format!(
+            "SELECT id FROM import WHERE state = 'ghost' AND (ghost_until > {} OR ghost_until <= ?1 AND ghost_until <= \
+             (SELECT coalesce(min(posted_at), ?1) FROM import WHERE state <> 'ghost'))",
+            now.plus(WAIT_MAX).0
+        );
         transaction
-            .execute(&format!("DELETE FROM member WHERE import IN ({over})"), [now.0])
+            .execute(&format!("DELETE FROM alert WHERE name IN (SELECT 'import-' || id FROM ({over}))"), [now.0])
+            .and_then(|_| transaction.execute(&format!("DELETE FROM member WHERE import IN ({over})"), [now.0]))
             .and_then(|_| transaction.execute(&format!("DELETE FROM import WHERE id IN ({over})"), [now.0]))
             .attempt("forget ghosts")?;
         transaction.commit().attempt("forget ghosts")
@@ -112,8 +137,11 @@ impl Checkpoint {
             .attempt("forget what Reteno holds")?;
         transaction
             .execute_batch(
-                "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, attempts = 0, \
-                 stuck = CASE WHEN stuck = 1 THEN 1 ELSE 2 END; \
+                "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, \
+                 attempts = 0, stuck = 2; \
+                 DELETE FROM waiting; \
+                 DELETE FROM rejection WHERE kind IN ('reteno', 'skipped'); \
+                 DELETE FROM setting WHERE name = 'catalog'; \
                  UPDATE source SET full_read_wanted = 1;",
             )
             .attempt("forget what Reteno holds")?;
@@ -185,8 +213,10 @@ impl MemberEnd<'_> {
 
     /// Rejects the contact, unless it wants something else by now: then that is tried.
     fn reject(&self, transaction: &Transaction<'_>, kind: RejectionKind, reason: &str) -> Result<(), CheckpointError> {
-        let is_same = self.stored.carried.iter().all(|(f, print)| self.stored.sides.desired.get(f) == Some(print));
         let sides = self.known_after();
+        // also where only a field beside those it wrote has changed, by which Reteno may have judged: an address
+        let is_same =
+            sides.due().iter().all(|field| self.stored.carried.get(*field) == self.stored.sides.desired.get(*field));
         if !is_same || sides.acknowledged.is_none() {
             return self.release(transaction, &sides, 0, None);
         }
@@ -261,14 +291,20 @@ impl MemberEnd<'_> {
 }
 
 impl Ghosts {
-    fn load(transaction: &Transaction<'_>, besides: ImportId, since: Timestamp) -> Result<Self, CheckpointError> {
+    /// Those that may have landed after `since`, or may still.
+    fn load(
+        transaction: &Transaction<'_>,
+        besides: ImportId,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Self, CheckpointError> {
         let mut query = transaction
             .prepare_cached(
                 "SELECT m.locks, m.carried, i.ghost_until FROM import i JOIN member m ON m.import = i.id \
-                 WHERE i.ghost_until > ?2 AND i.id <> ?1",
+                 WHERE i.ghost_until > ?2 AND i.ghost_until <= ?3 AND i.id <> ?1",
             )
             .attempt("read ghosts")?;
-        let mut rows = query.query(params![besides.0, since.0]).attempt("read ghosts")?;
+        let mut rows = query.query(params![besides.0, since.0, now.plus(WAIT_MAX).0]).attempt("read ghosts")?;
         let mut ghosts: BTreeMap<Lock, Vec<_>> = BTreeMap::new();
         while let Some(row) = rows.next().attempt("read ghosts")? {
             let locks: Vec<u8> = row.get(0).attempt("read a ghost")?;

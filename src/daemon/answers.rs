@@ -1,18 +1,18 @@
 //! What the sender does with each answer: the decision comes from `plan`, here it is written down and told.
 
-use crate::checkpoint::{CheckpointError, OpenImport, Settlement, UnknownFate};
+use crate::checkpoint::{CheckpointError, OpenImport, UnknownFate};
 use crate::clock::Timestamp;
-use crate::contact::Field;
 use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
-use crate::plan::halving::Verdict;
 use crate::plan::outcome::{Member, MemberOutcome, Outcomes, match_failures, outcomes_finished, outcomes_unknown};
 use crate::plan::{ContactId, ImportId};
 
 use super::pace::Standstill;
 use super::sender::{REQUEST_SLACK, Sender};
 
-/// How long a lone contact waits whose import's mapping is not understood.
-const ODD_MAPPING_WAIT: std::time::Duration = std::time::Duration::from_hours(1);
+/// Reteno may not know an import right after it named it; after this long it never will.
+const MISSING_MAX: std::time::Duration = std::time::Duration::from_mins(10);
+/// How long contacts wait whose import's mapping is not understood. Shorter sends all of them too often for nothing.
+const ODD_MAPPING_WAIT: std::time::Duration = std::time::Duration::from_hours(6);
 
 impl Sender {
     pub(super) async fn record_submit(
@@ -24,7 +24,7 @@ impl Sender {
         let now = self.clock.now();
         match answer {
             SubmitAnswer::Accepted { session, failed } => {
-                self.lift_pause().await?;
+                self.lift_pause(now).await?;
                 let members = self.store.call(move |checkpoint| checkpoint.load_members(import)).await?;
                 let (failures, unmatched) = match_failures(&failed, &members, &self.hash);
                 tracing::debug!(
@@ -40,7 +40,7 @@ impl Sender {
                     .await
             }
             SubmitAnswer::Refused { status, reason } => {
-                self.lift_pause().await?;
+                self.lift_pause(now).await?;
                 self.record_refused(import, &format!("Reteno answers {status}: {reason}"), now).await
             }
             SubmitAnswer::NotWritten { cause, retry_after } => {
@@ -59,9 +59,11 @@ impl Sender {
         let now = self.clock.now();
         match answer {
             SingleAnswer::Written { id } => {
-                self.lift_pause().await?;
+                self.lift_pause(now).await?;
                 let members = self.store.call(move |checkpoint| checkpoint.load_members(import)).await?;
                 let acknowledged = MemberOutcome::Acknowledged { reteno_id: Some(id) };
+                let mask = self.load_import(import).await?.map(|import| import.mask).unwrap_or_default();
+                self.note_success(&mask).await?;
                 let members = members.iter().map(|member| (member.contact, acknowledged.clone())).collect();
                 self.settle(import, members, UnknownFate::Release, false).await
             }
@@ -69,7 +71,7 @@ impl Sender {
                 self.record_doubt(import, "Reteno answers 409: repeated within a minute", Some(retry_after), now).await
             }
             SingleAnswer::Refused { status, reason } => {
-                self.lift_pause().await?;
+                self.lift_pause(now).await?;
                 self.record_refused(import, &format!("Reteno answers {status}: {reason}"), now).await
             }
             SingleAnswer::NotWritten { cause, retry_after } => {
@@ -86,7 +88,9 @@ impl Sender {
         let usual = self.settings.import_poll_first * 2_u32.pow(import.checks.min(12));
         let usual = now.plus(usual.min(self.settings.import_poll_max));
         match answer {
+            ImportAnswer::Running if self.is_overdue(&import, now) => self.abandon(&import, now).await,
             ImportAnswer::Running => self.postpone(id, usual, None).await,
+            ImportAnswer::UnknownStatus(_) if self.is_overdue(&import, now) => self.abandon(&import, now).await,
             ImportAnswer::UnknownStatus(status) => {
                 let text = format!("Reteno gives an import a status that this program does not know: {status}");
                 self.alarm
@@ -94,9 +98,21 @@ impl Sender {
                     .await?;
                 self.postpone(id, usual, None).await
             }
-            ImportAnswer::Missing => self.postpone(id, usual, import.missing_since.or(Some(now))).await,
+            ImportAnswer::Missing => {
+                let since = import.missing_since.unwrap_or(now);
+                if now.since(since) >= MISSING_MAX || self.is_overdue(&import, now) {
+                    return self.abandon(&import, now).await;
+                }
+                self.postpone(id, usual, Some(since)).await
+            }
             ImportAnswer::Unreachable { cause, retry_after } => {
                 tracing::debug!(import = id.0, cause, "asked for an import without an answer");
+                self.pause.heed(retry_after, now);
+                // other calls get through and this one never does: its contacts must not wait for it for ever
+                let is_lost = now.since(import.posted_at) >= 2 * self.settings.import_age_max;
+                if is_lost && self.pause.has_succeeded_since(import.posted_at) {
+                    return self.abandon(&import, now).await;
+                }
                 let later = retry_after.map_or(usual, |wait| now.plus(wait));
                 self.postpone(id, later, import.missing_since).await
             }
@@ -106,7 +122,7 @@ impl Sender {
                 self.postpone(id, later, import.missing_since).await
             }
             ImportAnswer::Finished { mapping } => {
-                self.lift_pause().await?;
+                self.lift_pause(now).await?;
                 self.record_finished(&import, mapping.as_deref(), now).await
             }
             ImportAnswer::Failed { description } => {
@@ -128,22 +144,26 @@ impl Sender {
         let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
         let Outcomes { members: outcomes, is_mapping_odd } =
             outcomes_finished(&members, mapping, import.unmatched, &self.hash);
-        if outcomes.iter().any(|(_, outcome)| matches!(outcome, MemberOutcome::Acknowledged { .. }))
-            && self.halving.succeeded(&import.mask)
-        {
-            self.alarm.end(&mask_alert(&import.mask)).await?;
+        if outcomes.iter().any(|(_, outcome)| matches!(outcome, MemberOutcome::Acknowledged { .. })) {
+            self.note_success(&import.mask).await?;
+        }
+        self.alarm.end("import-status").await?;
+        if !is_mapping_odd && mapping.is_some() {
+            self.alarm.end("mapping").await?;
         }
         if is_mapping_odd {
             let text = format!("the mapping of import {} names other contacts than it carried", id.0);
             self.alarm
-                .raise("mapping", &text, "its contacts are sent again in smaller batches; tell us if it stays")
+                .raise("mapping", &text, "its contacts are sent again every few hours; tell us if it stays")
                 .await?;
         }
         let unknown: Vec<ContactId> =
             outcomes.iter().filter(|(_, outcome)| *outcome == MemberOutcome::Unknown).map(|(c, _)| *c).collect();
         let fate = match unknown.len() {
             0 => UnknownFate::Release,
-            1 if is_mapping_odd => UnknownFate::Later(ODD_MAPPING_WAIT),
+            // smaller batches would not be understood better, and in very small ones a missing contact would pass for
+            // one that was deleted
+            _ if is_mapping_odd => UnknownFate::Later(ODD_MAPPING_WAIT),
             1 => self.fate_of_failure(&import.mask, &lone(&members, &unknown), "Reteno refuses it", now).await?,
             _ => {
                 let (first, second) = self.halving.split();
@@ -194,90 +214,14 @@ impl Sender {
         );
         self.pause.doubt(cause, retry_after, now);
         let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        // others get through and this one never does: then it is about what it carries
+        let is_hopeless = now.since(import.created_at) >= self.settings.import_age_max;
+        if is_hopeless && self.pause.has_succeeded_since(import.created_at) {
+            return self.give_up(&import, cause, now).await;
+        }
         let wait = retry_after.unwrap_or_else(|| self.repeat.for_attempt(import.posts));
         let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
         self.store.call(move |checkpoint| checkpoint.doubt_import(id, now.plus(wait), Some(ghost_until))).await
-    }
-
-    /// Past its time, or unknown to Reteno for too long: its fields stay unknown, its members are due in their newest
-    /// state, and for as long again it may still be applied.
-    pub(super) async fn abandon(&mut self, import: &OpenImport, now: Timestamp) -> Result<(), CheckpointError> {
-        let id = import.id;
-        let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
-        let session = import.session.clone().unwrap_or_default();
-        let text = format!(
-            "import {} (Reteno's session {session}) does not end; its {} contacts are sent again",
-            id.0,
-            members.len()
-        );
-        let hint = "ask Reteno's support about the session; `reteno-sync status` shows what is under way";
-        self.alarm.raise(&format!("import-{}", id.0), &text, hint).await?;
-        let settlement = Settlement {
-            members: outcomes_unknown(&members).members,
-            fate: UnknownFate::Release,
-            wrote_nothing: false,
-            ghost_until: Some(now.plus(self.settings.import_age_max)),
-        };
-        self.locks.release(id);
-        self.store.call(move |checkpoint| checkpoint.settle_import(id, &settlement, now)).await
-    }
-
-    async fn settle(
-        &mut self,
-        id: ImportId,
-        members: Vec<(ContactId, MemberOutcome)>,
-        fate: UnknownFate,
-        wrote_nothing: bool,
-    ) -> Result<(), CheckpointError> {
-        let now = self.clock.now();
-        let count =
-            |wanted: fn(&MemberOutcome) -> bool| members.iter().filter(|(_, outcome)| wanted(outcome)).count() as u64;
-        let acknowledged = count(|outcome| matches!(outcome, MemberOutcome::Acknowledged { .. }));
-        let unknown = count(|outcome| *outcome == MemberOutcome::Unknown);
-        let refused = members.len() as u64 - acknowledged - unknown;
-        let refused = refused + if matches!(fate, UnknownFate::Reject(_)) { unknown } else { 0 };
-        self.counts.send_modify(|counts| {
-            counts.acknowledged += acknowledged;
-            counts.rejected += refused;
-        });
-        tracing::debug!(import = id.0, acknowledged, refused, unknown, "an import has ended");
-        let settlement = Settlement { members, fate, wrote_nothing, ghost_until: None };
-        self.locks.release(id);
-        self.store.call(move |checkpoint| checkpoint.settle_import(id, &settlement, now)).await
-    }
-
-    /// What becomes of the members of a batch that failed as a whole.
-    async fn fate_of_failure(
-        &mut self,
-        mask: &[Field],
-        members: &[Member],
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<UnknownFate, CheckpointError> {
-        let contacts: Vec<ContactId> =
-            members.iter().filter(|member| member.failure.is_none()).map(|member| member.contact).collect();
-        let attempts = match contacts.as_slice() {
-            [] => return Ok(UnknownFate::Release),
-            [only] => {
-                let only = *only;
-                self.store.call(move |checkpoint| checkpoint.load_attempts(only)).await?
-            }
-            [..] => 0,
-        };
-        Ok(match self.halving.failed(mask, &contacts, attempts, now) {
-            Verdict::Split { first, second } => UnknownFate::Split { first, second },
-            Verdict::Again(wait) => UnknownFate::Later(wait),
-            Verdict::Reject => UnknownFate::Reject(reason.to_owned()),
-            Verdict::Pause { until, is_news: _ } => {
-                let fields = mask.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let text = format!(
-                    "Reteno refuses every batch that writes {fields}: {reason}. Nobody was rejected; these changes wait and are tried again from {until} on"
-                );
-                let hint = "compare the fields, above all the ids of additional fields, with those in Reteno";
-                self.alarm.raise(&mask_alert(mask), &text, hint).await?;
-                UnknownFate::Release
-            }
-        })
     }
 
     async fn postpone(
@@ -294,23 +238,23 @@ impl Sender {
         Ok(imports.into_iter().find(|import| import.id == id))
     }
 
-    async fn lift_pause(&mut self) -> Result<(), CheckpointError> {
-        match self.pause.lift() {
-            Some(Standstill::Passing(_)) => {
-                tracing::info!("sending goes on");
-                Ok(())
-            }
-            Some(Standstill::NeedsAuthorization) => self.alarm.end("authorization").await,
-            Some(Standstill::NeedsPerson(_)) => self.alarm.end("refused-by-reteno").await,
-            None => Ok(()),
+    async fn lift_pause(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
+        if let Some(Standstill::Passing(_)) = self.pause.standstill() {
+            tracing::info!("sending goes on");
         }
+        // an earlier process may have raised them
+        if self.pause.lift(now) {
+            self.alarm.end("token-refused").await?;
+            self.alarm.end("refused-by-reteno").await?;
+        }
+        Ok(())
     }
 
     async fn tell_standstill(&self) -> Result<(), CheckpointError> {
         match self.pause.standstill() {
             Some(Standstill::NeedsAuthorization) => {
                 let text = "Reteno has to be authorized: nothing is sent until then, sources are read on";
-                self.alarm.raise("authorization", text, "run `reteno-sync --authorize`").await
+                self.alarm.raise("token-refused", text, "run `reteno-sync --authorize`").await
             }
             Some(Standstill::NeedsPerson(cause)) => {
                 let hint = "check reteno.api_url and the access scopes of the app in Reteno";
@@ -327,10 +271,4 @@ impl Sender {
 
 fn lone(members: &[Member], unknown: &[ContactId]) -> Vec<Member> {
     members.iter().filter(|member| unknown.contains(&member.contact)).cloned().collect()
-}
-
-/// The name of the alert that a mask is refused.
-fn mask_alert(mask: &[Field]) -> String {
-    let codes = mask.iter().map(|field| field.code().to_string()).collect::<Vec<_>>().join("-");
-    format!("fields-{codes}")
 }

@@ -1,9 +1,12 @@
 //! Turns a planned batch into a call: the intent with its exact body is on disk before anything is sent.
 
-use crate::checkpoint::{BegunImport, CallKind, CheckpointError, MemberValues};
+use std::collections::BTreeSet;
+
+use crate::checkpoint::{BegunImport, CallKind, CheckpointError, MemberValues, Settlement, UnknownFate};
 use crate::clock::Timestamp;
 use crate::contact::Field;
 use crate::plan::batch::Batch;
+use crate::plan::outcome::MemberOutcome;
 use crate::plan::{ContactId, Lane};
 use crate::reteno::body::{BodyError, BulkContact, BulkRequest, DedupeOn, bulk_body, contact_body};
 
@@ -14,18 +17,20 @@ use super::sending::RestoreDeleted;
 const SINGLES_MAX: usize = 10;
 
 impl Sender {
-    pub(super) async fn begin(&mut self, batch: Batch, now: Timestamp) -> Result<(), CheckpointError> {
+    /// Says whether any call was begun.
+    pub(super) async fn begin(&mut self, batch: Batch, now: Timestamp) -> Result<bool, CheckpointError> {
         let by_single_calls = self.settings.restore_deleted == RestoreDeleted::Live
             && batch.lane == Lane::Live
             && batch.contacts.len() <= SINGLES_MAX;
         if !by_single_calls {
             return self.begin_bulk(batch.mask, batch.contacts, now).await;
         }
+        let mut has_begun = false;
         for contact in batch.contacts {
             let known = self.store.call(move |checkpoint| checkpoint.load_single(contact)).await?;
             match known {
                 // an empty channel cannot be expressed in a single call
-                None => self.begin_bulk(batch.mask.clone(), vec![contact], now).await?,
+                None => has_begun |= self.begin_bulk(batch.mask.clone(), vec![contact], now).await?,
                 Some(call) => {
                     let build = |members: &[MemberValues]| {
                         Ok::<_, BodyError>(
@@ -37,12 +42,12 @@ impl Sender {
                         .call(move |checkpoint| checkpoint.begin_import(call, &[], &[contact], now, build))
                         .await?;
                     if let Ok(Some(begun)) = begun {
-                        self.send(call, begun, 1);
+                        has_begun |= self.send(call, begun, now).await?;
                     }
                 }
             }
         }
-        Ok(())
+        Ok(has_begun)
     }
 
     async fn begin_bulk(
@@ -50,7 +55,8 @@ impl Sender {
         mask: Vec<Field>,
         contacts: Vec<ContactId>,
         now: Timestamp,
-    ) -> Result<(), CheckpointError> {
+    ) -> Result<bool, CheckpointError> {
+        let mut has_begun = false;
         let mut parts = vec![contacts];
         while let Some(part) = parts.pop() {
             let (dedupe_on, restore_deleted) =
@@ -65,7 +71,7 @@ impl Sender {
                 })
                 .await?;
             match begun {
-                Ok(Some(begun)) => self.send(CallKind::Bulk, begun, part.len() as u64),
+                Ok(Some(begun)) => has_begun |= self.send(CallKind::Bulk, begun, now).await?,
                 Ok(None) => {}
                 // contacts with different channels and only additional fields due find no field in common
                 Err(_) if part.len() > 1 => {
@@ -73,19 +79,32 @@ impl Sender {
                     parts.extend([first.to_vec(), second.to_vec()]);
                 }
                 Err(error) => {
-                    let hint = "report this: a contact that cannot be expressed should have been rejected before";
-                    self.alarm.raise("body", &format!("cannot {error}"), hint).await?;
+                    let reason = format!("cannot {error}");
+                    for contact in part {
+                        let reason = reason.clone();
+                        self.store.call(move |checkpoint| checkpoint.reject_contact(contact, &reason, now)).await?;
+                    }
                 }
             }
         }
-        Ok(())
+        Ok(has_begun)
     }
 
-    fn send(&mut self, call: CallKind, begun: BegunImport, contacts: u64) {
-        let BegunImport { import, body, locks, mask: _ } = begun;
+    /// Sends what is written down, unless a page has meanwhile given a member an identity that another call holds: then
+    /// it is taken back, and planned anew.
+    async fn send(&mut self, call: CallKind, begun: BegunImport, now: Timestamp) -> Result<bool, CheckpointError> {
+        let BegunImport { import, body, locks, contacts } = begun;
+        let distinct: BTreeSet<_> = locks.iter().collect();
+        if distinct.len() < locks.len() || !self.locks.is_free(&locks) {
+            let members = contacts.iter().map(|contact| (*contact, MemberOutcome::Unknown)).collect();
+            let settlement = Settlement { members, fate: UnknownFate::Release, wrote_nothing: true, ghost_until: None };
+            self.store.call(move |checkpoint| checkpoint.settle_import(import, &settlement, now)).await?;
+            return Ok(false);
+        }
         self.locks.take(import, locks);
-        self.counts.send_modify(|counts| counts.sent += contacts);
+        self.counts.send_modify(|counts| counts.sent += contacts.len() as u64);
         self.post(import, call, body);
+        Ok(true)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod answers;
 mod batches;
 pub mod compose;
 pub mod cycle;
+mod endings;
 pub mod lifecycle;
 mod line;
 pub mod pace;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, RETRY_AFTER_MAX};
 use crate::clock::Timestamp;
 use crate::plan::answer::NotWritten;
 use crate::random::Random;
@@ -27,11 +27,15 @@ pub enum Standstill {
     NeedsPerson(String),
 }
 
-/// A pause of all new sending.
+/// A pause of sending.
 #[derive(Debug)]
 pub struct Pause {
+    /// Nothing new goes out before: our own guess, which a success corrects.
     until: Option<Timestamp>,
+    /// Nothing at all goes out before: Reteno asked for it, of the whole account.
+    asked: Option<Timestamp>,
     standstill: Option<Standstill>,
+    last_success: Option<Timestamp>,
     backoff: Backoff,
 }
 
@@ -39,13 +43,38 @@ impl Pause {
     /// Nothing stands in the way.
     #[must_use]
     pub fn none(random: Random) -> Self {
-        Self { until: None, standstill: None, backoff: Backoff::new(WAIT_FIRST, WAIT_MAX, random) }
+        let backoff = Backoff::new(WAIT_FIRST, WAIT_MAX, random);
+        Self { until: None, asked: None, standstill: None, last_success: None, backoff }
     }
 
-    /// When sending may go on; `None`: now.
+    /// When something new may go out; `None`: now.
     #[must_use]
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.until.filter(|until| *until > now)
+        self.until.max(self.asked).filter(|until| until.is_pending(now, RETRY_AFTER_MAX))
+    }
+
+    /// When anything may go out, also a repeat or a question for an import; `None`: now. Without a token none is worth
+    /// trying, and while Reteno asks for peace none is polite.
+    #[must_use]
+    pub fn until_for_all(&self, now: Timestamp) -> Option<Timestamp> {
+        let without_token = match &self.standstill {
+            Some(Standstill::NeedsAuthorization) => self.until,
+            Some(Standstill::Passing(_) | Standstill::NeedsPerson(_)) | None => None,
+        };
+        without_token.max(self.asked).filter(|until| until.is_pending(now, RETRY_AFTER_MAX))
+    }
+
+    /// Whether any call of this process has got through after `moment`.
+    #[must_use]
+    pub fn has_succeeded_since(&self, moment: Timestamp) -> bool {
+        self.last_success.is_some_and(|last| last > moment)
+    }
+
+    /// Reteno asks for peace, in an answer about something else.
+    pub fn heed(&mut self, retry_after: Option<Duration>, now: Timestamp) {
+        if let Some(wait) = asked_wait(retry_after) {
+            self.asked = self.asked.max(Some(now.plus(wait)));
+        }
     }
 
     /// What stands in the way, until a call succeeds.
@@ -54,19 +83,21 @@ impl Pause {
         self.standstill.as_ref()
     }
 
-    /// A call got through. Says what had stood in the way.
-    pub fn lift(&mut self) -> Option<Standstill> {
+    /// A call got through: what stood in the way is gone, but for a time that Reteno asked for. Says whether that is
+    /// news: the first success of this process, or the first after a standstill.
+    pub fn lift(&mut self, now: Timestamp) -> bool {
         self.until = None;
         self.backoff.reset();
-        self.standstill.take()
+        let stood = self.standstill.take().is_some();
+        self.last_success.replace(now).is_none() || stood
     }
 
     /// A call certainly did nothing, for a reason that lies outside of it. Says when to try again.
     pub fn begin(&mut self, cause: &NotWritten, retry_after: Option<Duration>, now: Timestamp) -> Timestamp {
         let (standstill, wait) = match cause {
-            NotWritten::Unreachable(text) => (Standstill::Passing(text.clone()), self.backoff.next_wait()),
+            NotWritten::Unreachable(text) => (Standstill::Passing(text.clone()), self.growing_wait(now)),
             NotWritten::RateLimited => {
-                (Standstill::Passing("Reteno answers 429: too many requests".to_owned()), self.backoff.next_wait())
+                (Standstill::Passing("Reteno answers 429: too many requests".to_owned()), self.growing_wait(now))
             }
             NotWritten::NeedsAuthorization => (Standstill::NeedsAuthorization, WAIT_FOR_GRANT),
             NotWritten::Forbidden(text) => (Standstill::NeedsPerson(text.clone()), WAIT_FOR_PERSON),
@@ -74,19 +105,101 @@ impl Pause {
                 (Standstill::NeedsPerson(format!("reteno.api_url answers {status}")), WAIT_FOR_PERSON)
             }
         };
-        self.hold(standstill, retry_after.unwrap_or(wait), now)
+        self.hold(standstill, (retry_after, wait), now)
     }
 
     /// A call got no answer. Says when to repeat it.
     pub fn doubt(&mut self, cause: &str, retry_after: Option<Duration>, now: Timestamp) -> Timestamp {
-        let wait = self.backoff.next_wait();
-        self.hold(Standstill::Passing(cause.to_owned()), retry_after.unwrap_or(wait), now)
+        let wait = self.growing_wait(now);
+        self.hold(Standstill::Passing(cause.to_owned()), (retry_after, wait), now)
     }
 
-    fn hold(&mut self, standstill: Standstill, wait: Duration, now: Timestamp) -> Timestamp {
-        let until = now.plus(wait);
+    /// Calls that were on the line together fail together: that is one step, not one for each.
+    fn growing_wait(&mut self, now: Timestamp) -> Duration {
+        match self.until(now) {
+            Some(until) => until.since(now),
+            None => self.backoff.next_wait(),
+        }
+    }
+
+    fn hold(
+        &mut self,
+        standstill: Standstill,
+        (retry_after, wait): (Option<Duration>, Duration),
+        now: Timestamp,
+    ) -> Timestamp {
+        self.heed(retry_after, now);
+        let until = now.plus(asked_wait(retry_after).unwrap_or(wait));
         self.until = self.until.max(Some(until));
         self.standstill = Some(standstill);
         until
+    }
+}
+
+/// A `Retry-After` of nothing, or of a moment gone by on our clock, asks for nothing: our own growing waits hold.
+fn asked_wait(retry_after: Option<Duration>) -> Option<Duration> {
+    retry_after.filter(|wait| !wait.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(0);
+    const HALF_MINUTE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn what_reteno_asked_for_outlives_the_success_of_another_call() {
+        let mut pause = Pause::none(Random::seeded(1));
+        let until = pause.begin(&NotWritten::RateLimited, Some(HALF_MINUTE), NOW);
+        assert_eq!(until, NOW.plus(HALF_MINUTE));
+        assert!(pause.lift(NOW));
+        assert_eq!((pause.until(NOW), pause.until_for_all(NOW)), (Some(until), Some(until)));
+        assert_eq!((pause.until(until), pause.until_for_all(until)), (None, None));
+    }
+
+    #[test]
+    fn a_guess_of_ours_ends_with_a_success_and_holds_new_calls_only() {
+        let mut pause = Pause::none(Random::seeded(1));
+        pause.doubt("no answer", None, NOW);
+        assert!(pause.until(NOW).is_some() && pause.until_for_all(NOW).is_none());
+        assert!(pause.lift(NOW), "it is news");
+        assert_eq!(pause.until(NOW), None);
+        assert!(!pause.lift(NOW), "once");
+    }
+
+    #[test]
+    fn an_empty_retry_after_leaves_our_own_growing_waits() {
+        let mut pause = Pause::none(Random::seeded(1));
+        let mut now = NOW;
+        let waits: Vec<Duration> = (0..6)
+            .map(|_| {
+                let until = pause.begin(&NotWritten::RateLimited, Some(Duration::ZERO), now);
+                until.since(std::mem::replace(&mut now, until))
+            })
+            .collect();
+        assert!(waits[0] > Duration::ZERO && waits[5] > 4 * waits[0], "{waits:?}");
+        assert_eq!(pause.until_for_all(NOW), None);
+    }
+
+    #[test]
+    fn calls_that_fail_together_are_one_failure() {
+        let mut pause = Pause::none(Random::seeded(1));
+        let first = pause.doubt("no answer", None, NOW);
+        assert!((0..7).all(|_| pause.doubt("no answer", None, NOW) == first));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_the_wait() {
+        let mut pause = Pause::none(Random::seeded(1));
+        pause.begin(&NotWritten::RateLimited, Some(HALF_MINUTE), Timestamp(86_400_000));
+        assert_eq!(pause.until(NOW), None);
+    }
+
+    #[test]
+    fn without_a_token_nothing_is_tried() {
+        let mut pause = Pause::none(Random::seeded(1));
+        let until = pause.begin(&NotWritten::NeedsAuthorization, None, NOW);
+        assert_eq!(pause.until_for_all(NOW), Some(until));
     }
 }

@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::checkpoint::{CallKind, CheckpointError, ImportState, OpenImport, Store};
+use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, OpenImport, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, Fingerprinter};
 use crate::plan::ImportId;
-use crate::plan::answer::{ImportAnswer, SingleAnswer, SubmitAnswer};
+use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
 use crate::plan::batch::{Limits, plan_batches};
 use crate::plan::halving::Halving;
 use crate::plan::lock::LockSet;
@@ -33,14 +33,18 @@ pub use super::sending::{Ended, RestoreDeleted, SendCounts, SendSettings, Until}
 /// Imports that Reteno may work on at the same time. More would only lengthen its queue and our set of locks (about
 /// 20 MB for all of them); fewer would leave the line idle while imports take minutes.
 const IMPORTS_OPEN_MAX: usize = 32;
+/// Of them, so many only for what just changed: a first load whose imports hang must not shut it out.
+const IMPORTS_RESERVED: usize = 8;
+/// Batches that are not full wait at most this long for a source that is read on and on.
+const GATHER_MAX: Duration = Duration::from_mins(5);
+/// Values that were dropped leave the write-ahead log after at most this long, once nothing is under way.
+const DISK_SETTLES_EVERY: Duration = Duration::from_mins(1);
 /// Live changes are gathered to at most ten posts a second.
 const GATHER: Duration = Duration::from_millis(100);
 /// Contacts looked at in one planning round: enough to fill every free slot.
 const CANDIDATES_MAX: usize = 24_000;
 /// How long after its time an import counts as overdue: the request itself may have taken this long.
 pub(super) const REQUEST_SLACK: Duration = Duration::from_mins(5);
-/// Reteno may not know an import right after it named it; after this long it never will.
-const MISSING_MAX: Duration = Duration::from_mins(10);
 /// The first wait before the same body goes out again after a lost answer.
 const REPEAT_FIRST: Duration = Duration::from_secs(2);
 /// The longest sleep of the loop: well below any watchdog, so that an idle sender still shows that it turns.
@@ -71,6 +75,11 @@ pub struct Sender {
     pub(super) busy: BTreeMap<ImportId, bool>,
     requests: JoinSet<Done>,
     last_round: Option<Timestamp>,
+    /// When batches last went out that were not full.
+    last_gathered: Option<Timestamp>,
+    /// Something was written since the write-ahead log was last emptied.
+    is_disk_dirty: bool,
+    disk_settled_at: Option<Timestamp>,
 }
 
 impl Sender {
@@ -97,6 +106,9 @@ impl Sender {
                         held.push((import.id, members.into_iter().flat_map(|m| m.locks).collect::<Vec<_>>()));
                     }
                 }
+                // what they speak of is only known to the process that raised them
+                checkpoint.end_alerts_like("mask-%")?;
+                checkpoint.end_alerts_like("body")?;
                 Ok((checkpoint.hash().clone(), checkpoint.last_part()?, held))
             })
             .await?;
@@ -120,6 +132,9 @@ impl Sender {
             busy: BTreeMap::new(),
             requests: JoinSet::new(),
             last_round: None,
+            last_gathered: Some(now),
+            is_disk_dirty: true,
+            disk_settled_at: None,
         })
     }
 
@@ -133,7 +148,10 @@ impl Sender {
     pub async fn run(&mut self, until: Until, stop: &CancellationToken) -> Result<Ended, CheckpointError> {
         loop {
             if stop.is_cancelled() {
-                return self.park().await;
+                return self.park(Ended::Stopped).await;
+            }
+            if until.is_past(self.clock.now()) {
+                return self.park(Ended::StillOpen).await;
             }
             self.line.beats.fetch_add(1, Ordering::Relaxed);
             let wake = self.advance().await?;
@@ -147,19 +165,21 @@ impl Sender {
     /// One round: starts all that may be started now, and says when the next thing is due.
     async fn advance(&mut self) -> Result<Option<Timestamp>, CheckpointError> {
         let now = self.clock.now();
+        // without a token nothing is begun: an intent that cannot go out would be written and taken back at every turn
+        if !self.client.has_token().await {
+            self.pause.begin(&NotWritten::NeedsAuthorization, None, now);
+        }
         let mut wake = self.pause.until(now);
         let imports = self
             .store
             .call(move |checkpoint| checkpoint.forget_ghosts(now).and_then(|()| checkpoint.load_imports()))
             .await?;
+        self.settle_disk(&imports, now).await?;
         let unfinished = imports.iter().filter(|import| import.state != ImportState::Ghost).map(|import| import.id);
         self.locks.retain_imports(&unfinished.collect());
+        let quiet_until = self.pause.until_for_all(now);
         for import in imports.iter().filter(|import| import.state != ImportState::Ghost) {
-            if self.busy.contains_key(&import.id) {
-                continue;
-            }
-            if self.is_overdue(import, now) {
-                self.abandon(import, now).await?;
+            if self.busy.contains_key(&import.id) || quiet_until.is_some() {
                 continue;
             }
             let due_at = match import.state {
@@ -189,8 +209,10 @@ impl Sender {
             (ImportState::Intent, _) => {
                 let id = import.id;
                 let body = self.store.call(move |checkpoint| checkpoint.repeat_import(id, now)).await?;
-                self.counts.send_modify(|counts| counts.repeats += 1);
-                self.post(id, import.call, body);
+                if let Some(body) = body {
+                    self.counts.send_modify(|counts| counts.repeats += 1);
+                    self.post(id, import.call, body);
+                }
             }
             (ImportState::Submitted | ImportState::Ghost, _) => {}
         }
@@ -218,7 +240,9 @@ impl Sender {
     ) -> Result<Option<Timestamp>, CheckpointError> {
         let posting = self.busy.values().filter(|is_post| **is_post).count();
         let open = imports.iter().filter(|import| import.state != ImportState::Ghost).count();
-        let slots = self.settings.posts_in_flight.saturating_sub(posting).min(IMPORTS_OPEN_MAX.saturating_sub(open));
+        let free = |posts: usize, imports: usize| posts.saturating_sub(posting).min(imports.saturating_sub(open));
+        let slots = free(self.settings.posts_in_flight, IMPORTS_OPEN_MAX);
+        let bulk_posts = self.settings.posts_in_flight.saturating_sub(1).max(1);
         if slots == 0 || self.pause.until(now).is_some() {
             return Ok(None);
         }
@@ -233,42 +257,57 @@ impl Sender {
             contacts_max: self.settings.batch_contacts_max,
             bytes_max: self.settings.batch_bytes_max,
             batches_max: slots,
-            is_filling: self.line.is_filling() && !due.is_more,
+            bulk_batches_max: free(bulk_posts, IMPORTS_OPEN_MAX - IMPORTS_RESERVED),
+            is_filling: self.line.is_filling() && !due.is_more && !self.has_gathered_long(now),
             gathers_all: self.line.gathers_all,
         };
         let sending = imports.iter().filter(|import| import.state != ImportState::Ghost);
-        let busy: BTreeSet<Vec<Field>> = sending.map(|import| import.mask.clone()).collect();
+        let probes = sending.filter(|import| self.halving.waits_for(&import.mask, import.created_at));
+        let busy: BTreeSet<Vec<Field>> = probes.map(|import| import.mask.clone()).collect();
         let batches = plan_batches(&due.candidates, &self.locks, limits, |mask| self.halving.gate(mask, now), &busy);
-        let is_more = !batches.is_empty();
+        let mut is_more = false;
         for batch in batches {
-            self.begin(batch, now).await?;
+            is_more |= self.begin(batch, now).await?;
         }
         if is_more {
             self.last_round = Some(now);
+            self.is_disk_dirty = true;
+        }
+        if is_more && !limits.is_filling {
+            self.last_gathered = Some(now);
         }
         // whatever did not fit comes with the next round; a full house is woken by an answer
         Ok(is_more.then(|| now.plus(GATHER)))
     }
 
-    fn is_overdue(&self, import: &OpenImport, now: Timestamp) -> bool {
-        let is_missing = import.missing_since.is_some_and(|since| now.since(since) >= MISSING_MAX);
-        import.state == ImportState::Submitted
-            && (is_missing || now.since(import.posted_at) >= self.settings.import_age_max)
+    /// A source that never ends must not keep the others' last contacts waiting; a command that runs once waits.
+    fn has_gathered_long(&self, now: Timestamp) -> bool {
+        !self.line.gathers_all
+            && !self.last_gathered.is_some_and(|last| last.plus(GATHER_MAX).is_pending(now, GATHER_MAX))
+    }
+
+    /// Empties the write-ahead log while nothing is under way, so that what was dropped is gone from the disk.
+    async fn settle_disk(&mut self, imports: &[OpenImport], now: Timestamp) -> Result<(), CheckpointError> {
+        let is_quiet = self.busy.is_empty() && imports.iter().all(|import| import.state == ImportState::Ghost);
+        let is_recent =
+            self.disk_settled_at.is_some_and(|at| at.plus(DISK_SETTLES_EVERY).is_pending(now, DISK_SETTLES_EVERY));
+        if !is_quiet || !self.is_disk_dirty || is_recent {
+            return Ok(());
+        }
+        self.is_disk_dirty = false;
+        self.disk_settled_at = Some(now);
+        self.store.call(Checkpoint::settle_disk).await
     }
 
     /// Whether the run is over. Only what a person or a ghost stands in the way of may be left.
     async fn ended(&mut self, until: Until) -> Result<Option<Ended>, CheckpointError> {
-        let Until::Drained(deadline) = until else { return Ok(None) };
-        if !self.requests.is_empty() {
+        if until == Until::Stopped || !self.requests.is_empty() {
             return Ok(None);
         }
         if self.pause.standstill() == Some(&Standstill::NeedsAuthorization) {
             return Ok(Some(Ended::NeedsAuthorization));
         }
         let now = self.clock.now();
-        if now >= deadline {
-            return Ok(Some(Ended::StillOpen));
-        }
         if self.line.is_filling() {
             return Ok(None);
         }
@@ -306,12 +345,12 @@ impl Sender {
         Ok(())
     }
 
-    /// Waits for the answers on the line, so that as little as possible stays in doubt. The caller bounds the wait.
-    async fn park(&mut self) -> Result<Ended, CheckpointError> {
+    /// Waits for the answers on the line, so that as little as possible stays in doubt. No longer than a request takes.
+    async fn park(&mut self, ended: Ended) -> Result<Ended, CheckpointError> {
         while let Some(done) = self.requests.join_next().await {
             self.record(done).await?;
         }
-        Ok(Ended::Stopped)
+        Ok(ended)
     }
 
     async fn record(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), CheckpointError> {

@@ -63,6 +63,17 @@ pub enum Until {
     Stopped,
 }
 
+impl Until {
+    /// Whether its moment is over.
+    #[must_use]
+    pub fn is_past(self, now: Timestamp) -> bool {
+        match self {
+            Self::Drained(deadline) => now >= deadline,
+            Self::Stopped => false,
+        }
+    }
+}
+
 /// Why a sender's run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {

@@ -48,6 +48,8 @@ pub struct Limits {
     pub bytes_max: usize,
     /// Calls that may be started now.
     pub batches_max: usize,
+    /// Of them, calls of the bulk lanes: imports that hang must not shut out what just changed.
+    pub bulk_batches_max: usize,
     /// More contacts for the bulk lanes are expected soon: those lanes send full batches only.
     pub is_filling: bool,
     /// The same for every lane: a command that runs once wants the fewest calls, not the earliest.
@@ -114,6 +116,11 @@ pub fn plan_batches(
     done.extend(open.into_values().filter(is_ready));
     let mut batches: Vec<Batch> = done.into_iter().map(|group| group.batch).collect();
     batches.sort_by_key(|batch| (batch.lane, batch.contacts.first().copied()));
+    let mut bulk = 0;
+    batches.retain(|batch| {
+        bulk += usize::from(batch.lane.is_bulk());
+        !batch.lane.is_bulk() || bulk <= limits.bulk_batches_max
+    });
     batches.truncate(limits.batches_max);
     batches
 }
@@ -145,7 +152,8 @@ mod tests {
     }
 
     fn limits(contacts_max: usize, batches_max: usize, is_filling: bool) -> Limits {
-        Limits { contacts_max, bytes_max: 1000, batches_max, is_filling, gathers_all: false }
+        let bulk_batches_max = batches_max;
+        Limits { contacts_max, bytes_max: 1000, batches_max, bulk_batches_max, is_filling, gathers_all: false }
     }
 
     fn plan(candidates: &[Candidate], limits: Limits, gate: Gate) -> Vec<Vec<i64>> {
@@ -179,6 +187,16 @@ mod tests {
         assert_eq!(plan(&all[4..], limits(2, 9, true), Gate::Open), [vec![5]]);
         let once = Limits { gathers_all: true, ..limits(2, 9, true) };
         assert_eq!(plan(&all[4..], once, Gate::Open), Vec::<Vec<i64>>::new());
+    }
+
+    #[test]
+    fn bulk_lanes_leave_room_for_what_just_changed() {
+        let mut all = [1, 2, 3].map(|id| candidate(id, &[Field::Town]));
+        all[2].lane = Lane::Live;
+        all.sort_by_key(|candidate| candidate.lane);
+        let bounds = |bulk_batches_max| Limits { bulk_batches_max, ..limits(1, 9, false) };
+        assert_eq!(plan(&all, bounds(1), Gate::Open), [vec![3], vec![1]]);
+        assert_eq!(plan(&all, bounds(0), Gate::Open), [vec![3]]);
     }
 
     #[test]

@@ -68,7 +68,8 @@ pub struct Halving {
 #[derive(Debug, Default)]
 struct Health {
     successes: u64,
-    is_suspect: bool,
+    /// Since when its batches go one at a time.
+    suspect_since: Option<Timestamp>,
     /// Contacts refused alone, each with the number of successes before its first refusal.
     suspects: BTreeMap<ContactId, u64>,
     paused_until: Option<Timestamp>,
@@ -86,10 +87,17 @@ impl Halving {
     #[must_use]
     pub fn gate(&self, mask: &[Field], now: Timestamp) -> Gate {
         match self.masks.get(mask) {
-            Some(Health { paused_until: Some(until), .. }) if now < *until => Gate::Closed(*until),
-            Some(Health { is_suspect: true, .. }) => Gate::OneAtATime,
+            Some(Health { paused_until: Some(until), .. }) if until.is_pending(now, PAUSE_MAX) => Gate::Closed(*until),
+            Some(Health { suspect_since: Some(_), .. }) => Gate::OneAtATime,
             Some(_) | None => Gate::Open,
         }
+    }
+
+    /// Whether a call of `mask` that began at `begun` is the one whose outcome is waited for. An older one, which may
+    /// hang for hours, says nothing and stands in nobody's way.
+    #[must_use]
+    pub fn waits_for(&self, mask: &[Field], begun: Timestamp) -> bool {
+        self.masks.get(mask).and_then(|health| health.suspect_since).is_some_and(|since| begun >= since)
     }
 
     /// How many contacts of a mask are worth looking at, for the masks that may not be sent freely: none of a paused one,
@@ -107,7 +115,11 @@ impl Halving {
     /// The earliest end of a pause.
     #[must_use]
     pub fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
-        self.masks.values().filter_map(|health| health.paused_until).filter(|until| *until > now).min()
+        self.masks
+            .values()
+            .filter_map(|health| health.paused_until)
+            .filter(|until| until.is_pending(now, PAUSE_MAX))
+            .min()
     }
 
     /// Two new part numbers, that of the first half first.
@@ -116,18 +128,18 @@ impl Halving {
         (self.last_part, self.last_part - 1)
     }
 
-    /// A batch of `mask` was applied. Says whether a pause of it has thereby ended.
-    pub fn succeeded(&mut self, mask: &[Field]) -> bool {
-        let Some(health) = self.masks.get_mut(mask) else { return false };
+    /// A batch of `mask` was applied: a pause of it has thereby ended.
+    pub fn succeeded(&mut self, mask: &[Field]) {
+        let Some(health) = self.masks.get_mut(mask) else { return };
         health.successes += 1;
-        health.is_suspect = false;
+        health.suspect_since = None;
         health.paused_until = None;
-        std::mem::take(&mut health.pauses) > 0
+        health.pauses = 0;
     }
 
     /// A batch of `mask` with `members` was refused as a whole. `attempts` counts earlier refusals of a lone member.
     pub fn failed(&mut self, mask: &[Field], members: &[ContactId], attempts: u32, now: Timestamp) -> Verdict {
-        self.masks.entry(mask.to_vec()).or_default().is_suspect = true;
+        self.masks.entry(mask.to_vec()).or_default().suspect_since.get_or_insert(now);
         let [contact] = members else {
             let (first, second) = self.split();
             return Verdict::Split { first, second };
@@ -136,7 +148,7 @@ impl Halving {
         let before = *health.suspects.entry(*contact).or_insert(health.successes);
         if before < health.successes {
             health.suspects.remove(contact);
-            health.is_suspect = false;
+            health.suspect_since = None;
             return Verdict::Reject;
         }
         let in_doubt = health.suspects.values().filter(|before| **before == health.successes).count();
@@ -145,7 +157,7 @@ impl Halving {
         }
         if attempts + 1 >= LONE_REFUSALS_MAX && health.pauses == 0 {
             health.suspects.remove(contact);
-            health.is_suspect = false;
+            health.suspect_since = None;
             return Verdict::Reject;
         }
         Verdict::Again(LONE_RETRY * 4_u32.pow(attempts.min(5)))
@@ -250,7 +262,7 @@ mod tests {
             panic!("no pause")
         };
         assert!(later.since(until) > until.since(NOW));
-        assert!(halving.succeeded(&MASK));
+        halving.succeeded(&MASK);
         assert_eq!(halving.gate(&MASK, NOW), Gate::Open);
     }
 }

@@ -99,6 +99,11 @@ impl Client {
         }
     }
 
+    /// Whether there is a token to make a call with, or one may come without a person's help.
+    pub async fn has_token(&self) -> bool {
+        !matches!(self.tokens.access_token().await, Err(NoToken::NeedsAuthorization))
+    }
+
     /// `GET v2/version`, or `v1/version` where the second is not there: the check of an authorization.
     pub async fn version(&self) -> Result<ApiVersion, RetenoError> {
         match self.read(&Call::Version, ApiVersion::read).await {

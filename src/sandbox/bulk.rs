@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
@@ -14,7 +15,7 @@ use super::faults::{Effect, Slot};
 use super::imports::{Accepted, Order};
 use super::incoming::{self, Incoming};
 use super::inspect::Overlap;
-use super::reply::{Reply, bad_request, not_found, ok, one_or_many};
+use super::reply::{Reply, bad_request, not_found, ok, one_or_many, page};
 use super::routes::CallKind;
 use super::rules;
 use super::wire::{BulkUpdate, ChannelKind, DedupeOn, FailedContact, StandardField, WireContact};
@@ -28,6 +29,10 @@ pub(super) fn submit(state: &mut State, now: Timestamp, request: &Request) -> Re
         Ok(update) => update,
         Err(error) => return bad_request(&format!("Cannot read request: {error}")),
     };
+    let ids = || update.contacts.iter().filter_map(|contact| contact.external_customer_id.as_ref());
+    if ids().any(|id| state.jammed.contains(id)) {
+        return page(StatusCode::BAD_GATEWAY, "Bad gateway", "");
+    }
     if let Err(reason) = refuse_whole(state, &update) {
         return bad_request(&reason);
     }

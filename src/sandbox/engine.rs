@@ -39,6 +39,7 @@ pub(super) struct State {
     pub(super) journal: Journal,
     pub(super) carried_out: CarriedOut,
     pub(super) poisoned: BTreeSet<String>,
+    pub(super) jammed: BTreeSet<String>,
     pub(super) crm: Vec<CrmRow>,
     /// Moments of the last second's requests, by token.
     rate: BTreeMap<String, VecDeque<Timestamp>>,
@@ -103,6 +104,7 @@ impl State {
             journal: Journal::default(),
             carried_out: CarriedOut::new(),
             poisoned: BTreeSet::new(),
+            jammed: BTreeSet::new(),
             crm: Vec::new(),
             rate: BTreeMap::new(),
         }

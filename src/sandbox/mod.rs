@@ -243,6 +243,11 @@ impl Sandbox {
         self.state().poisoned = external_ids.into_iter().collect::<BTreeSet<_>>();
     }
 
+    /// From now on a proxy answers 502 to every batch that holds one of these external ids, and passes it on to nobody.
+    pub fn jam(&self, external_ids: impl IntoIterator<Item = String>) {
+        self.state().jammed = external_ids.into_iter().collect::<BTreeSet<_>>();
+    }
+
     /// Lets the answers go that are held now.
     pub fn release(&self) {
         self.0.releases.send_modify(|count| *count += 1);

@@ -268,7 +268,7 @@ async fn the_cursor_goes_in_byte_for_byte_and_no_state_is_no_argument() {
 async fn a_tap_runs_where_the_operator_says() {
     let mut fake = Fake::new(&format!("pwd > \"$dir/where\"; echo '{SCHEMA}'"));
     let place = fake.dir.path().join("elsewhere");
-    std::fs::create_dir(&place).unwrap();
+    fs::create_dir(&place).unwrap();
     fake.options.working_directory = Some(place.clone());
     assert!(fake.read_all().await.end.is_ok());
     assert_eq!(Path::new(fake.text("where").trim()).canonicalize().unwrap(), place.canonicalize().unwrap());

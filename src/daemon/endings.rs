@@ -1,0 +1,143 @@
+//! How an import ends, as the sender writes it down: settled, given up, or turned into a ghost; and what becomes of its
+//! members where nobody knows what was written.
+
+use crate::checkpoint::{CheckpointError, OpenImport, Settlement, UnknownFate};
+use crate::clock::Timestamp;
+use crate::contact::Field;
+use crate::plan::halving::Verdict;
+use crate::plan::outcome::{Member, MemberOutcome, outcomes_unknown};
+use crate::plan::{ContactId, ImportId};
+
+use super::sender::{REQUEST_SLACK, Sender};
+
+impl Sender {
+    /// Judged only when Reteno has just said that it still runs: nobody may have asked for long.
+    pub(super) fn is_overdue(&self, import: &OpenImport, now: Timestamp) -> bool {
+        let age = now.since(import.posted_at);
+        // posted in the future: the clock was set back, and nothing is known of its age
+        age >= self.settings.import_age_max || import.posted_at > now.plus(REQUEST_SLACK)
+    }
+
+    /// Past its time, or unknown to Reteno for too long: its fields stay unknown, its members are due in their newest
+    /// state, and for as long again it may still be applied.
+    pub(super) async fn abandon(&mut self, import: &OpenImport, now: Timestamp) -> Result<(), CheckpointError> {
+        let id = import.id;
+        let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+        let session = import.session.clone().unwrap_or_default();
+        let text = format!(
+            "import {} (Reteno's session {session}) does not end; its {} contacts are sent again",
+            id.0,
+            members.len()
+        );
+        let hint = "ask Reteno's support about the session; `reteno-sync status` shows what is under way";
+        self.alarm.raise(&format!("import-{}", id.0), &text, hint).await?;
+        self.turn_into_ghost(id, &members, UnknownFate::Release, now).await
+    }
+
+    /// No clear answer to its body in all its time, while other calls were answered: it is sent no more, its members are
+    /// due in their newest state, in parts that tell whose fault it is, and for as long again it may still be applied.
+    pub(super) async fn give_up(
+        &mut self,
+        import: &OpenImport,
+        cause: &str,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let id = import.id;
+        let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+        let text = format!(
+            "call {} never got a clear answer in {} attempts ({cause}); its {} contacts are sent again in parts",
+            id.0,
+            import.posts,
+            members.len()
+        );
+        let hint = "look at what stands between this machine and Reteno (a proxy, a limit of size)";
+        self.alarm.raise(&format!("import-{}", id.0), &text, hint).await?;
+        let reason = format!("Reteno gives no clear answer to it ({cause})");
+        let fate = self.fate_of_failure(&import.mask, &members, &reason, now).await?;
+        self.turn_into_ghost(id, &members, fate, now).await
+    }
+
+    async fn turn_into_ghost(
+        &mut self,
+        id: ImportId,
+        members: &[Member],
+        fate: UnknownFate,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let ghost_until = Some(now.plus(self.settings.import_age_max));
+        let members = outcomes_unknown(members).members;
+        let settlement = Settlement { members, fate, wrote_nothing: false, ghost_until };
+        self.locks.release(id);
+        self.store.call(move |checkpoint| checkpoint.settle_import(id, &settlement, now)).await
+    }
+
+    /// Something with these fields was applied.
+    pub(super) async fn note_success(&mut self, mask: &[Field]) -> Result<(), CheckpointError> {
+        self.halving.succeeded(mask);
+        self.alarm.end(&mask_alert(mask)).await
+    }
+
+    pub(super) async fn settle(
+        &mut self,
+        id: ImportId,
+        members: Vec<(ContactId, MemberOutcome)>,
+        fate: UnknownFate,
+        wrote_nothing: bool,
+    ) -> Result<(), CheckpointError> {
+        let now = self.clock.now();
+        let count =
+            |wanted: fn(&MemberOutcome) -> bool| members.iter().filter(|(_, outcome)| wanted(outcome)).count() as u64;
+        let acknowledged = count(|outcome| matches!(outcome, MemberOutcome::Acknowledged { .. }));
+        let unknown = count(|outcome| *outcome == MemberOutcome::Unknown);
+        let refused = members.len() as u64 - acknowledged - unknown;
+        let refused = refused + if matches!(fate, UnknownFate::Reject(_)) { unknown } else { 0 };
+        self.counts.send_modify(|counts| {
+            counts.acknowledged += acknowledged;
+            counts.rejected += refused;
+        });
+        tracing::debug!(import = id.0, acknowledged, refused, unknown, "an import has ended");
+        let settlement = Settlement { members, fate, wrote_nothing, ghost_until: None };
+        self.locks.release(id);
+        self.store.call(move |checkpoint| checkpoint.settle_import(id, &settlement, now)).await
+    }
+
+    /// What becomes of the members of a batch that failed as a whole.
+    pub(super) async fn fate_of_failure(
+        &mut self,
+        mask: &[Field],
+        members: &[Member],
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<UnknownFate, CheckpointError> {
+        let contacts: Vec<ContactId> =
+            members.iter().filter(|member| member.failure.is_none()).map(|member| member.contact).collect();
+        let attempts = match contacts.as_slice() {
+            [] => return Ok(UnknownFate::Release),
+            [only] => {
+                let only = *only;
+                self.store.call(move |checkpoint| checkpoint.load_attempts(only)).await?
+            }
+            [..] => 0,
+        };
+        Ok(match self.halving.failed(mask, &contacts, attempts, now) {
+            Verdict::Split { first, second } => UnknownFate::Split { first, second },
+            Verdict::Again(wait) => UnknownFate::Later(wait),
+            Verdict::Reject => UnknownFate::Reject(reason.to_owned()),
+            Verdict::Pause { until, is_news: _ } => {
+                let fields = mask.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let text = format!(
+                    "Reteno refuses every batch that writes {fields}: {reason}. Nobody was rejected; these changes wait and are tried again from {until} on"
+                );
+                let hint = "compare the fields, above all the ids of additional fields, with those in Reteno";
+                self.alarm.raise(&mask_alert(mask), &text, hint).await?;
+                UnknownFate::Release
+            }
+        })
+    }
+}
+
+/// The name of the alert that a mask is refused.
+fn mask_alert(mask: &[Field]) -> String {
+    let codes = mask.iter().map(|field| field.code().to_string()).collect::<Vec<_>>().join("-");
+    format!("mask-{codes}")
+}

@@ -1,0 +1,201 @@
+//! What networks, Reteno, people and clocks do to a program that sends: each history ends with what Reteno holds, and with
+//! what an operator sees.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::time::Duration;
+
+use http::StatusCode;
+use reteno_sync::contact::Field;
+use reteno_sync::daemon::sender::Ended;
+use reteno_sync::sandbox::{CallKind, Canned, Effect, Fault};
+use support::{HOUR, MINUTE, World};
+
+const TOWN: Field = Field::Town;
+
+fn records<'a>(keys: &'a [String], fields: &'a [(Field, &'a str)]) -> Vec<(&'a str, &'a [(Field, &'a str)])> {
+    keys.iter().map(|key| (key.as_str(), fields)).collect()
+}
+
+fn keys(count: usize) -> Vec<String> {
+    (0..count).map(|key| format!("c{key}")).collect()
+}
+
+async fn alerts(world: &World) -> Vec<String> {
+    world.status().await.alerts.into_iter().map(|alert| alert.name).collect()
+}
+
+/// All empty phones have the same print: it identifies nobody.
+#[tokio::test(start_paused = true)]
+async fn contacts_whose_phone_is_emptied_go_together() {
+    let mut world = World::begin().await;
+    for (number, phone) in [("1", "+380671234567"), ("2", "+380671234568"), ("3", "+380671234569")] {
+        world.crm_says(&[(number, &[(Field::Sms, phone)])]).await;
+    }
+    world.send_for(HOUR).await;
+    let posts = world.sandbox.tally().imports_accepted;
+    world.crm_says(&[("1", &[(Field::Sms, "")]), ("2", &[(Field::Sms, "")]), ("3", &[(Field::Sms, "")])]).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.sandbox.tally().imports_accepted, posts + 1);
+    assert_eq!(world.reteno_holds("2", "sms"), None);
+}
+
+/// A takes another address, and B the one that A had: the calls must not be under way together.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_passes_from_one_contact_to_another_is_locked_by_both() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(Field::Email, "old@example.com")]), ("2", &[])]).await;
+    world.send_for(HOUR).await;
+    world
+        .crm_says(&[
+            ("1", &[(Field::Email, "new@example.com")]),
+            ("2", &[(Field::Email, "old@example.com"), (TOWN, "Kyiv")]),
+        ])
+        .await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    let email = |key| world.reteno_holds(key, "email");
+    assert_eq!((email("1").as_deref(), email("2").as_deref()), (Some("new@example.com"), Some("old@example.com")));
+    assert_eq!(world.sandbox.tally().imports_accepted, 3, "the second waited for the first");
+}
+
+/// A proxy answers 502 to whatever holds one contact, each time, while other calls get through.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_never_gets_a_clear_answer_is_given_up_and_its_contacts_go_on() {
+    let mut world = World::begin().await;
+    world.sandbox.jam(["c7".to_owned()]);
+    world.crm_says(&records(&keys(40), &[(TOWN, "Kyiv")])).await;
+    world.send_for(HOUR).await;
+    assert_eq!(world.status().await.acknowledged, 0, "the same body goes out again and again");
+    for hour in 0..12 {
+        // something else gets through all the time: it is no outage
+        let town = format!("town {hour}");
+        world.crm_says(&[("other", &[(TOWN, &town), (Field::Sms, "+380671234567")])]).await;
+        world.send_for(HOUR).await;
+    }
+    // everybody but the jammed one has arrived, for whom nobody else can be blamed
+    assert_eq!(world.reteno_holds("c0", "town").as_deref(), Some("Kyiv"));
+    assert!(alerts(&world).await.iter().any(|name| name.starts_with("import-")));
+    world.sandbox.jam([]);
+    for _ in 0..30 {
+        world.send_for(HOUR).await;
+    }
+    assert_eq!((world.sandbox.contacts().len(), world.status().await.rejected), (41, 0));
+}
+
+/// The host was down for a night: what Reteno finished meanwhile is asked for, not given up.
+#[tokio::test(start_paused = true)]
+async fn an_import_that_nobody_asked_about_for_a_day_is_asked_about_first() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(Duration::from_millis(50)).await;
+    assert_eq!(world.sandbox.tally().imports_accepted, 1);
+    tokio::time::advance(20 * HOUR).await;
+    world.crash().await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.sandbox.tally().imports_accepted, 1, "nothing is sent twice");
+    assert_eq!(alerts(&world).await, Vec::<String>::new());
+}
+
+/// The alert names the import; when neither it nor its ghost can do anything any more, it is over.
+#[tokio::test(start_paused = true)]
+async fn the_alert_of_an_abandoned_import_ends_with_its_ghost() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")])]).await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::StickImport));
+    world.send_for(7 * HOUR).await;
+    assert_eq!(alerts(&world).await.len(), 1);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("Kyiv"));
+    tokio::time::advance(7 * HOUR).await;
+    world.send_for(MINUTE).await;
+    assert_eq!(alerts(&world).await, Vec::<String>::new());
+}
+
+/// An import hangs, and a later batch of the same fields is refused: the others must not wait for the one that hangs.
+#[tokio::test(start_paused = true)]
+async fn an_import_that_hangs_does_not_stop_the_search_for_a_bad_contact() {
+    let mut world = World::begin().await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::StickImport));
+    world.crm_says(&[("hung", &[(TOWN, "x")])]).await;
+    world.send_for(MINUTE).await;
+    world.sandbox.poison(["c7".to_owned()]);
+    world.crm_says(&records(&keys(40), &[(TOWN, "Kyiv")])).await;
+    world.send_for(HOUR).await;
+    let status = world.status().await;
+    assert_eq!((status.acknowledged, status.rejected), (39, 1));
+}
+
+/// Reteno refuses the contact for its address, which is not among the fields that were due; the CRM mends the address
+/// before the refusal comes.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_does_not_swallow_an_edit_of_another_field() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(HOUR).await;
+    world.sandbox.poison(["1".to_owned()]);
+    let refusal = world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::HoldAnswer).after(2));
+    world.crm_says(&[("1", &[(TOWN, "Lviv")])]).await;
+    // two refusals, then the one that would reject it is on its way when the address is mended
+    let held = tokio::time::timeout(MINUTE, world.send_for(HOUR)).await;
+    assert!(held.is_err() && world.sandbox.fired(refusal) == 1);
+    world.sandbox.poison([]);
+    world.crm_says(&[("1", &[(TOWN, "Lviv"), (Field::Email, "mended@example.com")])]).await;
+    world.sandbox.release();
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("Lviv"));
+    assert_eq!(world.reteno_holds("1", "email").as_deref(), Some("mended@example.com"));
+    assert_eq!(world.status().await.rejected, 0);
+}
+
+/// 403 until the operator mends the app's scope and restarts: the alert of the process before ends with the first call.
+#[tokio::test(start_paused = true)]
+async fn an_alert_ends_although_another_process_raised_it() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")])]).await;
+    let forbidden = Effect::Answer(Canned::json(StatusCode::FORBIDDEN, r#"{"message":"scope"}"#));
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, forbidden).always());
+    world.send_for(MINUTE).await;
+    assert_eq!(alerts(&world).await, ["refused-by-reteno"]);
+    world.sandbox.clear_faults();
+    world.crash().await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(alerts(&world).await, Vec::<String>::new());
+}
+
+/// Retry-After is about the account: no other call goes out meanwhile, also when one beside it succeeded.
+#[tokio::test(start_paused = true)]
+async fn while_reteno_asks_for_peace_nothing_goes_out() {
+    let mut world = World::begin().await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::Answer(Canned::too_many(Some("60")))));
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")]), ("2", &[(Field::Sms, "+380671234567")])]).await;
+    assert_eq!(world.send_for(30 * Duration::from_secs(1)).await, Ended::StillOpen);
+    let calls = world.sandbox.tally().calls;
+    assert_eq!(calls, 2, "both were on the line together");
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+}
+
+/// Reteno takes connections and never answers: `sync --wait` ends all the same, once its requests have timed out.
+#[tokio::test(start_paused = true)]
+async fn after_its_deadline_nothing_more_is_begun() {
+    let mut world = World::begin().await;
+    let fault = world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::LoseRequest).always());
+    world.crm_says(&records(&keys(5), &[(TOWN, "Kyiv")])).await;
+    assert_eq!(world.send_for(MINUTE).await, Ended::StillOpen);
+    let fired = world.sandbox.fired(fault);
+    assert_eq!(world.send_for(Duration::ZERO).await, Ended::StillOpen);
+    assert_eq!(world.sandbox.fired(fault), fired);
+}
+
+/// Fields that Reteno refuses do not keep other changes out of sight, however many contacts wait with them.
+#[tokio::test(start_paused = true)]
+async fn contacts_of_a_paused_mask_leave_the_window_to_others() {
+    let mut world = World::begin().await;
+    world.crm_says(&records(&keys(50), &[(Field::Additional(1), "x")])).await;
+    world.send_for(MINUTE).await;
+    assert_eq!(world.status().await.acknowledged, 0);
+    let mask = vec![Field::ExternalCustomerId, Field::Email, Field::Additional(1)];
+    world.crm_says(&[("late", &[(TOWN, "Kyiv")])]).await;
+    let (now, bounds) = (world.clock.now(), std::collections::BTreeMap::from([(mask, 0)]));
+    let due = world.store.call(move |checkpoint| checkpoint.load_due(now, 10, &bounds)).await.unwrap();
+    assert_eq!((due.candidates.len(), due.is_more), (1, false));
+}
