@@ -75,6 +75,11 @@ impl Checkpoint {
         let (beside, inside) = self.load_generations()?;
         let was_restored = beside > inside;
         if was_restored {
+            // told before it is done: a crash between the two must not leave it untold
+            let text = "the checkpoint is an older copy than the last one used here: what Reteno holds is taken as \
+                        unknown, and everything is read and sent again";
+            let hint = "nothing, where you restored a backup; otherwise find out who replaced the file";
+            self.raise_alert("restored", text, hint, options.now)?;
             self.forget_acknowledged(options.now, options.import_age_max)?;
         }
         self.count_generation()?;

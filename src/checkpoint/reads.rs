@@ -176,6 +176,12 @@ impl Checkpoint {
     pub fn end_full_read(&mut self, source: SourceId) -> Result<(), CheckpointError> {
         self.connection
             .execute("UPDATE source SET full_read_wanted = 0 WHERE id = ?1 AND full_read_wanted = 2", [source.0])
+            .and_then(|_| {
+                // all is read again: a restored database has caught up
+                let over = "DELETE FROM alert WHERE name = 'restored' \
+                            AND NOT EXISTS (SELECT 1 FROM source WHERE full_read_wanted > 0)";
+                self.connection.execute(over, [])
+            })
             .attempt("store the end of a read")
             .map(|_| ())
     }

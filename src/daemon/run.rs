@@ -168,6 +168,8 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
         let next_full = source.reconcile.as_ref().and_then(|schedule| schedule.next_after(last_full));
         let next = source.schedule.as_ref().and_then(|schedule| schedule.next_after(last));
         let now = clock.now();
+        // noted before the clock was set back
+        (last, last_full) = (last.min(now), last_full.min(now));
         let due = [next, next_full].into_iter().flatten().min();
         if due.is_none_or(|due| due > now) {
             let pause = due.map_or(SLEEP_MAX, |due| due.since(now).min(SLEEP_MAX));

@@ -16,6 +16,7 @@ use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
 use crate::random::Random;
 use crate::reteno::calls::{Call, NotBuilt};
 use crate::reteno::reaction::{self, Answer};
+use crate::reteno::text;
 use crate::reteno::wire::{AccountInfo, ApiVersion, CatalogField, SubscriptionCategory};
 use crate::reteno::{AccessTokens, NoToken, RetenoError};
 
@@ -60,8 +61,15 @@ impl Client {
     /// `POST v1/contacts` with a body of [`crate::reteno::body::bulk_body`]. Attempted once: whether and when it is
     /// repeated is decided by the planner.
     pub async fn submit_contacts(&self, body: Bytes) -> SubmitAnswer {
-        match self.perform(&Call::SubmitContacts(body)).await {
-            Ok(answer) => reaction::react_submit(&answer, self.clock.now()),
+        match self.perform(&Call::SubmitContacts(body.clone())).await {
+            Ok(answer) => match reaction::react_submit(&answer, self.clock.now()) {
+                SubmitAnswer::Refused { status, reason } => {
+                    SubmitAnswer::Refused { status, reason: text::reason_without(&reason, &body) }
+                }
+                answer @ (SubmitAnswer::Accepted { .. }
+                | SubmitAnswer::NotWritten { .. }
+                | SubmitAnswer::Uncertain { .. }) => answer,
+            },
             Err(unsent) => SubmitAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
         }
     }
@@ -84,8 +92,8 @@ impl Client {
 
     /// `POST v1/contact` with a body of [`crate::reteno::body::contact_body`], once. It restores a deleted contact.
     pub async fn upsert_contact(&self, body: Bytes) -> SingleAnswer {
-        match self.perform(&Call::UpsertContact(body)).await {
-            Ok(answer) => reaction::react_upsert(&answer, self.clock.now()),
+        match self.perform(&Call::UpsertContact(body.clone())).await {
+            Ok(answer) => without_values(reaction::react_upsert(&answer, self.clock.now()), &body),
             Err(unsent) => SingleAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
         }
     }
@@ -93,8 +101,8 @@ impl Client {
     /// `PUT v1/contact/{id}` with a body of [`crate::reteno::body::contact_body`], once. It restores a deleted
     /// contact.
     pub async fn update_contact(&self, id: i64, body: Bytes) -> SingleAnswer {
-        match self.perform(&Call::UpdateContact(id, body)).await {
-            Ok(answer) => reaction::react_update(&answer, self.clock.now(), id),
+        match self.perform(&Call::UpdateContact(id, body.clone())).await {
+            Ok(answer) => without_values(reaction::react_update(&answer, self.clock.now(), id), &body),
             Err(unsent) => SingleAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
         }
     }
@@ -161,6 +169,19 @@ impl Client {
             Ok(answer) => reaction::react_read(&answer, self.clock.now(), call.name(), read),
             Err(unsent) => Err(unsent.into_error(call.name())),
         }
+    }
+}
+
+/// A refusal in words that hold nothing of the refused contact.
+fn without_values(answer: SingleAnswer, body: &[u8]) -> SingleAnswer {
+    match answer {
+        SingleAnswer::Refused { status, reason } => {
+            SingleAnswer::Refused { status, reason: text::reason_without(&reason, body) }
+        }
+        answer @ (SingleAnswer::Written { .. }
+        | SingleAnswer::RepeatedWithinMinute { .. }
+        | SingleAnswer::NotWritten { .. }
+        | SingleAnswer::Uncertain { .. }) => answer,
     }
 }
 

@@ -40,7 +40,8 @@ pub fn clean_without(text: &str, known: &[&str]) -> String {
     clean(&text)
 }
 
-/// The reason that an answer's body gives, cleaned: a known key of a JSON object, what a page is, or the text itself.
+/// The reason that an answer's body gives, cleaned: a known key of a JSON object or else the names of its keys, what a
+/// page is, or the text itself.
 #[must_use]
 pub fn reason(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
@@ -51,12 +52,45 @@ pub fn reason(body: &[u8]) -> String {
     if is_page(text) {
         return "a page of markup instead of JSON".to_owned();
     }
-    let said = serde_json::from_str::<serde_json::Value>(text).ok().and_then(|value| {
-        ["errorMessage", "error_description", "message", "error", "description"]
-            .into_iter()
-            .find_map(|key| crate::reteno::wire::text(value.get(key)))
-    });
-    clean(said.as_deref().unwrap_or(text))
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return clean(text) };
+    let said = ["errorMessage", "error_description", "message", "error", "description"]
+        .into_iter()
+        .find_map(|key| crate::reteno::wire::text(value.get(key)));
+    match (said, value) {
+        (Some(said), _) => clean(&said),
+        // what stands where in it is unknown, and a refused value may be a name
+        (None, serde_json::Value::Object(object)) => {
+            let keys = object.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            clean(&format!("JSON with {keys}"))
+        }
+        (None, serde_json::Value::String(said)) => clean(&said),
+        (None, _) => "JSON without a message".to_owned(),
+    }
+}
+
+/// `reason` without any value that the refused request carried.
+#[must_use]
+pub fn reason_without(reason: &str, request: &[u8]) -> String {
+    let Ok(request) = serde_json::from_slice::<serde_json::Value>(request) else { return reason.to_owned() };
+    let mut values = Vec::new();
+    collect_texts(&request, &mut values);
+    // the longest first: a part must not be masked before the whole
+    values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
+    clean_without(reason, &values)
+}
+
+/// Every text that stands in the `contacts` of a body, or in the one contact that it is.
+fn collect_texts<'a>(value: &'a serde_json::Value, texts: &mut Vec<&'a str>) {
+    match value {
+        serde_json::Value::String(text) => texts.push(text),
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_texts(item, texts)),
+        serde_json::Value::Object(object) => {
+            // names of our own fields and modes, and kinds of channels, are no values of a contact
+            let own = |key: &str| matches!(key, "dedupeOn" | "contactFields" | "customFieldsIDs" | "type");
+            object.iter().filter(|(key, _)| !own(key)).for_each(|(_, item)| collect_texts(item, texts));
+        }
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
 }
 
 /// Whether a body is HTML or XML: a proxy's, a login or an error page.
@@ -219,11 +253,22 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_repeats_nothing_of_the_contacts_it_refuses() {
+        let body = br#"{"contacts":[{"externalCustomerId":"7","channels":[{"type":"email","value":"o@example.com"}],
+            "firstName":"Olena","address":{"town":"Bila Tserkva"}}],"dedupeOn":"email","contactFields":["town"]}"#;
+        let said = "town Bila Tserkva of Olena is not known; email is fine, town is not";
+        assert_eq!(reason_without(said, body), "town <value> of <value> is not known; email is fine, town is not");
+        assert_eq!(reason_without("said", b"no json"), "said");
+    }
+
+    #[test]
     fn a_reason_is_found_in_json_text_and_pages() {
-        let cases: [(&[u8], &str); 8] = [
+        let cases: [(&[u8], &str); 10] = [
             (br#"{"errorMessage":"contacts: too many","code":3}"#, "contacts: too many"),
             (br#"{"error":"invalid_request","error_description":"no scope"}"#, "no scope"),
-            (br#"{"code":3}"#, "{\"code\":3}"),
+            (br#"{"code":3}"#, "JSON with code"),
+            (br#"{"errors":[{"field":"firstName","rejectedValue":"Olena"}]}"#, "JSON with errors"),
+            (br#"["Olena"]"#, "JSON without a message"),
             (b"Bad request", "Bad request"),
             (b"<!DOCTYPE html><html><body>jane@example.com</body></html>", "a page of markup instead of JSON"),
             (b"\xef\xbb\xbf <html></html>", "a page of markup instead of JSON"),
