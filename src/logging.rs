@@ -1,6 +1,8 @@
 //! The log: lines to stderr in the form that the reader wants. Never a value of a contact, never a secret: both are
 //! types that cannot print.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::{FmtSpan, Writer};
@@ -24,6 +26,15 @@ pub enum LogFormat {
     Journald,
 }
 
+impl LogFormat {
+    const fn is_for_programs(self) -> bool {
+        match self {
+            Self::Text => false,
+            Self::Json | Self::Journald => true,
+        }
+    }
+}
+
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// What the command line says of the log; it comes before the configuration.
@@ -41,6 +52,7 @@ pub struct Wish {
 pub struct Log {
     handle: Handle<BoxedLayer, Registry>,
     wish: Wish,
+    is_for_programs: AtomicBool,
 }
 
 impl Log {
@@ -52,7 +64,14 @@ impl Log {
         let (layer, handle) = reload::Layer::new(first);
         // a second log in one process (a test that calls the command twice) writes to the first one
         let _is_first = tracing_subscriber::registry().with(layer).try_init();
-        Self { handle, wish }
+        let is_for_programs = AtomicBool::new(wish.format.is_some_and(LogFormat::is_for_programs));
+        Self { handle, wish, is_for_programs }
+    }
+
+    /// Whether programs read the log: then a command's failure is one of its lines.
+    #[must_use]
+    pub fn is_for_programs(&self) -> bool {
+        self.is_for_programs.load(Ordering::Relaxed)
     }
 
     /// Takes over what the configuration says, where the command line says nothing.
@@ -69,6 +88,7 @@ impl Log {
             LogLevel::Debug => LevelFilter::DEBUG,
             LogLevel::Trace => LevelFilter::TRACE,
         };
+        self.is_for_programs.store(format.is_for_programs(), Ordering::Relaxed);
         let layer = build_layer(format, level(configured, self.wish.verbosity), self.wish.color);
         // the log goes on as it was where it cannot be changed any more: the process is ending
         let _changed = self.handle.reload(layer);

@@ -8,9 +8,21 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Prints a line to stdout. Where stdout is closed nobody reads, which is no failure (`| head`).
+/// Prints a line to stdout. Where stdout is closed nobody reads, which is no failure (`| head`); a result that cannot be
+/// written (a full disk) ends the process as failed, so that no script takes it for whole.
 pub fn say(line: &str) {
-    let _read = writeln!(std::io::stdout().lock(), "{line}");
+    let Err(error) = writeln!(std::io::stdout().lock(), "{line}") else { return };
+    if error.kind() != std::io::ErrorKind::BrokenPipe {
+        let _told = writeln!(std::io::stderr().lock(), "error: cannot write the result: {error}");
+        std::process::exit(1);
+    }
+}
+
+/// An error with everything that caused it, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }
 
 /// Prints one JSON document to stdout.

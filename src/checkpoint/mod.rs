@@ -69,6 +69,14 @@ pub enum CheckpointError {
         #[source]
         source: std::io::Error,
     },
+    /// Root would leave files that the owner of the directory cannot use.
+    #[error("cannot use {} as root: it belongs to user {owner}", dir.display())]
+    NotOwner {
+        /// The state directory.
+        dir: PathBuf,
+        /// Its owner's number.
+        owner: u32,
+    },
     /// There is no checkpoint yet.
     #[error("there is no checkpoint in {}", .0.display())]
     Missing(PathBuf),
@@ -128,7 +136,10 @@ impl CheckpointError {
         Some(match self {
             Self::Busy { .. } => "stop it first, or let it do the work: one process sends".to_owned(),
             Self::File { path, .. } => format!("give this user the rights to {}", path.display()),
-            Self::Missing(_) => "start the daemon or `reteno-sync sync` once, or check state_dir".to_owned(),
+            Self::NotOwner { owner, .. } => format!("run the command as that user: sudo -u '#{owner}' reteno-sync …"),
+            Self::Missing(_) => {
+                "run `reteno-sync --authorize` and then the daemon or `reteno-sync sync`, or check state_dir".to_owned()
+            }
             Self::Newer { .. } => "install the newer program again, or restore a backup made by this one".to_owned(),
             Self::Damaged { path, .. } => {
                 format!("restore {} from a backup; nothing was deleted or changed", path.display())
@@ -156,6 +167,7 @@ impl CheckpointError {
             Self::Busy { .. } => true,
             Self::Database { source, .. } => source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy),
             Self::File { .. }
+            | Self::NotOwner { .. }
             | Self::Missing(_)
             | Self::Newer { .. }
             | Self::Damaged { .. }

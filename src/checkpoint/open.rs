@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub struct OpenOptions {
 pub struct Opened {
     /// The checkpoint.
     pub checkpoint: Checkpoint,
-    /// An older database was put in the place of this one: everything is unknown again.
+    /// An older database was put in the place of this one: for a sender everything is unknown again.
     pub was_restored: bool,
 }
 
@@ -51,10 +51,16 @@ impl Checkpoint {
     /// Opens the checkpoint of a state directory.
     pub fn open(options: &OpenOptions, random: &Random) -> Result<Opened, CheckpointError> {
         let path = options.dir.join("reteno-sync.db");
-        if !options.create && !path.exists() {
+        let is_there = path.try_exists().map_err(|source| CheckpointError::File {
+            action: "look at",
+            path: path.clone(),
+            source,
+        })?;
+        if !options.create && !is_there {
             return Err(CheckpointError::Missing(options.dir.clone()));
         }
         make_dir(&options.dir)?;
+        check_owner(&options.dir)?;
         let sender_lock = match &options.sender {
             Some(name) => Some(take_lock(&options.dir, name)?),
             None => None,
@@ -66,14 +72,22 @@ impl Checkpoint {
         let is_sender = sender_lock.is_some();
         let mut checkpoint =
             Self { connection, hash, sealing_key, dir: options.dir.clone(), _sender_lock: sender_lock };
-        let was_restored = is_sender && checkpoint.compare_generation(options)?;
+        let was_restored = checkpoint.is_older_copy()?;
+        if is_sender {
+            checkpoint.take_over(was_restored, options)?;
+        }
         Ok(Opened { checkpoint, was_restored })
     }
 
-    /// Whether an older database was put in the place of the last one used here; then all that Reteno holds is unknown.
-    fn compare_generation(&mut self, options: &OpenOptions) -> Result<bool, CheckpointError> {
+    /// Whether an older database was put in the place of the last one used here: it counts less than the file beside it,
+    /// or that file is gone, as it is where only the database and its key were put back.
+    fn is_older_copy(&self) -> Result<bool, CheckpointError> {
         let (beside, inside) = self.load_generations()?;
-        let was_restored = beside > inside;
+        Ok(beside.map_or(inside > 0, |beside| beside > inside))
+    }
+
+    /// Counts this start. Of an older copy all that Reteno holds is unknown.
+    fn take_over(&mut self, was_restored: bool, options: &OpenOptions) -> Result<(), CheckpointError> {
         if was_restored {
             // told before it is done: a crash between the two must not leave it untold
             let text = "the checkpoint is an older copy than the last one used here: what Reteno holds is taken as \
@@ -82,8 +96,7 @@ impl Checkpoint {
             self.raise_alert("restored", text, hint, options.now)?;
             self.forget_acknowledged(options.now, options.import_age_max)?;
         }
-        self.count_generation()?;
-        Ok(was_restored)
+        self.count_generation()
     }
 
     /// Counts a start, or a day, beside the database and in it, so that an older copy is recognised when it comes back.
@@ -91,18 +104,17 @@ impl Checkpoint {
     /// put back is behind.
     pub fn count_generation(&mut self) -> Result<(), CheckpointError> {
         let (beside, inside) = self.load_generations()?;
-        let next = beside.max(inside) + 1;
+        let next = beside.unwrap_or(0).max(inside) + 1;
         self.store_setting("generation", next.cast_signed())?;
         write_durably(&self.dir.join("generation"), next.to_string().as_bytes())
     }
 
-    /// The counter beside the database and the one in it.
-    fn load_generations(&self) -> Result<(u64, u64), CheckpointError> {
+    /// The counter beside the database, where there is one that can be read, and the one in it.
+    fn load_generations(&self) -> Result<(Option<u64>, u64), CheckpointError> {
         let path = self.dir.join("generation");
         let beside = match fs::read_to_string(&path) {
-            // a file that no version of this program wrote says nothing; it is written anew
-            Ok(text) => text.trim().parse().unwrap_or(0),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Ok(text) => text.trim().parse().ok(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(CheckpointError::File { action: "read", path, source }),
         };
         Ok((beside, self.load_setting::<i64>("generation")?.map_or(0, i64::cast_unsigned)))
@@ -133,6 +145,20 @@ fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
         path: dir.to_owned(),
         source,
     })
+}
+
+/// Files that root makes in another user's directory would shut that user out: the next start would fail.
+fn check_owner(dir: &Path) -> Result<(), CheckpointError> {
+    let metadata = fs::metadata(dir).map_err(|source| CheckpointError::File {
+        action: "look at",
+        path: dir.to_owned(),
+        source,
+    })?;
+    let owner = metadata.uid();
+    if rustix::process::geteuid().is_root() && owner != 0 {
+        return Err(CheckpointError::NotOwner { dir: dir.to_owned(), owner });
+    }
+    Ok(())
 }
 
 fn take_lock(dir: &Path, name: &str) -> Result<File, CheckpointError> {

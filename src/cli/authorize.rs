@@ -22,7 +22,7 @@ use super::{Context, Exit, Failure, Output};
 
 pub(super) async fn authorize(context: &Context, response: Option<String>, new_account: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
-    let around = session::open(&config, &Role::Beside).await?;
+    let around = session::open(&config, &Role::Beside)?;
     let account = Arc::new(compose::connect(&config, &around, new_account)?);
     let concluded = match response {
         Some(text) => account.authorizer.complete(&account.desk, &text, Origin::Pasted).await.map(Concluded::Granted),

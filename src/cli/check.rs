@@ -1,10 +1,19 @@
 //! `check`: the configuration, without a connection.
 
 use super::{Context, Exit, Failure, Output, session};
+use crate::config::MissingCredentials;
 use crate::report;
 
 pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
+    match config.reteno.credentials() {
+        Ok(_) => {}
+        // a systemd credential is there for the service alone
+        Err(MissingCredentials::Secret) => {
+            tracing::warn!("there is no client secret here: right only where the service gets it as a credential");
+        }
+        Err(missing @ (MissingCredentials::Id | MissingCredentials::Both)) => return Err(missing.into()),
+    }
     match context.output {
         Output::Text => report::say("ok"),
         Output::Json => report::say_json(&serde_json::json!({

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::cycle::CycleParts;
+use crate::daemon::lifecycle;
 use crate::daemon::sender::{Line, Sender, Until};
 use crate::http::Exchange;
 use crate::http::socket::{HttpExchange, Timeouts};
@@ -59,21 +60,24 @@ struct Stage {
 }
 
 pub(super) async fn demo(context: &Context, arguments: &DemoArguments) -> Result<Exit, Failure> {
-    let dir = match &arguments.keep {
-        Some(dir) => dir.clone(),
-        None => std::env::temp_dir().join(format!("reteno-sync-demo-{}", std::process::id())),
+    let stop = lifecycle::stop_on_signals(Duration::from_secs(1)).context("cannot watch signals").map_err(plain)?;
+    // dropped, it takes its files with it, whatever ended the demo
+    let (dir, _temporary) = match &arguments.keep {
+        Some(dir) => {
+            let mut maker = std::fs::DirBuilder::new();
+            maker.recursive(true).mode(0o700).create(dir).context("cannot make a directory").map_err(plain)?;
+            (dir.clone(), None)
+        }
+        None => {
+            let temporary = tempfile::Builder::new().prefix("reteno-sync-demo-").tempdir();
+            let temporary = temporary.context("cannot make a directory for the demo").map_err(plain)?;
+            (temporary.path().to_owned(), Some(temporary))
+        }
     };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&dir)
-        .context("cannot make a directory")
-        .map_err(plain)?;
-    let played = play(context, arguments, &dir).await;
-    if arguments.keep.is_none() {
-        std::fs::remove_dir_all(&dir).context("cannot remove the demo's directory").map_err(plain)?;
+    tokio::select! {
+        played = play(context, arguments, &dir) => played,
+        () = stop.soft.cancelled() => Err(plain(anyhow!("the demo was stopped"))),
     }
-    played
 }
 
 fn plain(error: anyhow::Error) -> Failure {
@@ -90,7 +94,7 @@ async fn play(context: &Context, arguments: &DemoArguments, dir: &Path) -> Resul
     let sandbox = Sandbox::new(options, Clock::system());
     let listening = sandbox.listen(([127, 0, 0, 1], 0).into()).await.context("cannot listen").map_err(plain)?;
     let config = write_config(dir, &listening).map_err(plain)?;
-    let around = session::open(&config, &Role::Sender("demo")).await?;
+    let around = session::open(&config, &Role::Sender("demo"))?;
     let account = compose::connect(&config, &around, false)?;
     let mut stage = Stage {
         dir: dir.to_owned(),

@@ -64,6 +64,17 @@ impl Failure {
         Self { exit: Exit::Failed, error, hint: None }
     }
 
+    /// Logs the failure, for a log that programs read.
+    pub(super) fn log(&self) {
+        tracing::error!(hint = self.hint, "{:#}", self.error);
+    }
+
+    /// The code that the process ends with.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        self.exit
+    }
+
     /// Prints the failure to stderr and returns its code.
     #[must_use]
     pub fn tell(&self) -> ExitCode {

@@ -23,7 +23,7 @@ enum Found {
 
 pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
-    let around = session::open(&config, &Role::Reader).await?;
+    let around = session::open(&config, &Role::Reader)?;
     let wanted = text.to_owned();
     let known = around.store.call(move |checkpoint| checkpoint.find_contact(&wanted)).await?;
     let named = known.as_ref().map(|(source, key)| (source.name.clone(), key.clone()));

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod exit;
 mod explain;
+mod manual;
 mod plan;
 mod rejected;
 mod run;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::logging::{Log, LogFormat, Wish};
+use crate::report;
 
 pub use exit::{Exit, Failure};
 
@@ -161,6 +163,12 @@ pub(crate) struct Context {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let (true, Some(command)) = (cli.authorize, &cli.command)
+        && !matches!(command, Command::Authorize { .. })
+    {
+        let words = "--authorize is a command of its own: give it without another one";
+        Cli::command().error(clap::error::ErrorKind::ArgumentConflict, words).exit();
+    }
     let color = !cli.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let context = Context {
         config: cli.config.clone(),
@@ -181,6 +189,10 @@ pub fn main() -> ExitCode {
     runtime.shutdown_background();
     match done {
         Ok(exit) => exit.into(),
+        Err(failure) if context.log.is_for_programs() => {
+            failure.log();
+            failure.exit().into()
+        }
         Err(failure) => failure.tell(),
     }
 }
@@ -203,13 +215,15 @@ async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
         }
         Command::Demo(arguments) => demo::demo(context, &arguments).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "reteno-sync", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "reteno-sync", &mut script);
+            report::say(String::from_utf8_lossy(&script).trim_end());
             Ok(Exit::Done)
         }
         Command::Man => {
-            clap_mangen::Man::new(Cli::command())
-                .render(&mut std::io::stdout())
+            let page = manual::page(Cli::command())
                 .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot write the manual page")))?;
+            report::say(page.trim_end());
             Ok(Exit::Done)
         }
         Command::Sandbox(arguments) => sandbox::serve(&arguments).await,

@@ -22,7 +22,7 @@ const IMPORT_USUAL: Duration = Duration::from_secs(30);
 pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let chosen = session::choose(&config, source)?;
-    let around = session::open(&config, &Role::Beside).await?;
+    let (around, is_older_copy) = session::open_noting_age(&config, &Role::Beside)?;
     let catalog = match compose::connect(&config, &around, false) {
         Ok(account) => compose::load_catalog(&account.client, &around.store).await?,
         Err(_) => Catalog::empty(),
@@ -44,7 +44,7 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
     let (waiting, _) = around.store.call(move |checkpoint| checkpoint.count_open(now)).await?;
     let verbs = Verbs::of(&preview, config.reteno.batch_contacts_max);
     show(context, &preview, &verbs, waiting, config.reteno.posts_in_flight);
-    let is_work = waiting > 0 || !preview.by_mask.is_empty();
+    let is_work = is_older_copy || waiting > 0 || !preview.by_mask.is_empty();
     Ok(if detailed && is_work { Exit::Changes } else { Exit::Done })
 }
 

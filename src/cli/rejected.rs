@@ -10,7 +10,7 @@ use super::{Context, Exit, Failure, Output};
 
 pub(super) async fn list(context: &Context) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
-    let around = session::open(&config, &Role::Reader).await?;
+    let around = session::open(&config, &Role::Reader)?;
     let rows = around.store.call(|checkpoint| checkpoint.load_rejections()).await?;
     match context.output {
         Output::Json => report::say_json(&serde_json::json!({ "rejections": rows })),

@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::daemon::lifecycle::{self, Stop};
-use crate::daemon::run::{RunError, feed_watchdog, run_session, tell_systemd};
+use crate::daemon::run::{RunError, bind, feed_watchdog, run_session, tell_systemd};
 use crate::daemon::sender::Line;
 
 use super::session::{self, Role};
@@ -13,17 +13,24 @@ use super::{Context, Exit, Failure};
 
 pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     let mut config = session::load_config(context)?;
-    let around = session::open(&config, &Role::Sender("run")).await?;
+    let around = session::open(&config, &Role::Sender("run"))?;
     let stop = lifecycle::stop_on_signals(config.shutdown_timeout).map_err(signals_failed)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(signals_failed)?;
     let line = Line::default();
     let watchdog = tokio::spawn(feed_watchdog(line.beats()));
     loop {
         let session = stop.child();
-        let running = run_session(config.clone(), around.clone(), session.clone(), line.clone());
         let sources = config.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
-        tracing::info!("reteno-sync {} is running; sources: {sources}", env!("CARGO_PKG_VERSION"));
-        tell_systemd(&[NotifyState::Ready, NotifyState::Status(&format!("running; sources: {sources}"))]);
+        let started = move || {
+            tracing::info!("reteno-sync {} is running; sources: {sources}", env!("CARGO_PKG_VERSION"));
+            tell_systemd(&[NotifyState::Ready]);
+        };
+        let running = async {
+            let ended = run_session(config.clone(), around.clone(), session.clone(), line.clone(), started).await;
+            // whatever ended it, nobody waits for a reload of it any more
+            session.soft.cancel();
+            ended
+        };
         let reloading = await_reload(context, &config, &mut hang_up, &session);
         let (ended, next) = tokio::join!(running, reloading);
         ended.map_err(failure)?;
@@ -33,7 +40,6 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
         }
     }
     watchdog.abort();
-    tell_systemd(&[NotifyState::Stopping]);
     tracing::info!("stopped");
     Ok(Exit::Done)
 }
@@ -43,22 +49,37 @@ async fn await_reload(context: &Context, old: &Config, hang_up: &mut Signal, ses
     loop {
         tokio::select! {
             _ = hang_up.recv() => {}
-            () = session.soft.cancelled() => return None,
+            () = session.soft.cancelled() => {
+                tell_systemd(&[NotifyState::Stopping]);
+                return None;
+            }
         }
         tell_systemd(&[NotifyState::Reloading]);
-        match session::load_config(context) {
-            Ok(next) if next.state_dir == old.state_dir => {
-                tracing::info!("the configuration has changed: starting anew with it");
+        match load_next(context, old).await {
+            Ok(next) => {
+                tracing::info!("starting anew with the configuration as it is now");
                 session.soft.cancel();
                 return Some(next);
-            }
-            Ok(_) => {
-                tracing::error!("state_dir cannot change while running: the old configuration stays; restart instead");
             }
             Err(failure) => tracing::error!("the old configuration stays: {failure}"),
         }
         tell_systemd(&[NotifyState::Ready]);
     }
+}
+
+/// A configuration that can take over: whole, with all that a start asks for.
+async fn load_next(context: &Context, old: &Config) -> Result<Config, Failure> {
+    let next = session::load_config(context)?;
+    if next.state_dir != old.state_dir {
+        let error = anyhow::anyhow!("state_dir cannot change while running: restart instead");
+        return Err(Failure::of(Exit::Configuration, error, None));
+    }
+    next.reteno.credentials()?;
+    if next.listen.address != old.listen.address {
+        // given back at once: the new session takes it when the old one has ended
+        drop(bind(&next).await.map_err(failure)?);
+    }
+    Ok(next)
 }
 
 fn signals_failed(error: std::io::Error) -> Failure {
@@ -68,7 +89,10 @@ fn signals_failed(error: std::io::Error) -> Failure {
 fn failure(error: RunError) -> Failure {
     let hint = error.hint();
     let exit = match &error {
-        RunError::Credentials(_) | RunError::Listen { .. } => Exit::Configuration,
+        RunError::Credentials(_) => Exit::Configuration,
+        // a command that authorizes may hold the port for some minutes
+        RunError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Exit::TryAgain,
+        RunError::Listen { .. } => Exit::Configuration,
         RunError::Checkpoint(_) => Exit::Failed,
     };
     Failure::of(exit, error, hint)

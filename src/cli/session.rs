@@ -17,7 +17,13 @@ use super::{Context, Exit, Failure};
 /// The configuration, or every problem of it.
 pub(super) fn load_config(context: &Context) -> Result<Config, Failure> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
-    let config = config::load(&context.config, std::env::vars(), credentials.as_deref().map(Path::new))
+    // of other programs' variables not even the encoding is our business; a value of ours that is no text will not be
+    // one of those accepted
+    let ours = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        Some((name, value.to_string_lossy().into_owned()))
+    });
+    let config = config::load(&context.config, ours, credentials.as_deref().map(Path::new))
         .map_err(|problems| Failure::of(Exit::Configuration, problems, None))?;
     context.log.adopt(&config.log);
     Ok(config)
@@ -34,7 +40,12 @@ pub(super) enum Role<'a> {
 }
 
 /// Opens the checkpoint.
-pub(super) async fn open(config: &Config, role: &Role<'_>) -> Result<Surroundings, Failure> {
+pub(super) fn open(config: &Config, role: &Role<'_>) -> Result<Surroundings, Failure> {
+    open_noting_age(config, role).map(|(around, _)| around)
+}
+
+/// Opens the checkpoint, and says whether it is an older copy that a sender takes for unknown.
+pub(super) fn open_noting_age(config: &Config, role: &Role<'_>) -> Result<(Surroundings, bool), Failure> {
     let (clock, random) = (Clock::system(), Random::system());
     let options = OpenOptions {
         dir: config.state_dir.clone(),
@@ -49,13 +60,22 @@ pub(super) async fn open(config: &Config, role: &Role<'_>) -> Result<Surrounding
     };
     let opened = Checkpoint::open(&options, &random)?;
     let around = Surroundings { store: Store::share(opened.checkpoint), clock, random };
-    if opened.was_restored {
-        let text = "the checkpoint is an older copy than the last one used here: what Reteno holds is taken as unknown, \
-                    and everything is read and sent again";
-        let hint = "nothing, where you restored a backup; otherwise find out who replaced the file";
-        Alarm::open(around.store.clone(), around.clock.clone()).raise("restored", text, hint).await?;
+    match role {
+        _ if !opened.was_restored => {}
+        Role::Sender(_) => {
+            tracing::error!(
+                alert = "restored",
+                "the checkpoint is an older copy than the last one used here: everything is read and sent again"
+            );
+        }
+        Role::Beside | Role::Reader => {
+            tracing::warn!(
+                "the checkpoint is an older copy than the last one used here: the next `run` or `sync` takes what Reteno \
+                 holds as unknown, and sends everything again"
+            );
+        }
     }
-    Ok(around)
+    Ok((around, opened.was_restored))
 }
 
 /// The checkpoint's key from systemd, where the unit has one.

@@ -11,7 +11,7 @@ use super::{Context, Exit, Failure, Output};
 
 pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
-    let around = session::open(&config, &Role::Reader).await?;
+    let around = session::open(&config, &Role::Reader)?;
     let (status, grant, account) = around
         .store
         .call(|checkpoint| Ok((checkpoint.load_status()?, checkpoint.load_grant()?, checkpoint.load_account()?)))

@@ -19,7 +19,7 @@ use super::{Context, Exit, Failure, Output};
 pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let chosen = session::choose(&config, source)?;
-    let around = session::open(&config, &Role::Sender("sync")).await?;
+    let around = session::open(&config, &Role::Sender("sync"))?;
     let account = session::connect_authorized(&config, &around).await?;
     let catalog = compose::load_catalog(&account.client, &around.store).await?;
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
@@ -76,7 +76,7 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
         let error = anyhow::anyhow!("baseline takes everything in the CRM as held by Reteno, without sending it");
         return Err(Failure::of(Exit::Failed, error, Some(hint)));
     }
-    let around = session::open(&config, &Role::Sender("baseline")).await?;
+    let around = session::open(&config, &Role::Sender("baseline"))?;
     let catalog = match compose::connect(&config, &around, false) {
         Ok(Account { client, .. }) => compose::load_catalog(&client, &around.store).await?,
         Err(_) => crate::contact::Catalog::empty(),
@@ -164,7 +164,7 @@ fn conclude(
         documents.push(serde_json::json!({
             "source": name,
             "balance": balance,
-            "error": error.as_ref().map(|error| format!("{:#}", anyhow::Error::msg(error.to_string()))),
+            "error": error.as_ref().map(|error| report::chain(error)),
         }));
         failed = failed.or(error);
     }

@@ -11,8 +11,8 @@ use crate::contact::Field;
 /// The beginning of every variable that is ours.
 pub(super) const PREFIX: &str = "RETENO_SYNC_";
 
-/// Ours too, but not configuration: the file's name and the log filter.
-const RESERVED: [&str; 2] = ["CONFIG", "LOG"];
+/// Ours too, but not configuration: the file's name.
+const RESERVED: &str = "CONFIG";
 
 /// The variables as a layer over the file.
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) fn layer(variables: &BTreeMap<String, String>, sections: &[&str], sou
     let mut layer = Variables::default();
     for (name, value) in variables {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        if RESERVED.contains(&rest) {
+        if rest == RESERVED {
             continue;
         }
         let key = key_of(rest, sources);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn variables_that_name_no_key_are_problems_and_reserved_and_foreign_ones_are_not() {
-        let built = build(&[("RETENO_SYNC_CONFIG", "c"), ("RETENO_SYNC_LOG", "debug"), ("HOME", "/")]);
+        let built = build(&[("RETENO_SYNC_CONFIG", "c"), ("HOME", "/")]);
         assert!(built.problems.is_empty() && built.table.is_empty());
         for wrong in ["RETENO_SYNC_", "RETENO_SYNC_RETENO", "RETENO_SYNC_RETENO__", "RETENO_SYNC___X"] {
             assert_eq!(build(&[(wrong, "c")]).problems.len(), 1, "{wrong}");

@@ -11,29 +11,22 @@ use super::reader::Reader;
 #[serde(deny_unknown_fields)]
 pub(super) struct RawListen {
     address: Option<Leaf>,
-    public_address: Option<Leaf>,
 }
 
 /// What is listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// Status page, metrics, health and the callback; `None` where it is `"off"`.
+    /// Health and the callback; `None` where it is `"off"`.
     pub address: Option<SocketAddr>,
-    /// Hooks and exports only, for the outside.
-    pub public_address: Option<SocketAddr>,
 }
 
 pub(super) fn resolve(reader: &mut Reader, raw: &RawListen) -> Option<Listen> {
     const ADDRESS: &str = "IP:PORT such as \"127.0.0.1:8400\", or \"off\"";
-    let public_address = socket(reader, raw.public_address.as_ref(), "IP:PORT such as \"0.0.0.0:8401\"");
     let address = match reader.text(raw.address.as_ref(), ADDRESS)? {
         "off" => None,
         _ => Some(socket(reader, raw.address.as_ref(), ADDRESS)?),
     };
-    if let (Some(_), true, Some(leaf)) = (address, address == public_address, raw.public_address.as_ref()) {
-        return reader.refuse(leaf, "is the same as listen.address", "another port than listen.address");
-    }
-    Some(Listen { address, public_address })
+    Some(Listen { address })
 }
 
 fn socket(reader: &mut Reader, leaf: Option<&Leaf>, accepted: &str) -> Option<SocketAddr> {

@@ -12,7 +12,7 @@ pub(super) struct RawLog {
     format: Option<Leaf>,
 }
 
-/// How to log. The command line's flags and `RETENO_SYNC_LOG` come before it.
+/// How to log. The command line's flags come before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The least important level that is written.

@@ -35,6 +35,10 @@ pub(super) struct Origins {
 impl Origins {
     /// Where `key` was set, or else the nearest section around it.
     fn place(&self, key: &KeyPath) -> Place {
+        let is_below = |set: &&KeyPath| set.segments().starts_with(key.segments());
+        if let (false, Some(set)) = (self.lines.contains_key(key), self.variables.keys().find(is_below)) {
+            return Place::Variable(self.variables[set].clone());
+        }
         let mut at = Some(key.clone());
         while let Some(key) = at {
             if let Some(name) = self.variable(&key) {

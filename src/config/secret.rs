@@ -1,8 +1,11 @@
 //! Reteno's client secret: by value, from a file, or as a systemd credential, exactly one of them. Never shows it.
+//!
+//! Where none is given, the file that the unit's credential comes from is read: it stands beside the configuration, so
+//! that a command in a shell, which has no credentials, finds what the daemon has.
 
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
@@ -27,11 +30,12 @@ pub(super) fn resolve(
     let credential = credentials.map(|directory| directory.join(CREDENTIAL));
     let credential = credential.filter(|path| path.try_exists().unwrap_or(true));
     let given = [value.is_some(), file.is_some(), credential.is_some()];
+    let beside = (!given.contains(&true)).then(|| beside(&reader.origins.path)).flatten();
     if given.iter().filter(|given| **given).count() > 1 {
         refuse_two(reader, value, file, credential.is_some());
         return None;
     }
-    if let Some(path) = credential {
+    if let Some(path) = credential.or(beside) {
         return read(&path)
             .map_err(|refused| {
                 let problem = Problem::at(Place::file(&path), format!("the credential {}", refused.what()));
@@ -50,6 +54,15 @@ pub(super) fn resolve(
             .ok();
     }
     reader.text(value, "the app's client secret as text").map(|text| SecretString::from(text.to_owned()))
+}
+
+/// What the units load the credential from: `reteno_client_secret` beside `config.toml`, `NAME.reteno_client_secret`
+/// beside `NAME.toml`.
+fn beside(config: &Path) -> Option<PathBuf> {
+    let instance = config.file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != "config");
+    let name = instance.map_or_else(|| CREDENTIAL.to_owned(), |instance| format!("{instance}.{CREDENTIAL}"));
+    let path = config.with_file_name(name);
+    path.try_exists().unwrap_or(true).then_some(path)
 }
 
 fn refuse_two(reader: &mut Reader, value: Option<&Leaf>, file: Option<&Leaf>, credential: bool) {

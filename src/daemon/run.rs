@@ -76,8 +76,14 @@ struct Shared {
     catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
 }
 
-/// Runs one configuration until `stop`.
-pub async fn run_session(config: Config, around: Surroundings, stop: Stop, line: Line) -> Result<(), RunError> {
+/// Runs one configuration until `stop`; calls `started` once all that a start may fail at has succeeded.
+pub async fn run_session(
+    config: Config,
+    around: Surroundings,
+    stop: Stop,
+    line: Line,
+    started: impl FnOnce(),
+) -> Result<(), RunError> {
     let account = compose::connect(&config, &around, false)?;
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let listener = bind(&config).await?;
@@ -109,6 +115,8 @@ pub async fn run_session(config: Config, around: Surroundings, stop: Stop, line:
     }
     tasks.spawn(keep_tokens(Arc::clone(&shared)));
     tasks.spawn(count_days(Arc::clone(&shared)));
+    tasks.spawn(tell_status(Arc::clone(&shared)));
+    started();
     let soft = stop.soft.clone();
     tasks.spawn(async move { sender.run(Until::Stopped, &soft).await.map(|_| ()).map_err(RunError::from) });
     let ended = end_of(&mut tasks, &stop).await;
@@ -140,7 +148,8 @@ async fn end_of(tasks: &mut JoinSet<Result<(), RunError>>, stop: &Stop) -> Resul
     ended
 }
 
-async fn bind(config: &Config) -> Result<Option<TcpListener>, RunError> {
+/// The configured listener, where there is one.
+pub async fn bind(config: &Config) -> Result<Option<TcpListener>, RunError> {
     let Some(address) = config.listen.address else { return Ok(None) };
     TcpListener::bind(address).await.map(Some).map_err(|source| RunError::Listen { address, source })
 }
@@ -279,6 +288,35 @@ async fn count_days(shared: Arc<Shared>) -> Result<(), RunError> {
             () = shared.stop.soft.cancelled() => return Ok(()),
         }
         shared.around.store.call(crate::checkpoint::Checkpoint::count_generation).await?;
+    }
+}
+
+/// Says in systemd's status line how much is done and what waits, as it changes.
+async fn tell_status(shared: Arc<Shared>) -> Result<(), RunError> {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return Ok(());
+    }
+    let mut told = String::new();
+    loop {
+        let status = shared.around.store.call(|checkpoint| checkpoint.load_status()).await?;
+        let waiting = status.contacts - status.acknowledged - status.rejected;
+        let alerts = match status.alerts.as_slice() {
+            [] => String::new(),
+            [only] => format!("; {}", only.text),
+            [first, others @ ..] => format!("; {} (and {} more alerts)", first.text, others.len()),
+        };
+        let now = format!(
+            "{} contacts: {} acknowledged, {waiting} waiting, {} rejected{alerts}",
+            status.contacts, status.acknowledged, status.rejected
+        );
+        if now != told {
+            tell_systemd(&[NotifyState::Status(&now)]);
+            told = now;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(SLEEP_MAX) => {}
+            () = shared.stop.soft.cancelled() => return Ok(()),
+        }
     }
 }
 
