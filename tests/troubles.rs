@@ -199,3 +199,22 @@ async fn contacts_of_a_paused_mask_leave_the_window_to_others() {
     let due = world.store.call(move |checkpoint| checkpoint.load_due(now, 10, &bounds)).await.unwrap();
     assert_eq!((due.candidates.len(), due.is_more), (1, false));
 }
+
+/// Reteno cannot be reached: nothing counts as sent, an alert says so after a minute, and ends with the first call.
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_told_and_its_end_too() {
+    let mut world = World::begin().await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::RefuseConnection).always());
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(Duration::from_secs(20)).await;
+    assert_eq!(alerts(&world).await, Vec::<String>::new());
+    world.send_for(3 * MINUTE).await;
+    assert_eq!(alerts(&world).await, ["standstill"]);
+    let counts = *world.sender.as_ref().unwrap().watch_counts().borrow();
+    assert_eq!((counts.posts, counts.sent), (0, 0));
+    world.sandbox.clear_faults();
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(alerts(&world).await, Vec::<String>::new());
+    let counts = *world.sender.as_ref().unwrap().watch_counts().borrow();
+    assert_eq!((counts.posts, counts.sent), (1, 1));
+}

@@ -9,6 +9,8 @@ use crate::plan::{ContactId, ImportId};
 use super::pace::Standstill;
 use super::sender::{REQUEST_SLACK, Sender};
 
+/// A pause that lasts this long is told by an alert: shorter ones come with every restart of a router.
+const STANDSTILL_TOLD: std::time::Duration = std::time::Duration::from_mins(1);
 /// Reteno may not know an import right after it named it; after this long it never will.
 const MISSING_MAX: std::time::Duration = std::time::Duration::from_mins(10);
 /// How long contacts wait whose import's mapping is not understood. Shorter sends all of them too often for nothing.
@@ -22,10 +24,15 @@ impl Sender {
     ) -> Result<(), CheckpointError> {
         self.busy.remove(&import);
         let now = self.clock.now();
+        self.count_post(match &answer {
+            SubmitAnswer::NotWritten { cause, .. } => Some(cause),
+            SubmitAnswer::Accepted { .. } | SubmitAnswer::Refused { .. } | SubmitAnswer::Uncertain { .. } => None,
+        });
         match answer {
             SubmitAnswer::Accepted { session, failed } => {
                 self.lift_pause(now).await?;
                 let members = self.store.call(move |checkpoint| checkpoint.load_members(import)).await?;
+                self.counts.send_modify(|counts| counts.sent += members.len() as u64);
                 let (failures, unmatched) = match_failures(&failed, &members, &self.hash);
                 tracing::debug!(
                     import = import.0,
@@ -57,9 +64,17 @@ impl Sender {
     ) -> Result<(), CheckpointError> {
         self.busy.remove(&import);
         let now = self.clock.now();
+        self.count_post(match &answer {
+            SingleAnswer::NotWritten { cause, .. } => Some(cause),
+            SingleAnswer::Written { .. }
+            | SingleAnswer::RepeatedWithinMinute { .. }
+            | SingleAnswer::Refused { .. }
+            | SingleAnswer::Uncertain { .. } => None,
+        });
         match answer {
             SingleAnswer::Written { id } => {
                 self.lift_pause(now).await?;
+                self.counts.send_modify(|counts| counts.sent += 1);
                 let members = self.store.call(move |checkpoint| checkpoint.load_members(import)).await?;
                 let acknowledged = MemberOutcome::Acknowledged { reteno_id: Some(id) };
                 let mask = self.load_import(import).await?.map(|import| import.mask).unwrap_or_default();
@@ -118,7 +133,7 @@ impl Sender {
             }
             ImportAnswer::NeedsAuthorization => {
                 let later = self.pause.begin(&NotWritten::NeedsAuthorization, None, now);
-                self.tell_standstill().await?;
+                self.tell_standstill(now).await?;
                 self.postpone(id, later, import.missing_since).await
             }
             ImportAnswer::Finished { mapping } => {
@@ -192,7 +207,7 @@ impl Sender {
         now: Timestamp,
     ) -> Result<(), CheckpointError> {
         let until = self.pause.begin(cause, retry_after, now);
-        self.tell_standstill().await?;
+        self.tell_standstill(now).await?;
         let Some(import) = self.load_import(id).await? else { return Ok(()) };
         if import.posts > 1 || import.ghost_until.is_some() {
             return self.store.call(move |checkpoint| checkpoint.doubt_import(id, until, None)).await;
@@ -208,12 +223,15 @@ impl Sender {
         retry_after: Option<std::time::Duration>,
         now: Timestamp,
     ) -> Result<(), CheckpointError> {
-        tracing::warn!(
-            import = id.0,
-            "no answer to a call that may have been carried out ({cause}): the same body goes out again"
-        );
         self.pause.doubt(cause, retry_after, now);
+        self.tell_standstill(now).await?;
         let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        if import.posts == 1 {
+            tracing::warn!(
+                import = id.0,
+                "no answer to a call that may have been carried out ({cause}): the same body goes out again"
+            );
+        }
         // others get through and this one never does: then it is about what it carries
         let is_hopeless = now.since(import.created_at) >= self.settings.import_age_max;
         if is_hopeless && self.pause.has_succeeded_since(import.created_at) {
@@ -238,19 +256,30 @@ impl Sender {
         Ok(imports.into_iter().find(|import| import.id == id))
     }
 
+    /// Counts a call that has reached Reteno.
+    fn count_post(&self, not_written: Option<&NotWritten>) {
+        let has_left = match not_written {
+            Some(NotWritten::Unreachable(_) | NotWritten::NeedsAuthorization) => false,
+            Some(NotWritten::RateLimited | NotWritten::Forbidden(_) | NotWritten::WrongAddress(_)) | None => true,
+        };
+        self.counts.send_modify(|counts| counts.posts += u64::from(has_left));
+    }
+
     async fn lift_pause(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
         if let Some(Standstill::Passing(_)) = self.pause.standstill() {
             tracing::info!("sending goes on");
+            self.alarm.end("standstill").await?;
         }
         // an earlier process may have raised them
         if self.pause.lift(now) {
             self.alarm.end("token-refused").await?;
             self.alarm.end("refused-by-reteno").await?;
+            self.alarm.end("standstill").await?;
         }
         Ok(())
     }
 
-    async fn tell_standstill(&self) -> Result<(), CheckpointError> {
+    async fn tell_standstill(&self, now: Timestamp) -> Result<(), CheckpointError> {
         match self.pause.standstill() {
             Some(Standstill::NeedsAuthorization) => {
                 let text = "Reteno has to be authorized: nothing is sent until then, sources are read on";
@@ -260,10 +289,18 @@ impl Sender {
                 let hint = "check reteno.api_url and the access scopes of the app in Reteno";
                 self.alarm.raise("refused-by-reteno", &format!("nothing is sent: {cause}"), hint).await
             }
-            Some(Standstill::Passing(cause)) => {
-                tracing::warn!("sending pauses: {cause}");
-                Ok(())
-            }
+            Some(Standstill::Passing(cause)) => match self.pause.stands_since() {
+                Some(since) if now.since(since) >= STANDSTILL_TOLD => {
+                    let hint = "nothing, where it passes; else check the network and reteno.api_url";
+                    let text = format!("nothing has been sent since {since}: {cause}");
+                    self.alarm.raise("standstill", &text, hint).await
+                }
+                Some(since) if since == now => {
+                    tracing::warn!("sending pauses: {cause}");
+                    Ok(())
+                }
+                Some(_) | None => Ok(()),
+            },
             None => Ok(()),
         }
     }

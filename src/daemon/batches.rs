@@ -102,7 +102,6 @@ impl Sender {
             return Ok(false);
         }
         self.locks.take(import, locks);
-        self.counts.send_modify(|counts| counts.sent += contacts.len() as u64);
         self.post(import, call, body);
         Ok(true)
     }

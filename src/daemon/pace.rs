@@ -35,6 +35,7 @@ pub struct Pause {
     /// Nothing at all goes out before: Reteno asked for it, of the whole account.
     asked: Option<Timestamp>,
     standstill: Option<Standstill>,
+    stands_since: Option<Timestamp>,
     last_success: Option<Timestamp>,
     backoff: Backoff,
 }
@@ -44,7 +45,7 @@ impl Pause {
     #[must_use]
     pub fn none(random: Random) -> Self {
         let backoff = Backoff::new(WAIT_FIRST, WAIT_MAX, random);
-        Self { until: None, asked: None, standstill: None, last_success: None, backoff }
+        Self { until: None, asked: None, standstill: None, stands_since: None, last_success: None, backoff }
     }
 
     /// When something new may go out; `None`: now.
@@ -83,12 +84,19 @@ impl Pause {
         self.standstill.as_ref()
     }
 
+    /// Since when something stands in the way.
+    #[must_use]
+    pub const fn stands_since(&self) -> Option<Timestamp> {
+        self.stands_since
+    }
+
     /// A call got through: what stood in the way is gone, but for a time that Reteno asked for. Says whether that is
     /// news: the first success of this process, or the first after a standstill.
     pub fn lift(&mut self, now: Timestamp) -> bool {
         self.until = None;
         self.backoff.reset();
         let stood = self.standstill.take().is_some();
+        self.stands_since = None;
         self.last_success.replace(now).is_none() || stood
     }
 
@@ -132,6 +140,7 @@ impl Pause {
         let until = now.plus(asked_wait(retry_after).unwrap_or(wait));
         self.until = self.until.max(Some(until));
         self.standstill = Some(standstill);
+        self.stands_since.get_or_insert(now);
         until
     }
 }

@@ -221,7 +221,6 @@ impl Sender {
 
     pub(super) fn post(&mut self, import: ImportId, call: CallKind, body: bytes::Bytes) {
         self.busy.insert(import, true);
-        self.counts.send_modify(|counts| counts.posts += 1);
         let client = Arc::clone(&self.client);
         self.requests.spawn(async move {
             match call {
