@@ -7,25 +7,8 @@ mod program;
 
 use std::time::Duration;
 
-use program::{Installation, PATIENCE};
+use program::{Installation, PATIENCE, happens, watch};
 use reteno_sync::sandbox::{CallKind, Effect, Fault, Phase, RefreshGrace, SandboxOptions};
-use tokio::sync::mpsc;
-
-/// Sends something for each request of a kind that has been carried out (or, with `Phase::Before`, is about to be).
-fn watch(installation: &Installation, kind: CallKind, phase: Phase) -> mpsc::UnboundedReceiver<()> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    installation.sandbox.on_request(move |seen| {
-        if seen.kind == kind && seen.phase == phase {
-            // after the test has seen enough nobody listens
-            let _ = sender.send(());
-        }
-    });
-    receiver
-}
-
-async fn happens(mut moment: mpsc::UnboundedReceiver<()>) {
-    tokio::time::timeout(PATIENCE, moment.recv()).await.expect("it happens").unwrap();
-}
 
 /// Holds the checkpoint's write lock: the process can read on, and stands still at its next write.
 fn stop_writes(installation: &Installation) -> rusqlite::Connection {

@@ -39,6 +39,15 @@ impl Checkpoint {
 
     /// Ends an alert; says whether it stood.
     pub fn end_alert(&mut self, name: &str) -> Result<bool, CheckpointError> {
+        // asked often, and seldom there: a look does not wait for other writers
+        let stands: bool = self
+            .connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM alert WHERE name = ?1)")
+            .and_then(|mut query| query.query_row([name], |row| row.get(0)))
+            .attempt("read alerts")?;
+        if !stands {
+            return Ok(false);
+        }
         self.connection
             .execute("DELETE FROM alert WHERE name = ?1", [name])
             .attempt("end an alert")

@@ -113,19 +113,30 @@ impl Checkpoint {
 
     /// Forgets the ghosts whose time is over, once no call that went out in their time is unfinished.
     pub fn forget_ghosts(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
-        let transaction = self.connection.transaction().attempt("forget ghosts")?;
+        const ACTION: &str = "forget ghosts";
         // one that lies further ahead than any wait was noted before the clock was set back
-        let over = format!(
-            "SELECT id FROM import WHERE state = 'ghost' AND (ghost_until > {} OR ghost_until <= ?1 AND ghost_until <= \
-             (SELECT coalesce(min(posted_at), ?1) FROM import WHERE state <> 'ghost'))",
-            now.plus(WAIT_MAX).0
-        );
-        transaction
-            .execute(&format!("DELETE FROM alert WHERE name IN (SELECT 'import-' || id FROM ({over}))"), [now.0])
-            .and_then(|_| transaction.execute(&format!("DELETE FROM member WHERE import IN ({over})"), [now.0]))
-            .and_then(|_| transaction.execute(&format!("DELETE FROM import WHERE id IN ({over})"), [now.0]))
-            .attempt("forget ghosts")?;
-        transaction.commit().attempt("forget ghosts")
+        let over: Vec<i64> = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM import WHERE state = 'ghost' AND (ghost_until > ?2 OR ghost_until <= ?1 AND ghost_until <= \
+                 (SELECT coalesce(min(posted_at), ?1) FROM import WHERE state <> 'ghost'))",
+            )
+            .and_then(|mut query| {
+                query.query_map([now.0, now.plus(WAIT_MAX).0], |row| row.get(0)).and_then(Iterator::collect)
+            })
+            .attempt(ACTION)?;
+        if over.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction().attempt(ACTION)?;
+        for id in over {
+            transaction
+                .execute("DELETE FROM alert WHERE name = 'import-' || ?1", [id])
+                .and_then(|_| transaction.execute("DELETE FROM member WHERE import = ?1", [id]))
+                .and_then(|_| transaction.execute("DELETE FROM import WHERE id = ?1", [id]))
+                .attempt(ACTION)?;
+        }
+        transaction.commit().attempt(ACTION)
     }
 
     /// Takes all that Reteno holds as unknown (an older database was put in place of this one, or another account was

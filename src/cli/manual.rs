@@ -38,9 +38,14 @@ pub(super) fn page(mut command: clap::Command) -> std::io::Result<String> {
         heading.to_writer(&mut out)?;
         let own = sub.get_arguments().any(|argument| !argument.is_global_set() && argument.get_id() != "help");
         if own {
-            // the section without its heading: it stands under the command's
+            // the section without its heading: it stands under the command's; what is common to all is told at the top
             let mut section = Vec::new();
-            Man::new(sub.clone()).render_options_section(&mut section)?;
+            let is_common = |argument: &clap::Arg| argument.is_global_set() || argument.get_id() == "help";
+            let own = sub.clone().mut_args(|argument| {
+                let hidden = is_common(&argument);
+                argument.hide(hidden)
+            });
+            Man::new(own).render_options_section(&mut section)?;
             let text = String::from_utf8_lossy(&section);
             out.write_all(text.replace(".SH OPTIONS\n", ".PP\n").as_bytes())?;
         }

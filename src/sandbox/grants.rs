@@ -288,6 +288,12 @@ impl Grants {
         }
     }
 
+    /// Every code and token in use: what nobody but their holder may keep in the clear.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let of_grant = |grant: &Grant| [Some(grant.code.clone()), grant.refresh.clone().map(|held| held.value)];
+        self.access.keys().cloned().chain(self.all.iter().flat_map(of_grant).flatten()).collect()
+    }
+
     /// As when a person disconnects the app: no code and no token works any more.
     pub(super) fn revoke_all(&mut self) {
         for grant in &mut self.all {

@@ -59,6 +59,13 @@ impl Sandbox {
         self.advanced().journal.tally.clone()
     }
 
+    /// Every authorization code and token that is in use, and every access token ever given: to look for them where they
+    /// must not stand.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        self.advanced().grants.secrets()
+    }
+
     /// How many accepted imports have not ended.
     #[must_use]
     pub fn unfinished_imports(&self) -> usize {

@@ -6,9 +6,10 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use reteno_sync::clock::Clock;
-use reteno_sync::sandbox::{Listening, Sandbox, SandboxOptions};
+use reteno_sync::sandbox::{CallKind, Listening, Phase, Sandbox, SandboxOptions};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::mpsc;
 
 /// How long anything may take here. Far beyond any load of the machine: only a fault waits it out.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -132,6 +133,22 @@ town = "town"
         held.sort();
         held
     }
+}
+
+/// Sends something for each request of a kind that has been carried out (or, with `Phase::Before`, is about to be).
+pub(crate) fn watch(installation: &Installation, kind: CallKind, phase: Phase) -> mpsc::UnboundedReceiver<()> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    installation.sandbox.on_request(move |seen| {
+        if seen.kind == kind && seen.phase == phase {
+            // after the test has seen enough nobody listens
+            let _ = sender.send(());
+        }
+    });
+    receiver
+}
+
+pub(crate) async fn happens(mut moment: mpsc::UnboundedReceiver<()>) {
+    tokio::time::timeout(PATIENCE, moment.recv()).await.expect("it happens").unwrap();
 }
 
 /// A command that has ended.
