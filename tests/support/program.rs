@@ -101,9 +101,7 @@ town = "town"
 
     /// Starts a command; its log is read by `Running`.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = self.command(arguments).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        Running { child, log }
+        Running::of(self.command(arguments).spawn().unwrap())
     }
 
     /// The one-time authorization: a person opens the address, presses "allow", and the redirect is passed on.
@@ -180,6 +178,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    pub(crate) fn of(mut child: Child) -> Self {
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, log }
+    }
+
     /// Waits for a line of the log that holds `text`.
     pub(crate) async fn says(&mut self, text: &str) {
         let mut said = Vec::new();
