@@ -12,8 +12,12 @@ use super::token::{Condition, Grant};
 use super::vault::VaultError;
 use crate::clock::Timestamp;
 
-/// A token that is refused although it is this fresh is not mended by yet another refresh.
-pub(super) const REFUSED_SPACING: Duration = Duration::from_secs(30);
+/// A token that is refused although it is this fresh is not mended by yet another refresh. The spacing doubles while
+/// fresh tokens go on being refused: each refresh kills a refresh token, and none of them helps.
+const REFUSED_SPACING_FIRST: Duration = Duration::from_secs(30);
+/// The longest spacing, so that sending comes back within a quarter of an hour of Reteno's mending. Also how long
+/// tokens must have served for a refusal to be the first of a new kind.
+const REFUSED_SPACING_MAX: Duration = Duration::from_mins(15);
 /// First wait after a failed refresh; doubled each time.
 pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 /// Longest wait after a failed refresh while the access token lives: half a lifetime is left for hundreds of attempts.
@@ -42,7 +46,9 @@ pub(super) struct Known {
     /// An access token that Reteno answered with 401: not handed out again unless a refresh confirms it.
     pub(super) refused: Option<SecretString>,
     /// When a refusal last led to a refresh.
-    pub(super) refused_refresh_at: Option<Instant>,
+    refused_refresh_at: Option<Instant>,
+    /// How many refreshes in a row a refusal led to.
+    refused_refreshes: u32,
     /// A pair that was received, but that the vault did not take: stored before anything else is tried.
     pub(super) unstored: Option<Grant>,
 }
@@ -74,6 +80,7 @@ impl Known {
             read_at: self.read_at,
             refused: self.refused.take(),
             refused_refresh_at: self.refused_refresh_at.filter(|_| same_run),
+            refused_refreshes: if same_run { self.refused_refreshes } else { 0 },
             unstored: self.unstored.take().filter(|_| same_run),
             ..Self::default()
         };
@@ -84,15 +91,36 @@ impl Known {
         let present = self.grant.as_ref().is_some_and(|grant| grant.bears(token));
         if present {
             self.refused = Some(token.clone());
+            if self.refused_refresh_at.is_none_or(|at| at.elapsed() >= REFUSED_SPACING_MAX) {
+                self.refused_refreshes = 0;
+            }
         }
         present
+    }
+
+    /// Notes that a refusal leads to a refresh now.
+    pub(super) fn note_refused_refresh(&mut self) {
+        self.refused_refresh_at = Some(Instant::now());
+        self.refused_refreshes = self.refused_refreshes.saturating_add(1);
+    }
+
+    /// May a refusal lead to another refresh already?
+    pub(super) fn is_refusal_spaced(&self) -> bool {
+        let doublings = self.refused_refreshes.saturating_sub(1);
+        let spacing = REFUSED_SPACING_FIRST.saturating_mul(2_u32.saturating_pow(doublings)).min(REFUSED_SPACING_MAX);
+        self.refused_refreshes == 0 || self.refused_refresh_at.is_none_or(|at| at.elapsed() >= spacing)
+    }
+
+    /// Is the present access token one that Reteno refused?
+    pub(super) fn is_refused(&self) -> bool {
+        let (Some(grant), Some(token)) = (&self.grant, &self.refused) else { return false };
+        grant.bears(token)
     }
 
     /// The grant whose access token may be sent.
     pub(super) fn usable(&self, now: Timestamp) -> Option<&Grant> {
         let grant = self.grant.as_ref().filter(|grant| !grant.is_expired(now))?;
-        let refused = self.refused.as_ref().is_some_and(|token| grant.bears(token));
-        (!refused).then_some(grant)
+        (!self.is_refused()).then_some(grant)
     }
 
     /// How long no refresh may be tried after a failed one; zero where it may be now. Shorter from the moment at which
@@ -108,9 +136,8 @@ impl Known {
         let Some(grant) = self.grant.as_ref().filter(|grant| grant.condition == Condition::Active) else {
             return false;
         };
-        let refused = self.refused.as_ref().is_some_and(|token| grant.bears(token));
-        let spaced = self.refused_refresh_at.is_none_or(|at| at.elapsed() >= REFUSED_SPACING);
-        self.wait_left(now).is_zero() && (grant.is_due(now) || (refused && spaced))
+        let refused_and_spaced = self.is_refused() && self.is_refusal_spaced();
+        self.wait_left(now).is_zero() && (grant.is_due(now) || refused_and_spaced)
     }
 
     pub(super) fn note_success(&mut self, had_failed: bool) {

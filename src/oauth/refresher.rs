@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::chain;
 use super::endpoint::TokenEndpoint;
-use super::known::{BACKOFF_FIRST, Known, REFUSED_SPACING, Retry, Setback};
+use super::known::{BACKOFF_FIRST, Known, Retry, Setback};
 use super::lock::{LockError, RefreshLock};
 use super::reaction::TokenError;
 use super::token::{Condition, Grant, NoToken};
@@ -128,6 +128,11 @@ impl Refresher {
         self.0.standing()
     }
 
+    /// Reads the vault at once: someone has just put a grant there.
+    pub async fn look_again(&self) {
+        self.0.reread().await;
+    }
+
     /// Waits until no refresh of this process is under way: before the process ends, so that an answer on its way
     /// still reaches the vault.
     pub async fn quiesce(&self) {
@@ -222,7 +227,7 @@ impl Inner {
             Reason::Due => known.wants_refresh(self.clock.now()),
             Reason::Refused(token) => {
                 let present = known.grant.as_ref().is_some_and(|grant| grant.bears(token));
-                let too_soon = known.refused_refresh_at.is_some_and(|at| at.elapsed() < REFUSED_SPACING);
+                let too_soon = !known.is_refusal_spaced();
                 if present && too_soon {
                     known.problem = Some("reteno refuses an access token that it has just issued".to_owned());
                 }
@@ -251,11 +256,12 @@ impl Inner {
         if let Some(unstored) = unstored.filter(|unstored| unstored.serial == present.serial.saturating_add(1)) {
             return Ok(self.store(unstored).await?);
         }
-        if let Reason::Refused(_) = reason {
-            self.known().refused_refresh_at = Some(Instant::now());
-        }
+        let was_refused = self.known().is_refused();
         match self.endpoint.refresh(&present).await {
             Ok(issued) => {
+                if was_refused {
+                    self.known().note_refused_refresh();
+                }
                 tracing::debug!("Reteno has renewed the tokens");
                 Ok(self.store(present.refreshed(&issued.answer, issued.sent)).await?)
             }

@@ -447,6 +447,34 @@ async fn a_fresh_token_that_is_refused_too_causes_no_storm() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn tokens_that_are_refused_again_and_again_are_renewed_ever_more_rarely() {
+    let world = World::of((1..=100).map(|number| tokens_for(number, 172_800)).collect()).await;
+    let mut at = Vec::new();
+    let began = world.clock.now();
+    while world.clock.now().since(began) < Duration::from_hours(2) {
+        let before = world.script.count();
+        // whoever sends uses what it gets, and Reteno refuses it
+        if let Ok(token) = world.refresher.access_token().await {
+            drop(world.refresher.refused(&token).await);
+        }
+        if world.script.count() > before {
+            at.push(world.clock.now().since(began).as_secs());
+        }
+        pass(5).await;
+    }
+    let gaps: Vec<u64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(gaps[..6], [30, 60, 120, 240, 480, 900]);
+    assert!(gaps[6..].iter().all(|gap| *gap == 900), "{gaps:?}");
+    // Once tokens have served for a quarter of an hour, the next refusal is met at once.
+    pass(900).await;
+    let token = world.refresher.access_token().await.unwrap();
+    pass(900).await;
+    let before = world.script.count();
+    assert!(world.refresher.refused(&token).await.is_ok());
+    assert_eq!(world.script.count(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_token_is_not_handed_out_again_while_the_refresh_fails() {
     let world = World::of(vec![status(503, ""), tokens(1)]).await;
     world.token().await;
