@@ -21,20 +21,18 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::config::PATH_DEFAULT;
 use crate::logging::{Log, LogFormat, Wish};
 use crate::report;
 
 pub use exit::{Exit, Failure};
-
-/// Where the configuration is when nobody says otherwise.
-const CONFIG_DEFAULT: &str = "/etc/reteno-sync/config.toml";
 
 /// Keeps the contacts of a Reteno account equal to a CRM.
 #[derive(Debug, Parser)]
 #[command(name = "reteno-sync", version, propagate_version = true, max_term_width = 110)]
 pub struct Cli {
     /// The configuration file.
-    #[arg(long, global = true, env = "RETENO_SYNC_CONFIG", default_value = CONFIG_DEFAULT, value_name = "FILE")]
+    #[arg(long, global = true, env = "RETENO_SYNC_CONFIG", default_value = PATH_DEFAULT, value_name = "FILE")]
     config: PathBuf,
     /// The same as the command `authorize`.
     #[arg(long)]

@@ -9,6 +9,7 @@ use crate::contact::Catalog;
 use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::cycle::Feed;
+use crate::daemon::standing;
 use crate::random::Random;
 use crate::reteno::NoToken;
 
@@ -96,21 +97,30 @@ fn load_key() -> Result<Option<[u8; 32]>, Failure> {
     }
 }
 
-/// The account, ready to send: without tokens the command ends with the code that says so.
+/// The account, ready to send: without tokens the command ends with the code that says so. Where a person has to act, the
+/// alert stands from now on, also while the access token still serves.
 pub(super) async fn connect_authorized(config: &Config, around: &Surroundings) -> Result<Account, Failure> {
     let account = compose::connect(config, around, false)?;
-    match account.refresher.access_token().await {
+    let token = account.refresher.access_token().await;
+    tell_standing(config, around, &account).await?;
+    match token {
         Ok(_) => Ok(account),
-        Err(crate::oauth::NoToken::NeedsAuthorization) => Err(needs_authorization()),
+        Err(crate::oauth::NoToken::NeedsAuthorization) => Err(needs_authorization(config)),
         Err(crate::oauth::NoToken::Temporarily(why)) => {
             Err(Failure::of(Exit::TryAgain, NoToken::Temporarily(why), None))
         }
     }
 }
 
+/// Raises or ends the alert that a person has to authorize.
+pub(super) async fn tell_standing(config: &Config, around: &Surroundings, account: &Account) -> Result<(), Failure> {
+    let alarm = Alarm::open(around.store.clone(), around.clock.clone());
+    Ok(standing::tell_standing(&account.refresher, &alarm, &config.program).await?)
+}
+
 /// How one-shot commands end without tokens.
-pub(super) fn needs_authorization() -> Failure {
-    let hint = "run `reteno-sync --authorize`".to_owned();
+pub(super) fn needs_authorization(config: &Config) -> Failure {
+    let hint = format!("run `{} --authorize`", config.program);
     Failure::of(Exit::NeedsAuthorization, anyhow::anyhow!("Reteno has not authorized this program"), Some(hint))
 }
 

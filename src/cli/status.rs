@@ -19,7 +19,10 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
     let now = around.clock.now();
     match context.output {
         Output::Json => report::say_json(&document(&status, grant.as_ref(), account.as_deref())),
-        Output::Text => show(&status, grant.as_ref(), account.as_deref(), now),
+        Output::Text => {
+            let tokens = tokens(grant.as_ref(), &config.program, now);
+            show(&status, tokens, account.as_deref(), now);
+        }
     }
     Ok(Exit::Done)
 }
@@ -79,7 +82,7 @@ fn token_state(grant: &Grant) -> &'static str {
     }
 }
 
-fn show(status: &StatusReport, grant: Option<&Grant>, account: Option<&str>, now: Timestamp) {
+fn show(status: &StatusReport, tokens: String, account: Option<&str>, now: Timestamp) {
     for alert in &status.alerts {
         report::say(&format!("ALERT since {}: {}\n  hint: {}", alert.since, alert.text, alert.hint));
     }
@@ -88,7 +91,7 @@ fn show(status: &StatusReport, grant: Option<&Grant>, account: Option<&str>, now
     };
     let mut rows = vec![
         vec!["account".to_owned(), account.unwrap_or("not authorized yet").to_owned()],
-        vec!["tokens".to_owned(), tokens(grant, now)],
+        vec!["tokens".to_owned(), tokens],
         vec!["contacts".to_owned(), status.contacts.to_string()],
         vec!["acknowledged".to_owned(), status.acknowledged.to_string()],
         vec!["under way".to_owned(), format!("{} in {} imports", status.under_way, count_running(status))],
@@ -140,9 +143,9 @@ fn import_cells(import: &OpenImport, now: Timestamp) -> Vec<String> {
     ]
 }
 
-fn tokens(grant: Option<&Grant>, now: Timestamp) -> String {
+fn tokens(grant: Option<&Grant>, program: &str, now: Timestamp) -> String {
     match grant {
-        None => "none: run `reteno-sync --authorize`".to_owned(),
+        None => format!("none: run `{program} --authorize`"),
         Some(grant) => format!(
             "{}; access token ends in {}, refresh token in {}",
             token_state(grant),

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{PageMode, StatusReport};
+use crate::config::Config;
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
 use crate::daemon::lifecycle::{self, Stop};
@@ -56,6 +57,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     };
     let ended = ended?;
     account.refresher.quiesce().await;
+    session::tell_standing(&config, &around, &account).await?;
     let status = around
         .store
         .call(|checkpoint| {
@@ -64,7 +66,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
         })
         .await?;
     let sent = *counts.borrow();
-    conclude(context, reports, &ended, sent, &status)
+    conclude(context, &config, reports, (&ended, sent), &status)
 }
 
 /// Baseline: what the CRM says now counts as what Reteno holds.
@@ -88,7 +90,7 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
         CycleParts { store: &around.store, clock: &around.clock, line: &line, stop: &stop, mode: PageMode::Baseline };
     let reports = read_all(&feeds, &parts, &Progress::on_terminal(context.draws)).await;
     let status = take_status(&around).await?;
-    conclude(context, reports, &Ended::Drained, SendCounts::default(), &status)
+    conclude(context, &config, reports, (&Ended::Drained, SendCounts::default()), &status)
 }
 
 async fn take_status(around: &Surroundings) -> Result<StatusReport, Failure> {
@@ -135,9 +137,9 @@ async fn draw_counts(progress: &Progress, mut counts: watch::Receiver<SendCounts
 
 fn conclude(
     context: &Context,
+    config: &Config,
     reports: Vec<(String, Result<CycleReport, CycleError>)>,
-    ended: &Ended,
-    sent: SendCounts,
+    (ended, sent): (&Ended, SendCounts),
     status: &StatusReport,
 ) -> Result<Exit, Failure> {
     let mut failed = None;
@@ -172,7 +174,7 @@ fn conclude(
     if let Some(error) = failed {
         return Err(error.into());
     }
-    exit_of(ended, status)
+    exit_of(config, ended, status)
 }
 
 fn show(
@@ -216,9 +218,9 @@ fn show(
     }
 }
 
-fn exit_of(ended: &Ended, status: &StatusReport) -> Result<Exit, Failure> {
+fn exit_of(config: &Config, ended: &Ended, status: &StatusReport) -> Result<Exit, Failure> {
     match ended {
-        Ended::NeedsAuthorization => Err(session::needs_authorization()),
+        Ended::NeedsAuthorization => Err(session::needs_authorization(config)),
         Ended::StillOpen | Ended::Stopped => {
             let error = anyhow::anyhow!("{} contacts are not acknowledged yet", open_contacts(status));
             let hint = match status.alerts.first() {

@@ -40,6 +40,9 @@ use raw::Leaf;
 use reader::{Origins, Reader};
 use reteno::RawReteno;
 
+/// Where the configuration is when nobody says otherwise.
+pub const PATH_DEFAULT: &str = "/etc/reteno-sync/config.toml";
+
 /// Where systemd says that the unit's state belongs.
 const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 
@@ -60,6 +63,8 @@ const SECTIONS: [&str; 4] = ["reteno", "listen", "log", "source"];
 /// All settings.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// How this program is called so that it reads this configuration: hints can be copied to a shell.
+    pub program: String,
     /// Where the checkpoint lives; absolute.
     pub state_dir: PathBuf,
     /// How long a stop may take.
@@ -114,6 +119,7 @@ fn resolve(
     state_directory: Option<&String>,
     credentials_dir: Option<&Path>,
 ) -> Option<Config> {
+    let program = program(&reader.origins.path);
     let top = KeyPath::default();
     let raw: RawTop = reader.section(&top, table, &[]);
     let state_dir = state_dir(reader, raw.state_dir.as_ref(), state_directory);
@@ -134,6 +140,7 @@ fn resolve(
     let dedupe_on = raw_reteno.as_ref().and_then(reteno::dedupe_on);
     let sources = reader.table(raw.source.as_ref()).map(|table| source::resolve_all(reader, table, dedupe_on));
     Some(Config {
+        program,
         state_dir: state_dir?,
         shutdown_timeout: shutdown_timeout?,
         reteno: reteno?,
@@ -151,6 +158,19 @@ fn state_dir(reader: &mut Reader, leaf: Option<&Leaf>, systemd: Option<&String>)
         (Some(leaf), Some(first)) if !reader.is_set(&leaf.key) => Some(PathBuf::from(first)),
         _ => reader.path(leaf, "the path of a directory"),
     }
+}
+
+/// The path absolute, since an alert is read from another directory than the one it was raised in; quoted where a shell
+/// would take it for more than one word.
+fn program(path: &Path) -> String {
+    if path == Path::new(PATH_DEFAULT) {
+        return "reteno-sync".to_owned();
+    }
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let text = path.to_string_lossy();
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@:,%=".contains(&byte));
+    let word = if is_plain { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) };
+    format!("reteno-sync --config {word}")
 }
 
 fn directory_of(path: &Path) -> PathBuf {

@@ -13,3 +13,4 @@ pub mod proof;
 pub mod run;
 pub mod sender;
 mod sending;
+pub mod standing;
