@@ -35,7 +35,7 @@ pub use reads::{SeenRows, SourceRow};
 pub use rejections::{RejectionKind, RejectionRow};
 pub use report::{ContactStory, FieldStory, LaneCount, StatusReport};
 pub use settle::{Settlement, UnknownFate};
-pub use vault::CheckpointVault;
+pub use vault::{AccountIdentity, CheckpointVault};
 
 /// An open checkpoint. Not shared: [`Store`] hands it from thread to thread.
 pub struct Checkpoint {

@@ -6,10 +6,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rusqlite::{OptionalExtension, params};
 use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::contact::Personal;
 use crate::oauth::token::Grant;
-use crate::oauth::{AuthorizationDesk, DeskError, GrantVault, PendingRecord, Settled, StateHash, VaultError};
+use crate::oauth::{
+    AuthorizationDesk, Candidate, DeskError, Ending, GrantVault, Noted, PendingRecord, Settled, StateHash, VaultError,
+};
 use crate::random::Random;
 
 use super::{Attempt, Checkpoint, CheckpointError, Store, unreadable};
@@ -22,15 +26,13 @@ const CANDIDATE: &str = "grant under proof";
 pub struct CheckpointVault {
     store: Store,
     random: Random,
-    allow_new_account: bool,
 }
 
 impl CheckpointVault {
-    /// Keeps what Reteno's authorization gives in `store`. An authorization that is begun here may lead to another
-    /// account than the first only with `allow_new_account`.
+    /// Keeps what Reteno's authorization gives in `store`.
     #[must_use]
-    pub fn on(store: Store, random: Random, allow_new_account: bool) -> Self {
-        Self { store, random, allow_new_account }
+    pub fn on(store: Store, random: Random) -> Self {
+        Self { store, random }
     }
 
     /// The same as a vault to share.
@@ -38,6 +40,25 @@ impl CheckpointVault {
     pub fn shared(&self) -> Arc<dyn GrantVault> {
         Arc::new(self.clone())
     }
+}
+
+/// An account as Reteno tells it, which has no id.
+#[derive(Debug, Clone)]
+pub struct AccountIdentity {
+    /// What tells it from others. Only a keyed hash of it is stored.
+    pub mark: Personal,
+    /// What kind of mark that is: marks of different kinds are never equal.
+    pub kind: &'static str,
+    /// For people.
+    pub name: String,
+}
+
+/// A kept grant as it is sealed.
+#[derive(Serialize, Deserialize)]
+struct CandidateForm {
+    grant: String,
+    state_hash: [u8; 32],
+    allows_new_account: bool,
 }
 
 impl Checkpoint {
@@ -60,61 +81,103 @@ impl Checkpoint {
         self.load_setting("account")
     }
 
-    /// The name of the account whose tokens were refused last.
-    pub fn load_refused_account(&self) -> Result<Option<String>, CheckpointError> {
-        self.load_setting("refused_account")
+    /// The name of the account that was authorized first, where it is another one than `found`.
+    pub fn load_account_unlike(&self, found: &AccountIdentity) -> Result<Option<String>, CheckpointError> {
+        let known: Option<i64> = self.load_setting("account mark")?;
+        if known.is_none_or(|known| known == self.mark_of(found)) {
+            return Ok(None);
+        }
+        Ok(Some(self.load_account()?.unwrap_or_default()))
+    }
+
+    fn mark_of(&self, account: &AccountIdentity) -> i64 {
+        self.hash.text(account.kind, account.mark.expose()).cast_signed()
     }
 
     /// Keeps a fresh grant aside until it is proven: its code is spent, so it must not be lost.
-    pub fn store_candidate(&mut self, grant: &Grant, random: &Random) -> Result<(), CheckpointError> {
-        let sealed = self.seal(CANDIDATE, grant.to_sealed_form().expose_secret().as_bytes(), random)?;
-        self.connection
-            .execute("DELETE FROM setting WHERE name = 'refused_account'", [])
-            .attempt("store the new tokens")?;
+    pub fn store_candidate(&mut self, candidate: &Candidate, random: &Random) -> Result<(), CheckpointError> {
+        let form = CandidateForm {
+            grant: candidate.grant.to_sealed_form().expose_secret().to_owned(),
+            state_hash: candidate.state_hash.0,
+            allows_new_account: candidate.allows_new_account,
+        };
+        let text = serde_json::to_vec(&form).map_err(unreadable(CANDIDATE))?;
+        let sealed = self.seal(CANDIDATE, &text, random)?;
         self.store_setting(CANDIDATE, sealed)
     }
 
-    /// Makes the candidate the grant, where it leads to the account `name` that this checkpoint belongs to, or to the
-    /// first one, or to another that the operator asked for: then all that Reteno holds is unknown. Otherwise the
-    /// candidate is dropped, and the expected name is returned.
+    /// The grant that is kept aside.
+    pub fn load_candidate(&self) -> Result<Option<Candidate>, CheckpointError> {
+        let Some(sealed) = self.load_setting::<Vec<u8>>(CANDIDATE)? else { return Ok(None) };
+        // one that another version kept is of no use: a person is asked then
+        let Ok(form) = serde_json::from_slice(&self.unseal(CANDIDATE, &sealed)?) else { return Ok(None) };
+        let CandidateForm { grant, state_hash, allows_new_account }: CandidateForm = form;
+        let grant = Grant::from_sealed_form(&grant).map_err(unreadable(CANDIDATE))?;
+        Ok(Some(Candidate { grant, state_hash: StateHash(state_hash), allows_new_account }))
+    }
+
+    /// Forgets the grant that is kept aside.
+    pub fn drop_candidate(&mut self) -> Result<(), CheckpointError> {
+        self.connection
+            .execute("DELETE FROM setting WHERE name = ?1", [CANDIDATE])
+            .attempt("drop the new tokens")
+            .map(|_| ())
+    }
+
+    /// Puts a proven grant in force, in the place of the one kept aside, and returns it. Where `is_fresh_start`, all that
+    /// Reteno holds is unknown from then on.
     pub fn promote_candidate(
         &mut self,
-        name: &str,
-        now: Timestamp,
-        (import_age_max, random): (Duration, &Random),
-    ) -> Result<Option<String>, CheckpointError> {
-        let known = self.load_account()?;
-        let is_allowed: bool = self
-            .connection
-            .query_row("SELECT new_account FROM authorization", [], |row| row.get(0))
-            .optional()
-            .attempt("read the pending authorization")?
-            .unwrap_or(false);
-        if let Some(expected) = known.clone().filter(|known| known != name && !is_allowed) {
-            self.connection
-                .execute("DELETE FROM setting WHERE name = ?1", [CANDIDATE])
-                .attempt("drop the new tokens")?;
-            self.store_setting("refused_account", name)?;
-            return Ok(Some(expected));
-        }
-        let is_fresh_start = is_allowed && known.is_some();
+        grant: &Grant,
+        account: &AccountIdentity,
+        is_fresh_start: bool,
+        (now, import_age_max): (Timestamp, Duration),
+        random: &Random,
+    ) -> Result<Grant, CheckpointError> {
         if is_fresh_start {
+            // first: where the process dies in between, the kept grant says that it is to be done again
             self.forget_acknowledged(now, import_age_max)?;
         }
-        let sealed: Option<Vec<u8>> = self.load_setting(CANDIDATE)?;
-        let text = self.unseal(CANDIDATE, &sealed.ok_or(CheckpointError::Sealed(CANDIDATE))?)?;
-        let grant = self.seal(GRANT, &text, random)?;
+        // the grant in force may have been renewed since this one was kept
+        let least = self.load_grant()?.map_or(0, |stored| stored.serial.saturating_add(1));
+        let grant = Grant { serial: grant.serial.max(least), ..grant.clone() };
+        let sealed = self.seal(GRANT, grant.to_sealed_form().expose_secret().as_bytes(), random)?;
+        let mark = self.mark_of(account);
         let transaction = self.connection.transaction().attempt("store the new tokens")?;
         transaction
             .execute("DELETE FROM setting WHERE name = ?1", [CANDIDATE])
             .and_then(|_| {
                 let upsert = "INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)";
-                transaction.execute(upsert, params!["account", name])?;
-                transaction.execute(upsert, params![GRANT, grant])
+                transaction.execute(upsert, params!["account", account.name])?;
+                transaction.execute(upsert, params!["account mark", mark])?;
+                transaction.execute(upsert, params![GRANT, sealed])
             })
             .attempt("store the new tokens")?;
         transaction.commit().attempt("store the new tokens")?;
-        Ok(None)
+        Ok(grant)
+    }
+
+    /// The operator allows another account for the authorization that is pending and for the grant that is kept.
+    pub fn allow_new_account(&mut self, random: &Random) -> Result<(), CheckpointError> {
+        self.connection
+            .execute("UPDATE authorization SET new_account = 1", [])
+            .attempt("store the pending authorization")?;
+        match self.load_candidate()? {
+            Some(candidate) => self.store_candidate(&Candidate { allows_new_account: true, ..candidate }, random),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the authorization that is pending now may lead to another account.
+    pub fn pends_for_new_account(&self, now: Timestamp) -> Result<bool, CheckpointError> {
+        Ok(self.load_pending()?.is_some_and(|(record, settled)| {
+            let is_over = match settled {
+                Some(Settled::Failed { ending, .. }) => ending != Ending::TryAgain,
+                Some(Settled::Done) => true,
+                None => false,
+            };
+            record.allows_new_account && !is_over && !record.is_void(now)
+        }))
     }
 
     /// The additional fields of the account, as they were told last.
@@ -124,57 +187,79 @@ impl Checkpoint {
     }
 
     /// Keeps the additional fields of the account.
-    pub fn store_catalog<T: serde::Serialize>(&mut self, fields: &[T]) -> Result<(), CheckpointError> {
+    pub fn store_catalog<T: Serialize>(&mut self, fields: &[T]) -> Result<(), CheckpointError> {
         let text = serde_json::to_string(fields).map_err(unreadable("list of additional fields"))?;
         self.store_setting("catalog", text)
     }
 
-    fn load_pending(&self) -> Result<Option<(PendingRecord, Option<Settled>)>, CheckpointError> {
-        let row: Option<(Vec<u8>, String, i64, Option<String>)> = self
+    fn load_pending(&self) -> Result<Option<Noted>, CheckpointError> {
+        let row: Option<(Vec<u8>, PendingRecord, Option<String>)> = self
             .connection
-            .query_row("SELECT state_hash, source, created_at, outcome FROM authorization", [], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            .query_row("SELECT state_hash, source, created_at, new_account, outcome FROM authorization", [], |row| {
+                let record = PendingRecord {
+                    state_hash: StateHash([0; 32]),
+                    source: row.get(1)?,
+                    created_at: Timestamp(row.get(2)?),
+                    allows_new_account: row.get(3)?,
+                };
+                Ok((row.get(0)?, record, row.get(4)?))
             })
             .optional()
             .attempt("read the pending authorization")?;
-        let Some((hash, source, created_at, outcome)) = row else { return Ok(None) };
+        let Some((hash, record, outcome)) = row else { return Ok(None) };
         let Ok(hash) = <[u8; 32]>::try_from(hash) else { return Ok(None) };
-        let record = PendingRecord { state_hash: StateHash(hash), source, created_at: Timestamp(created_at) };
+        let record = PendingRecord { state_hash: StateHash(hash), ..record };
         Ok(Some((record, outcome.map(|text| read_outcome(&text)))))
     }
 
-    fn open_pending(&mut self, record: &PendingRecord, allow_new_account: bool) -> Result<(), CheckpointError> {
+    fn open_pending(&mut self, record: &PendingRecord) -> Result<(), CheckpointError> {
+        let PendingRecord { state_hash, source, created_at, allows_new_account } = record;
         self.connection
             .execute(
                 "INSERT OR REPLACE INTO authorization (id, source, state_hash, created_at, new_account, outcome) \
                  VALUES (1, ?1, ?2, ?3, ?4, NULL)",
-                params![record.source, record.state_hash.0, record.created_at.0, allow_new_account],
+                params![source, state_hash.0, created_at.0, allows_new_account],
             )
             .attempt("store the pending authorization")
             .map(|_| ())
     }
 
-    fn settle_pending(&mut self, outcome: &Settled) -> Result<(), CheckpointError> {
+    fn settle_pending(&mut self, state_hash: StateHash, outcome: &Settled) -> Result<(), CheckpointError> {
         self.connection
-            .execute("UPDATE authorization SET outcome = ?1", [write_outcome(outcome)])
+            .execute(
+                "UPDATE authorization SET outcome = ?1 WHERE state_hash = ?2",
+                params![write_outcome(outcome), state_hash.0],
+            )
             .attempt("store the end of the authorization")
             .map(|_| ())
     }
 }
 
-/// One line: nothing for done, else the message and, after a line break, the hint.
+/// Nothing for done, else three lines: the ending, the message, the hint.
 fn write_outcome(outcome: &Settled) -> String {
     match outcome {
         Settled::Done => String::new(),
-        Settled::Failed { message, hint } => format!("{}\n{hint}", message.replace('\n', " ")),
+        Settled::Failed { message, hint, ending } => {
+            let ending = match ending {
+                Ending::Failed => "failed",
+                Ending::TryAgain => "try again",
+                Ending::Configuration => "configuration",
+            };
+            format!("{ending}\n{}\n{hint}", message.replace('\n', " "))
+        }
     }
 }
 
 fn read_outcome(text: &str) -> Settled {
-    match text.split_once('\n') {
-        Some((message, hint)) => Settled::Failed { message: message.to_owned(), hint: hint.to_owned() },
-        None => Settled::Done,
-    }
+    let mut lines = text.splitn(3, '\n').map(str::to_owned);
+    let (ending, message, hint) = (lines.next(), lines.next(), lines.next());
+    let Some(message) = message else { return Settled::Done };
+    let ending = match ending.as_deref() {
+        Some("try again") => Ending::TryAgain,
+        Some("configuration") => Ending::Configuration,
+        Some(_) | None => Ending::Failed,
+    };
+    Settled::Failed { message, hint: hint.unwrap_or_default(), ending }
 }
 
 impl GrantVault for CheckpointVault {
@@ -196,36 +281,27 @@ impl GrantVault for CheckpointVault {
 }
 
 impl AuthorizationDesk for CheckpointVault {
-    fn pending(&self) -> BoxFuture<'_, Result<Option<PendingRecord>, DeskError>> {
+    fn pending(&self) -> BoxFuture<'_, Result<Option<Noted>, DeskError>> {
         Box::pin(async {
-            let row = self.store.call(|checkpoint| checkpoint.load_pending()).await;
-            row.map(|row| row.map(|(record, _)| record)).map_err(|error| DeskError::Read(error.into()))
+            self.store.call(|checkpoint| checkpoint.load_pending()).await.map_err(|error| DeskError::Read(error.into()))
         })
     }
 
     fn open(&self, record: PendingRecord) -> BoxFuture<'_, Result<(), DeskError>> {
-        let allow_new_account = self.allow_new_account;
         Box::pin(async move {
             self.store
-                .call(move |checkpoint| checkpoint.open_pending(&record, allow_new_account))
+                .call(move |checkpoint| checkpoint.open_pending(&record))
                 .await
                 .map_err(|error| DeskError::Write(error.into()))
         })
     }
 
-    fn settle(&self, outcome: Settled) -> BoxFuture<'_, Result<(), DeskError>> {
+    fn settle(&self, state_hash: StateHash, outcome: Settled) -> BoxFuture<'_, Result<(), DeskError>> {
         Box::pin(async move {
             self.store
-                .call(move |checkpoint| checkpoint.settle_pending(&outcome))
+                .call(move |checkpoint| checkpoint.settle_pending(state_hash, &outcome))
                 .await
                 .map_err(|error| DeskError::Write(error.into()))
-        })
-    }
-
-    fn outcome(&self) -> BoxFuture<'_, Result<Option<Settled>, DeskError>> {
-        Box::pin(async {
-            let row = self.store.call(|checkpoint| checkpoint.load_pending()).await;
-            row.map(|row| row.and_then(|(_, outcome)| outcome)).map_err(|error| DeskError::Read(error.into()))
         })
     }
 }

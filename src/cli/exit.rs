@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::checkpoint::CheckpointError;
+
 /// The exit codes of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -75,6 +77,18 @@ impl Failure {
         self.exit
     }
 
+    /// Whether another process holds the lock of the one that sends.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self.error.downcast_ref(), Some(CheckpointError::Busy { .. }))
+    }
+
+    /// The same with a hint that fits better.
+    #[must_use]
+    pub fn hinted(self, hint: String) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
     /// Prints the failure to stderr and returns its code.
     #[must_use]
     pub fn tell(&self) -> ExitCode {
@@ -94,8 +108,8 @@ impl std::fmt::Display for Failure {
     }
 }
 
-impl From<crate::checkpoint::CheckpointError> for Failure {
-    fn from(error: crate::checkpoint::CheckpointError) -> Self {
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
         let exit = if error.is_temporary() { Exit::TryAgain } else { Exit::Failed };
         let hint = error.hint();
         Self::of(exit, error, hint)

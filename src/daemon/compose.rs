@@ -17,7 +17,7 @@ use crate::contact::{
 use crate::http::Exchange;
 use crate::http::paced::Paced;
 use crate::http::socket::{HttpExchange, Timeouts};
-use crate::oauth::{App, Authorizer, ClientAuth, Refresher, TokenEndpoint};
+use crate::oauth::{App, Authorizer, ClientAuth, Mandate, Refresher, TokenEndpoint};
 use crate::random::Random;
 use crate::reteno::body::DedupeOn;
 use crate::reteno::wire::{CatalogField, FieldKind as WireKind};
@@ -25,7 +25,7 @@ use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
 use crate::source::{FileSource, Format, SingerOptions, SingerSource, Source, singer};
 
 use super::cycle::Feed;
-use super::proof::ProvingVault;
+use super::proof::{AccountChange, ProvingVault};
 use super::sender::{RestoreDeleted, SendSettings};
 
 /// No answer of Reteno's is longer: the mapping of 3000 contacts takes about 200 KB.
@@ -56,7 +56,8 @@ pub struct Account {
     pub desk: CheckpointVault,
 }
 
-/// Builds the client, the refresher and the authorizer of the configured account.
+/// Builds the client, the refresher and the authorizer of the configured account. `allow_new_account`: what is
+/// authorized may lead to another account than the first; only where nobody sends, and this process holds the lock.
 pub fn connect(config: &Config, around: &Surroundings, allow_new_account: bool) -> Result<Account, MissingCredentials> {
     let reteno = &config.reteno;
     let timeouts =
@@ -66,7 +67,7 @@ pub fn connect(config: &Config, around: &Surroundings, allow_new_account: bool) 
     let rate = NonZeroU32::new(reteno.requests_per_second).unwrap_or(NonZeroU32::MIN);
     let paced: Arc<dyn Exchange> = Arc::new(Paced::new(Arc::clone(&wire), rate));
     let endpoint = TokenEndpoint::new(wire, app, around.clock.clone());
-    let desk = CheckpointVault::on(around.store.clone(), around.random.clone(), allow_new_account);
+    let desk = CheckpointVault::on(around.store.clone(), around.random.clone());
     let lock_path = config.state_dir.join("refresh.lock");
     let refresher =
         Refresher::new(endpoint.clone(), desk.shared(), lock_path.clone(), around.clock.clone(), around.random.clone());
@@ -75,9 +76,11 @@ pub fn connect(config: &Config, around: &Surroundings, allow_new_account: bool) 
         Arc::clone(&paced),
         reteno.api_url.clone(),
         around.clone(),
-        reteno.import_age_max,
+        AccountChange { is_possible: allow_new_account, import_age_max: reteno.import_age_max },
     );
-    let authorizer = Authorizer::new(endpoint, Arc::new(prover), lock_path, around.clock.clone(), "reteno".to_owned());
+    let mandate =
+        Mandate { source: "reteno".to_owned(), allows_new_account: allow_new_account, program: config.program.clone() };
+    let authorizer = Authorizer::new(endpoint, Arc::new(prover), lock_path, around.clock.clone(), mandate);
     let tokens = Arc::new(Tokens(refresher.clone()));
     let client = Client::new(paced, reteno.api_url.clone(), tokens, around.clock.clone(), around.random.clone());
     Ok(Account { client: Arc::new(client), refresher, authorizer: Arc::new(authorizer), desk })

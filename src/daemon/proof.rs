@@ -1,5 +1,5 @@
 //! The first use of fresh tokens: they are kept as a candidate, proven by two harmless calls, and take effect only when
-//! they lead to the account that this checkpoint belongs to.
+//! they lead to the account that this checkpoint belongs to, or to another that the operator asked for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,32 +8,15 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointVault};
+use crate::checkpoint::{AccountIdentity, Checkpoint, CheckpointError, CheckpointVault};
+use crate::contact::Personal;
 use crate::http::Exchange;
 use crate::oauth::token::Grant;
-use crate::oauth::{GrantVault, VaultError};
+use crate::oauth::{Admission, AuthorizeError, Candidate, GrantVault, Unproven, VaultError};
+use crate::reteno::wire::AccountInfo;
 use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
 
 use super::compose::Surroundings;
-
-/// Why fresh tokens did not take effect.
-#[derive(Debug, thiserror::Error)]
-pub enum ProofError {
-    /// They lead to another account.
-    #[error("these tokens are for the account \"{found}\", and this checkpoint belongs to \"{expected}\"")]
-    OtherAccount {
-        /// The account the tokens lead to.
-        found: String,
-        /// The account that was authorized first.
-        expected: String,
-    },
-    /// Reteno did not accept them, or did not answer.
-    #[error("cannot prove the new tokens at Reteno's API")]
-    NotProven(#[source] RetenoError),
-    /// The checkpoint broke.
-    #[error("cannot keep the new tokens")]
-    Checkpoint(#[source] CheckpointError),
-}
 
 /// A vault that lets no grant in before it is proven.
 pub struct ProvingVault {
@@ -41,7 +24,16 @@ pub struct ProvingVault {
     exchange: Arc<dyn Exchange>,
     api_url: Url,
     around: Surroundings,
-    import_age_max: Duration,
+    changes: AccountChange,
+}
+
+/// What taking over another account needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountChange {
+    /// Whether this process may do it: nobody sends meanwhile, since it holds the sender's lock and sends nothing.
+    pub is_possible: bool,
+    /// How long a copy that nobody watches may still be applied.
+    pub import_age_max: Duration,
 }
 
 impl ProvingVault {
@@ -52,39 +44,109 @@ impl ProvingVault {
         exchange: Arc<dyn Exchange>,
         api_url: Url,
         around: Surroundings,
-        import_age_max: Duration,
+        changes: AccountChange,
     ) -> Self {
-        Self { vault, exchange, api_url, around, import_age_max }
+        Self { vault, exchange, api_url, around, changes }
     }
 
-    async fn prove(&self, grant: &Grant) -> Result<(), ProofError> {
-        let (candidate, random) = (grant.clone(), self.around.random.clone());
-        let kept = self.around.store.call(move |checkpoint| checkpoint.store_candidate(&candidate, &random)).await;
-        kept.map_err(ProofError::Checkpoint)?;
+    /// Asks Reteno to whom the tokens lead, and acts on it.
+    async fn prove(&self, candidate: &Candidate) -> Result<Grant, AuthorizeError> {
+        let account = match self.identify(&candidate.grant).await {
+            Ok(account) => account,
+            Err(error) => return Err(self.unproven(error).await?),
+        };
+        let wanted = account.clone();
+        let first = self.around.store.call(move |checkpoint| checkpoint.load_account_unlike(&wanted)).await;
+        let first = first.map_err(unreadable)?;
+        let is_fresh_start = match first {
+            Some(expected) if !candidate.allows_new_account => {
+                self.forget().await?;
+                return Err(AuthorizeError::OtherAccount { found: account.name, expected });
+            }
+            Some(_) if !self.changes.is_possible => return Err(AuthorizeError::SenderRuns { found: account.name }),
+            Some(_) => true,
+            None => false,
+        };
+        let (grant, random) = (candidate.grant.clone(), self.around.random.clone());
+        let when = (self.around.clock.now(), self.changes.import_age_max);
+        let promoted = self
+            .around
+            .store
+            .call(move |checkpoint| checkpoint.promote_candidate(&grant, &account, is_fresh_start, when, &random));
+        promoted.await.map_err(unwritable)
+    }
+
+    /// The two calls.
+    async fn identify(&self, grant: &Grant) -> Result<AccountIdentity, RetenoError> {
         let only = Arc::new(Only(grant.access_token.clone()));
         let (clock, random) = (self.around.clock.clone(), self.around.random.clone());
         let client = Client::new(Arc::clone(&self.exchange), self.api_url.clone(), only, clock, random);
-        client.version().await.map_err(ProofError::NotProven)?;
-        let info = client.account_info().await.map_err(ProofError::NotProven)?;
-        let found = info.organisation_name.unwrap_or_else(|| "(without a name)".to_owned());
-        let (name, now, age_max) = (found.clone(), self.around.clock.now(), self.import_age_max);
-        let random = self.around.random.clone();
-        let promote = move |checkpoint: &mut Checkpoint| checkpoint.promote_candidate(&name, now, (age_max, &random));
-        let refused = self.around.store.call(promote).await;
-        match refused.map_err(ProofError::Checkpoint)? {
-            Some(expected) => Err(ProofError::OtherAccount { found, expected }),
-            None => Ok(()),
-        }
+        client.version().await?;
+        Ok(account_identity(client.account_info().await?))
+    }
+
+    /// What the failed calls mean for the tokens; refused ones are forgotten.
+    async fn unproven(&self, error: RetenoError) -> Result<AuthorizeError, AuthorizeError> {
+        let why = match &error {
+            RetenoError::Temporary { .. } => Unproven::ForNow,
+            RetenoError::WrongAddress { .. } | RetenoError::NotBuilt { .. } | RetenoError::NotUnderstood { .. } => {
+                Unproven::Misdirected
+            }
+            RetenoError::NeedsAuthorization { .. } | RetenoError::Forbidden { .. } | RetenoError::Refused { .. } => {
+                self.forget().await?;
+                Unproven::Refused
+            }
+        };
+        Ok(AuthorizeError::NotProven { why, source: error.into() })
+    }
+
+    async fn forget(&self) -> Result<(), AuthorizeError> {
+        self.around.store.call(Checkpoint::drop_candidate).await.map_err(unwritable)
     }
 }
 
-impl GrantVault for ProvingVault {
+/// An organisation's name tells accounts apart as it came, not as it is shown: names that are addresses look alike there.
+/// Without one there is only the person who authorized.
+fn account_identity(info: AccountInfo) -> AccountIdentity {
+    let AccountInfo { organisation_name, organisation, user_email } = info;
+    let name = organisation_name.unwrap_or_else(|| "(without a name)".to_owned());
+    match organisation {
+        Some(mark) => AccountIdentity { mark, kind: "account", name },
+        // an answer with neither is not taken for one
+        None => AccountIdentity { mark: user_email.unwrap_or_else(|| Personal::new("")), kind: "account owner", name },
+    }
+}
+
+fn unreadable(error: CheckpointError) -> AuthorizeError {
+    AuthorizeError::Vault(VaultError::Load(error.into()))
+}
+
+fn unwritable(error: CheckpointError) -> AuthorizeError {
+    AuthorizeError::Vault(VaultError::Store(error.into()))
+}
+
+impl Admission for ProvingVault {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
         self.vault.load()
     }
 
-    fn store<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Result<(), VaultError>> {
-        Box::pin(async move { self.prove(grant).await.map_err(|error| VaultError::Store(error.into())) })
+    fn keep<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>> {
+        let (candidate, random) = (candidate.clone(), self.around.random.clone());
+        Box::pin(async move {
+            let kept = self.around.store.call(move |checkpoint| checkpoint.store_candidate(&candidate, &random)).await;
+            kept.map_err(|error| VaultError::Store(error.into()))
+        })
+    }
+
+    fn kept(&self) -> BoxFuture<'_, Result<Option<Candidate>, VaultError>> {
+        Box::pin(async {
+            let kept = self.around.store.call(|checkpoint| checkpoint.load_candidate()).await;
+            kept.map_err(|error| VaultError::Load(error.into()))
+        })
+    }
+
+    fn admit<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<Grant, AuthorizeError>> {
+        Box::pin(self.prove(candidate))
     }
 }
 

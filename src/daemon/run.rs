@@ -7,21 +7,24 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
+use crate::backoff::Backoff;
 use crate::checkpoint::{CheckpointError, PageMode};
 use crate::clock::Timestamp;
 use crate::config::{Config, MissingCredentials, SourceConfig};
 use crate::contact::Catalog;
 use crate::listener::{self, Callback, Page, Readiness, Services};
-use crate::oauth::{Condition, Standing, complete_callback};
+use crate::oauth::{AuthorizeError, LockError, complete_callback};
 
 use super::alarm::Alarm;
 use super::compose::{self, Account, Surroundings};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
 use super::lifecycle::Stop;
 use super::sender::{Line, Sender, Until};
+use super::standing::tell_standing;
 
 /// The account's additional fields are asked for again after this long: Reteno itself takes up to an hour to make a new
 /// one known.
@@ -30,6 +33,10 @@ const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// The first wait before a grant that could not be proven is proven again.
+const PROOF_FIRST: Duration = Duration::from_secs(5);
+/// The longest one: an operator who waits for sending to begin should not wait longer for us than for Reteno.
+const PROOF_MAX: Duration = Duration::from_mins(5);
 
 /// Why the daemon cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +81,10 @@ struct Shared {
     line: Line,
     stop: Stop,
     catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
+    /// Callbacks that are being answered.
+    callbacks: TaskTracker,
+    /// Someone may have granted access.
+    granted: Notify,
 }
 
 /// Runs one configuration until `stop`; calls `started` once all that a start may fail at has succeeded.
@@ -96,8 +107,17 @@ pub async fn run_session(
         (settings, line.clone()),
     )
     .await?;
-    let shared =
-        Arc::new(Shared { config, around, account, alarm, line, stop: stop.clone(), catalog: Mutex::default() });
+    let shared = Arc::new(Shared {
+        config,
+        around,
+        account,
+        alarm,
+        line,
+        stop: stop.clone(),
+        catalog: Mutex::default(),
+        callbacks: TaskTracker::new(),
+        granted: Notify::new(),
+    });
     let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
     let (ready, readiness) = watch::channel(Readiness::Ready);
     if let Some(listener) = listener {
@@ -121,6 +141,7 @@ pub async fn run_session(
     tasks.spawn(async move { sender.run(Until::Stopped, &soft).await.map(|_| ()).map_err(RunError::from) });
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
+    finish_callbacks(&shared).await;
     shared.account.refresher.quiesce().await;
     shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
     ended
@@ -157,13 +178,29 @@ pub async fn bind(config: &Config) -> Result<Option<TcpListener>, RunError> {
 fn build_callback(shared: &Arc<Shared>) -> Callback {
     let shared = Arc::clone(shared);
     Arc::new(move |query| {
-        let shared = Arc::clone(&shared);
-        Box::pin(async move {
+        let (shared, tracker) = (Arc::clone(&shared), shared.callbacks.clone());
+        Box::pin(tracker.track_future(async move {
             let page = complete_callback(&shared.account.authorizer, &shared.account.desk, &query).await;
+            shared.account.refresher.look_again().await;
+            shared.granted.notify_one();
             shared.line.nudge();
             Page { status: page.status, title: page.title.to_owned(), message: page.message, hint: page.hint }
-        })
+        }))
     })
+}
+
+/// A code that is being exchanged is spent, and its browser may be gone: its tokens are waited for as long as the stop
+/// may take.
+async fn finish_callbacks(shared: &Shared) {
+    shared.callbacks.close();
+    if shared.callbacks.is_empty() {
+        return;
+    }
+    tracing::info!("an authorization is being completed: the stop waits for it");
+    tokio::select! {
+        () = shared.callbacks.wait() => {}
+        () = shared.stop.hard.cancelled() => tracing::warn!("an authorization could not be completed in time"),
+    }
 }
 
 /// Reads one source whenever its schedules say so, and at once where a time was missed while nobody ran.
@@ -251,31 +288,68 @@ async fn fresh_catalog(shared: &Shared) -> Result<Catalog, RunError> {
     Ok(catalog)
 }
 
-/// Refreshes in time, also when nothing is sent, and tells when a person is needed.
+/// Refreshes in time, also when nothing is sent, proves what could not be proven when it was granted, and tells when a
+/// person is needed.
 async fn keep_tokens(shared: Arc<Shared>) -> Result<(), RunError> {
+    let mut proof = Proof::begin(&shared);
     loop {
-        let next = shared.account.refresher.tick().await;
-        let needed = match shared.account.refresher.condition().await {
-            Standing::Unauthorized => {
-                Some("Reteno has not authorized this program: sources are read, nothing is sent".to_owned())
-            }
-            Standing::Granted {
-                condition: Condition::NeedsAuthorization { reason, .. },
-                access_token_expires_at,
-                ..
-            } => Some(format!(
-                "Reteno refuses to renew the tokens ({reason}): sending ends at {access_token_expires_at}, reading goes on"
-            )),
-            Standing::Granted { condition: Condition::Active, .. } | Standing::Unknown { .. } => None,
-        };
-        match needed {
-            Some(text) => shared.alarm.raise("authorization", &text, "run `reteno-sync --authorize`").await?,
-            None => shared.alarm.end("authorization").await?,
+        tokio::select! {
+            () = proof.attempt(&shared) => {}
+            () = shared.stop.soft.cancelled() => return Ok(()),
         }
+        let next = shared.account.refresher.tick().await;
+        tell_standing(&shared.account.refresher, &shared.alarm, &shared.config.program).await?;
         let pause = next.since(shared.around.clock.now()).clamp(Duration::from_millis(200), SLEEP_MAX);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = shared.granted.notified() => {}
             () = shared.stop.soft.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// When a kept grant is proven again, and what came of it last.
+struct Proof {
+    backoff: Backoff,
+    not_before: tokio::time::Instant,
+    told: Option<String>,
+}
+
+impl Proof {
+    fn begin(shared: &Shared) -> Self {
+        let backoff = Backoff::new(PROOF_FIRST, PROOF_MAX, shared.around.random.clone());
+        Self { backoff, not_before: tokio::time::Instant::now(), told: None }
+    }
+
+    /// Proves what is kept, where its time has come. To give it up half way is harmless: it stays kept.
+    async fn attempt(&mut self, shared: &Shared) {
+        if tokio::time::Instant::now() < self.not_before {
+            return;
+        }
+        let account = &shared.account;
+        match account.authorizer.prove_kept(&account.desk, Duration::ZERO).await {
+            // another process is at it
+            Ok(None) | Err(AuthorizeError::Lock(LockError::Busy)) => {}
+            Ok(Some(_)) => {
+                account.refresher.look_again().await;
+                shared.line.nudge();
+                tracing::info!("the tokens that were granted earlier are proven and in use");
+                *self = Self::begin(shared);
+            }
+            Err(error) => {
+                self.not_before = tokio::time::Instant::now() + self.backoff.next_wait();
+                self.tell(error, &shared.config.program);
+            }
+        }
+    }
+
+    /// Once for each change.
+    fn tell(&mut self, error: AuthorizeError, program: &str) {
+        let hint = error.hint(program);
+        let text = format!("{:#}", anyhow::Error::new(error));
+        if self.told.as_ref() != Some(&text) {
+            tracing::warn!(hint, "{text}");
+            self.told = Some(text);
         }
     }
 }

@@ -12,13 +12,13 @@ use oauth2::{AuthorizationCode, CsrfToken};
 use secrecy::SecretString;
 use url::Url;
 
-use super::authorize_error::AuthorizeError;
-use super::desk::{AuthorizationDesk, PendingRecord, Settled, StateHash};
+use super::admission::{Admission, Candidate};
+use super::authorize_error::{AuthorizeError, Unproven};
+use super::desk::{AuthorizationDesk, Ending, PendingRecord, Settled, StateHash};
 use super::endpoint::{App, TokenEndpoint};
 use super::lock::{LockError, RefreshLock};
 use super::response::{Origin, read_response};
 use super::token::Grant;
-use super::vault::GrantVault;
 use crate::clock::Clock;
 use crate::random::Random;
 
@@ -52,26 +52,37 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
+/// What the operator asked for.
+#[derive(Debug, Clone)]
+pub struct Mandate {
+    /// Who is authorized against: `reteno`, or a source's name.
+    pub source: String,
+    /// Whether it may lead to another account than the one authorized first.
+    pub allows_new_account: bool,
+    /// How this program is called with its configuration, for hints that can be copied.
+    pub program: String,
+}
+
 /// Turns answers into stored grants.
 pub struct Authorizer {
     endpoint: TokenEndpoint,
-    vault: Arc<dyn GrantVault>,
+    vault: Arc<dyn Admission>,
     lock: RefreshLock,
     clock: Clock,
-    source: String,
+    mandate: Mandate,
 }
 
 impl Authorizer {
-    /// Authorizes `source` (`reteno`, or a source's name). `lock_path` is the one given to the refresher.
+    /// Authorizes as `mandate` says. `lock_path` is the one given to the refresher.
     #[must_use]
     pub fn new(
         endpoint: TokenEndpoint,
-        vault: Arc<dyn GrantVault>,
+        vault: Arc<dyn Admission>,
         lock_path: PathBuf,
         clock: Clock,
-        source: String,
+        mandate: Mandate,
     ) -> Self {
-        Self { endpoint, vault, lock: RefreshLock::new(lock_path), clock, source }
+        Self { endpoint, vault, lock: RefreshLock::new(lock_path), clock, mandate }
     }
 
     /// The app that asks for access.
@@ -84,6 +95,12 @@ impl Authorizer {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What the operator asked for.
+    #[must_use]
+    pub fn mandate(&self) -> &Mandate {
+        &self.mandate
     }
 
     /// The stored grant.
@@ -105,15 +122,17 @@ impl Authorizer {
         let pending = PendingAuthorization::begin(self.app(), random);
         let record = PendingRecord {
             state_hash: StateHash::of(pending.state.secret()),
-            source: self.source.clone(),
+            source: self.mandate.source.clone(),
             created_at: self.clock.now(),
+            allows_new_account: self.mandate.allows_new_account,
         };
         desk.open(record.clone()).await?;
         Ok((pending, record))
     }
 
-    /// Reads an answer, exchanges its code, stores the grant and settles the pending authorization. An answer to one
-    /// that is done already (a reloaded page) gives the stored grant and exchanges nothing.
+    /// Reads an answer, exchanges its code, proves and stores the grant and settles the pending authorization. An answer
+    /// to one that is done already (a reloaded page) gives the stored grant and exchanges nothing; an answer to one
+    /// whose grant is kept proves that.
     pub async fn complete(
         &self,
         desk: &dyn AuthorizationDesk,
@@ -121,41 +140,82 @@ impl Authorizer {
         origin: Origin,
     ) -> Result<Grant, AuthorizeError> {
         let _held = self.lock.acquire(PATIENCE).await?;
-        let record =
-            desk.pending().await?.filter(|record| self.is_waiting(record)).ok_or(AuthorizeError::NotPending)?;
-        let outcome = match desk.outcome().await? {
-            Some(Settled::Failed { .. }) => return Err(AuthorizeError::NotPending),
-            Some(Settled::Done) => {
-                read_response(text, &record.state_hash, origin)?;
-                return self.stored().await?.ok_or(AuthorizeError::NotPending);
-            }
-            None => match read_response(text, &record.state_hash, origin) {
-                Ok(code) => self.finish(code).await,
-                Err(error) => Err(error),
-            },
+        let waiting = desk.pending().await?.filter(|(record, _)| self.is_waiting(record));
+        let (record, outcome) = waiting.ok_or(AuthorizeError::NotPending)?;
+        let kept = self.vault.kept().await?.filter(|kept| kept.state_hash == record.state_hash);
+        let is_over = match &outcome {
+            Some(Settled::Failed { ending, .. }) => *ending != Ending::TryAgain && kept.is_none(),
+            Some(Settled::Done) | None => false,
         };
-        match &outcome {
-            Ok(_) => desk.settle(Settled::Done).await?,
-            Err(error) if error.is_final() => desk.settle(error.settled()).await?,
-            Err(_) => {}
+        if is_over {
+            return Err(AuthorizeError::NotPending);
         }
-        outcome
+        let read = read_response(text, &record.state_hash, origin);
+        if outcome == Some(Settled::Done) {
+            read?;
+            return self.stored().await?.ok_or(AuthorizeError::NotPending);
+        }
+        let granted = match (read, kept) {
+            (Ok(_), Some(kept)) => self.vault.admit(&kept).await,
+            (Ok(code), None) => self.exchange_and_admit(code, &record).await,
+            (Err(error), _) => Err(error),
+        };
+        self.note(desk, record.state_hash, &granted).await?;
+        granted
+    }
+
+    /// Proves a grant that was received earlier and could not be proven then (Reteno was away, the process died), in
+    /// place of asking a person again. `None`: there is none.
+    pub async fn prove_kept(
+        &self,
+        desk: &dyn AuthorizationDesk,
+        patience: Duration,
+    ) -> Result<Option<Grant>, AuthorizeError> {
+        if self.vault.kept().await?.is_none() {
+            return Ok(None);
+        }
+        let _held = self.lock.acquire(patience).await?;
+        // another process may have done it meanwhile
+        let Some(kept) = self.vault.kept().await? else { return Ok(None) };
+        let granted = self.vault.admit(&kept).await;
+        self.note(desk, kept.state_hash, &granted).await?;
+        granted.map(Some)
     }
 
     fn is_waiting(&self, record: &PendingRecord) -> bool {
-        record.source == self.source && !record.is_void(self.clock.now())
+        record.source == self.mandate.source && !record.is_void(self.clock.now())
     }
 
-    /// Exchanges and stores; the caller holds the lock.
-    async fn finish(&self, code: AuthorizationCode) -> Result<Grant, AuthorizeError> {
+    /// The caller holds the lock.
+    async fn exchange_and_admit(
+        &self,
+        code: AuthorizationCode,
+        record: &PendingRecord,
+    ) -> Result<Grant, AuthorizeError> {
         // Before the exchange: where the vault cannot even be read, the code is not spent for nothing.
         let serial = self.vault.load().await?.map_or(1, |stored| stored.serial.saturating_add(1));
         let issued = self.endpoint.exchange_code(&code).await?;
         let refresh_token = issued.answer.refresh_token.clone().ok_or(AuthorizeError::NoRefreshToken)?;
         let code = SecretString::from(code.into_secret());
         let grant = Grant::first(code, refresh_token, &issued.answer, issued.sent, serial);
-        self.vault.store(&grant).await?;
-        Ok(grant)
+        let PendingRecord { state_hash, allows_new_account, .. } = *record;
+        let candidate = Candidate { grant, state_hash, allows_new_account };
+        self.vault.keep(&candidate).await?;
+        self.vault.admit(&candidate).await
+    }
+
+    async fn note(
+        &self,
+        desk: &dyn AuthorizationDesk,
+        state_hash: StateHash,
+        granted: &Result<Grant, AuthorizeError>,
+    ) -> Result<(), AuthorizeError> {
+        match granted {
+            Ok(_) => desk.settle(state_hash, Settled::Done).await?,
+            Err(error) if error.settles() => desk.settle(state_hash, error.settled(&self.mandate.program)).await?,
+            Err(_) => {}
+        }
+        Ok(())
     }
 }
 
@@ -183,12 +243,12 @@ pub async fn complete_callback(authorizer: &Authorizer, desk: &dyn Authorization
             message: "reteno-sync may now update contacts in Reteno.".to_owned(),
             hint: Some("You can close this page.".to_owned()),
         },
-        Err(error) => CallbackPage::failed(&error),
+        Err(error) => CallbackPage::failed(&error, &authorizer.mandate.program),
     }
 }
 
 impl CallbackPage {
-    fn failed(error: &AuthorizeError) -> Self {
+    fn failed(error: &AuthorizeError, program: &str) -> Self {
         let (status, title) = match error {
             AuthorizeError::Refused => (403, "Access refused"),
             AuthorizeError::OtherError { .. }
@@ -199,13 +259,19 @@ impl CallbackPage {
             AuthorizeError::NotPending | AuthorizeError::Superseded | AuthorizeError::TimedOut => {
                 (410, "Authorization failed")
             }
-            AuthorizeError::Exchange(_) | AuthorizeError::NoRefreshToken => (502, "Authorization failed"),
+            AuthorizeError::OtherAccount { .. } | AuthorizeError::SenderRuns { .. } => (409, "Authorization failed"),
+            AuthorizeError::NotProven { why: Unproven::ForNow, .. } => (503, "Authorization failed"),
+            AuthorizeError::Exchange(_)
+            | AuthorizeError::NoRefreshToken
+            | AuthorizeError::NotProven { why: Unproven::Misdirected | Unproven::Refused, .. } => {
+                (502, "Authorization failed")
+            }
             AuthorizeError::Vault(_)
             | AuthorizeError::Lock(_)
             | AuthorizeError::Desk(_)
             | AuthorizeError::FailedElsewhere { .. }
             | AuthorizeError::Terminal(_) => (500, "Authorization failed"),
         };
-        Self { status, title, message: super::chain(error), hint: Some(error.hint().into_owned()) }
+        Self { status, title, message: super::chain(error), hint: Some(error.hint(program)) }
     }
 }

@@ -105,7 +105,7 @@ pub async fn run_authorize(
                     }
                 }
                 None if meeting.listening.is_none() => {
-                    write_left_open(output)?;
+                    write_left_open(authorizer, output)?;
                     return Ok(Concluded::LeftOpen);
                 }
                 None => open = false,
@@ -128,7 +128,7 @@ async fn take_line(
     match authorizer.complete(desk, line, Origin::Pasted).await {
         Ok(grant) => Ok(Some(grant)),
         Err(error @ (AuthorizeError::WrongState | AuthorizeError::NoState | AuthorizeError::NoCode)) => {
-            writeln!(output, "{error}\nhint: {}", error.hint())?;
+            writeln!(output, "{error}\nhint: {}", error.hint(&authorizer.mandate().program))?;
             output.flush()?;
             Ok(None)
         }
@@ -136,10 +136,11 @@ async fn take_line(
     }
 }
 
-fn write_left_open(output: &mut (impl Write + ?Sized)) -> Result<(), AuthorizeError> {
+fn write_left_open(authorizer: &Authorizer, output: &mut (impl Write + ?Sized)) -> Result<(), AuthorizeError> {
+    let program = &authorizer.mandate().program;
     writeln!(
         output,
-        "Nothing can be read here. Finish it within fifteen minutes with:\n\n  reteno-sync authorize --auth-response URL\n"
+        "Nothing can be read here. Finish it within fifteen minutes with:\n\n  {program} authorize --auth-response URL\n"
     )?;
     Ok(output.flush()?)
 }
@@ -150,15 +151,17 @@ async fn look(
     desk: &dyn AuthorizationDesk,
     ours: &PendingRecord,
 ) -> Result<Option<Grant>, AuthorizeError> {
-    if desk.pending().await?.is_none_or(|record| record.state_hash != ours.state_hash) {
-        return Err(AuthorizeError::Superseded);
-    }
-    match desk.outcome().await? {
+    let present = desk.pending().await?.filter(|(record, _)| record.state_hash == ours.state_hash);
+    let (_, outcome) = present.ok_or(AuthorizeError::Superseded)?;
+    match outcome {
         Some(Settled::Done) => authorizer.stored().await?.ok_or(AuthorizeError::NotPending).map(Some),
-        Some(Settled::Failed { message, hint }) => Err(AuthorizeError::FailedElsewhere { message, hint }),
+        Some(Settled::Failed { message, hint, ending }) => {
+            Err(AuthorizeError::FailedElsewhere { message, hint, ending })
+        }
         None if ours.is_void(authorizer.clock().now()) => {
-            desk.settle(AuthorizeError::TimedOut.settled()).await?;
-            Err(AuthorizeError::TimedOut)
+            let timed_out = AuthorizeError::TimedOut;
+            desk.settle(ours.state_hash, timed_out.settled(&authorizer.mandate().program)).await?;
+            Err(timed_out)
         }
         None => Ok(None),
     }

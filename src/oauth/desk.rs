@@ -48,6 +48,8 @@ pub struct PendingRecord {
     pub source: String,
     /// When it was begun.
     pub created_at: Timestamp,
+    /// Whether it may lead to another account than the one authorized first.
+    pub allows_new_account: bool,
 }
 
 impl PendingRecord {
@@ -69,22 +71,36 @@ pub enum Settled {
         message: String,
         /// What to do.
         hint: String,
+        /// How a command ends for it.
+        ending: Ending,
     },
 }
 
+/// How a failure ends a command, and whether what led to it may simply be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// A new attempt has to begin anew.
+    Failed,
+    /// The same attempt may succeed later: nothing was lost.
+    TryAgain,
+    /// The configuration, or the account that was chosen, is the wrong one.
+    Configuration,
+}
+
+/// An authorization, and how it ended, if it has.
+pub type Noted = (PendingRecord, Option<Settled>);
+
 /// The place where a command and a daemon meet about one pending authorization.
 pub trait AuthorizationDesk: Send + Sync {
-    /// The record opened last, settled or not.
-    fn pending(&self) -> BoxFuture<'_, Result<Option<PendingRecord>, DeskError>>;
+    /// The record opened last, and how it ended, if it has.
+    fn pending(&self) -> BoxFuture<'_, Result<Option<Noted>, DeskError>>;
 
     /// Puts a record in place of any earlier one, and forgets that one's outcome, in one step.
     fn open(&self, record: PendingRecord) -> BoxFuture<'_, Result<(), DeskError>>;
 
-    /// Notes how the present record ended; the record stays, so that a repeated callback can be answered.
-    fn settle(&self, outcome: Settled) -> BoxFuture<'_, Result<(), DeskError>>;
-
-    /// How the present record ended, if it has.
-    fn outcome(&self) -> BoxFuture<'_, Result<Option<Settled>, DeskError>>;
+    /// Notes how the record with this state ended, and nothing where another has taken its place. The record stays, so
+    /// that a repeated callback can be answered.
+    fn settle(&self, state_hash: StateHash, outcome: Settled) -> BoxFuture<'_, Result<(), DeskError>>;
 }
 
 /// Which half of a desk's work failed.
@@ -117,6 +133,7 @@ mod tests {
             state_hash: StateHash::of("s"),
             source: "reteno".to_owned(),
             created_at: Timestamp(created),
+            allows_new_account: false,
         };
         assert!(!at(0).is_void(Timestamp(899_999)));
         assert!(at(0).is_void(Timestamp(900_000)));

@@ -6,60 +6,78 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use super::desk::{AuthorizationDesk, DeskError, PendingRecord, Settled};
+use super::admission::{Admission, Candidate};
+use super::authorize_error::AuthorizeError;
+use super::desk::{AuthorizationDesk, DeskError, Noted, PendingRecord, Settled, StateHash};
 use super::token::Grant;
 use super::vault::{GrantVault, VaultError};
 
-/// A [`GrantVault`] that forgets with the process.
+/// A [`GrantVault`] that forgets with the process, and takes every fresh grant for proven.
 #[derive(Debug, Default)]
-pub struct MemoryVault(Mutex<Option<Grant>>);
+pub struct MemoryVault {
+    grant: Mutex<Option<Grant>>,
+    candidate: Mutex<Option<Candidate>>,
+}
 
 impl MemoryVault {
     /// A vault that holds `grant`.
     #[must_use]
     pub fn holding(grant: Grant) -> Self {
-        Self(Mutex::new(Some(grant)))
+        Self { grant: Mutex::new(Some(grant)), candidate: Mutex::default() }
     }
 }
 
 impl GrantVault for MemoryVault {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
-        ready(Ok(held(&self.0).clone())).boxed()
+        ready(Ok(held(&self.grant).clone())).boxed()
     }
 
     fn store<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Result<(), VaultError>> {
-        *held(&self.0) = Some(grant.clone());
+        *held(&self.grant) = Some(grant.clone());
         ready(Ok(())).boxed()
+    }
+}
+
+impl Admission for MemoryVault {
+    fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
+        GrantVault::load(self)
+    }
+
+    fn keep<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>> {
+        *held(&self.candidate) = Some(candidate.clone());
+        ready(Ok(())).boxed()
+    }
+
+    fn kept(&self) -> BoxFuture<'_, Result<Option<Candidate>, VaultError>> {
+        ready(Ok(held(&self.candidate).clone())).boxed()
+    }
+
+    fn admit<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<Grant, AuthorizeError>> {
+        *held(&self.grant) = Some(candidate.grant.clone());
+        *held(&self.candidate) = None;
+        ready(Ok(candidate.grant.clone())).boxed()
     }
 }
 
 /// An [`AuthorizationDesk`] that forgets with the process.
 #[derive(Debug, Default)]
-pub struct MemoryDesk(Mutex<Papers>);
-
-#[derive(Debug, Default)]
-struct Papers {
-    pending: Option<PendingRecord>,
-    outcome: Option<Settled>,
-}
+pub struct MemoryDesk(Mutex<Option<Noted>>);
 
 impl AuthorizationDesk for MemoryDesk {
-    fn pending(&self) -> BoxFuture<'_, Result<Option<PendingRecord>, DeskError>> {
-        ready(Ok(held(&self.0).pending.clone())).boxed()
+    fn pending(&self) -> BoxFuture<'_, Result<Option<Noted>, DeskError>> {
+        ready(Ok(held(&self.0).clone())).boxed()
     }
 
     fn open(&self, record: PendingRecord) -> BoxFuture<'_, Result<(), DeskError>> {
-        *held(&self.0) = Papers { pending: Some(record), outcome: None };
+        *held(&self.0) = Some((record, None));
         ready(Ok(())).boxed()
     }
 
-    fn settle(&self, outcome: Settled) -> BoxFuture<'_, Result<(), DeskError>> {
-        held(&self.0).outcome = Some(outcome);
+    fn settle(&self, state_hash: StateHash, outcome: Settled) -> BoxFuture<'_, Result<(), DeskError>> {
+        if let Some((_, settled)) = held(&self.0).as_mut().filter(|(record, _)| record.state_hash == state_hash) {
+            *settled = Some(outcome);
+        }
         ready(Ok(())).boxed()
-    }
-
-    fn outcome(&self) -> BoxFuture<'_, Result<Option<Settled>, DeskError>> {
-        ready(Ok(held(&self.0).outcome.clone())).boxed()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns how a token is asked for, kept fresh and handed out. Never prints, logs or puts into a URL a code, a token or
 //! the client's secret; never uses a new token before it is durably stored; never discards one for a transport error.
 
+pub mod admission;
 pub mod authorize;
 mod authorize_error;
 pub mod conversation;
@@ -20,10 +21,11 @@ pub mod vault;
 #[cfg(test)]
 mod tests;
 
-pub use authorize::{Authorizer, CallbackPage, PendingAuthorization, complete_callback};
-pub use authorize_error::AuthorizeError;
+pub use admission::{Admission, Candidate};
+pub use authorize::{Authorizer, CallbackPage, Mandate, PendingAuthorization, complete_callback};
+pub use authorize_error::{AuthorizeError, Unproven};
 pub use conversation::{Concluded, Meeting, run_authorize};
-pub use desk::{AuthorizationDesk, DeskError, PendingRecord, Settled, StateHash};
+pub use desk::{AuthorizationDesk, DeskError, Ending, Noted, PendingRecord, Settled, StateHash};
 pub use endpoint::{App, ClientAuth, TokenEndpoint};
 pub use lock::{LockError, RefreshLock};
 pub use memory::{MemoryDesk, MemoryVault};

@@ -84,7 +84,7 @@ impl TokenError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::InvalidGrant => {
-                "run `reteno-sync --authorize` and grant access anew; a code works once and not for long"
+                "access has to be granted anew with `--authorize`; a code works once and not for long"
             }
             Self::InvalidClient => {
                 "compare reteno.client_id and reteno.client_secret with the app's page in Reteno; if they are right, \

@@ -222,17 +222,6 @@ pub enum NoToken {
     Temporarily(String),
 }
 
-impl NoToken {
-    /// The command that repairs it, where one does.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::NeedsAuthorization => Some("run `reteno-sync --authorize`"),
-            Self::Temporarily(_) => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

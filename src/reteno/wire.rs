@@ -189,8 +189,10 @@ impl fmt::Display for ApiVersion {
 /// The account that a token belongs to. Reteno gives no id for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountInfo {
-    /// `organisationName`, cleaned.
+    /// `organisationName`, cleaned: to be shown. Two accounts may look alike so.
     pub organisation_name: Option<String>,
+    /// `organisationName` as it came: to tell accounts apart. It may be an address or a phone.
+    pub organisation: Option<Personal>,
     /// `userEmail`: of the person who authorized.
     pub user_email: Option<Personal>,
 }
@@ -201,6 +203,7 @@ impl AccountInfo {
         let answer = parse_object(body)?;
         let info = Self {
             organisation_name: text(answer.get("organisationName")).map(|name| text::clean(&name)),
+            organisation: personal(answer.get("organisationName")),
             user_email: personal(answer.get("userEmail")),
         };
         if info.organisation_name.is_none() && info.user_email.is_none() {

@@ -1,6 +1,7 @@
 //! The authorization run from the address to the stored grant, by every way an answer can come.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,10 +12,11 @@ use tokio::io::{AsyncWriteExt, BufReader};
 
 use super::scripted::{Answer, Script, app, grant, invalid_grant, lost, not_sent, status, tokens};
 use crate::clock::{Clock, Timestamp};
-use crate::oauth::authorize::{Authorizer, CallbackPage, PendingAuthorization, complete_callback};
-use crate::oauth::authorize_error::AuthorizeError;
+use crate::oauth::admission::{Admission, Candidate};
+use crate::oauth::authorize::{Authorizer, CallbackPage, Mandate, PendingAuthorization, complete_callback};
+use crate::oauth::authorize_error::{AuthorizeError, Unproven};
 use crate::oauth::conversation::{Concluded, Meeting, build_invitation, callback_address, run_authorize};
-use crate::oauth::desk::{AuthorizationDesk, Settled};
+use crate::oauth::desk::{AuthorizationDesk, Ending, Settled};
 use crate::oauth::endpoint::TokenEndpoint;
 use crate::oauth::lock::RefreshLock;
 use crate::oauth::memory::{MemoryDesk, MemoryVault};
@@ -50,15 +52,29 @@ impl World {
         complete_callback(&self.authorizer, &self.desk, query).await
     }
 
+    async fn outcome(&self) -> Option<Settled> {
+        self.desk.pending().await.unwrap().and_then(|(_, outcome)| outcome)
+    }
+
+    async fn stored(&self) -> Option<Grant> {
+        GrantVault::load(&*self.vault).await.unwrap()
+    }
+
     async fn pasted(&self, text: &str) -> Result<Grant, AuthorizeError> {
         self.authorizer.complete(&self.desk, text, Origin::Pasted).await
     }
 }
 
-fn authorizer(vault: Arc<dyn GrantVault>, script: &Arc<Script>, folder: &tempfile::TempDir) -> Authorizer {
+const PROGRAM: &str = "reteno-sync --config there.toml";
+
+fn authorizer(vault: Arc<dyn Admission>, script: &Arc<Script>, folder: &tempfile::TempDir) -> Authorizer {
     let clock = Clock::simulated(Timestamp(1_000_000));
     let endpoint = TokenEndpoint::new(script.clone(), Arc::new(app()), clock.clone());
-    Authorizer::new(endpoint, vault, folder.path().join("refresh.lock"), clock, "reteno".to_owned())
+    Authorizer::new(endpoint, vault, folder.path().join("refresh.lock"), clock, mandate())
+}
+
+fn mandate() -> Mandate {
+    Mandate { source: "reteno".to_owned(), allows_new_account: false, program: PROGRAM.to_owned() }
 }
 
 #[test]
@@ -84,8 +100,8 @@ async fn a_callback_is_exchanged_stored_and_settled() {
     let state = world.begun().await;
     let page = world.callback(&format!("code=C1&state={state}")).await;
     assert_eq!((page.status, page.title), (200, "Authorization done"));
-    assert_eq!(world.desk.outcome().await.unwrap(), Some(Settled::Done));
-    let stored = world.vault.load().await.unwrap().unwrap();
+    assert_eq!(world.outcome().await, Some(Settled::Done));
+    let stored = world.stored().await.unwrap();
     assert_eq!(stored.code.expose_secret(), "C1");
     assert_eq!(stored.refresh_token.expose_secret(), "refresh-1");
     assert_eq!((stored.serial, stored.authorized_at), (2, Timestamp(1_000_000)));
@@ -118,7 +134,7 @@ async fn a_wrong_state_is_refused_and_leaves_the_authorization_waiting() {
         let page = world.callback(forged).await;
         assert_eq!(page.status, 400, "{forged}");
         assert!(!page.message.contains("EVIL"));
-        assert_eq!(world.desk.outcome().await.unwrap(), None, "{forged}");
+        assert_eq!(world.outcome().await, None, "{forged}");
     }
     assert_eq!(world.script.count(), 0);
     assert_eq!(world.callback(&format!("code=C1&state={state}")).await.status, 200);
@@ -130,7 +146,7 @@ async fn a_refusal_is_shown_and_settled() {
     let state = world.begun().await;
     let page = world.callback(&format!("error=access_denied&state={state}")).await;
     assert_eq!((page.status, page.title), (403, "Access refused"));
-    assert!(matches!(world.desk.outcome().await.unwrap(), Some(Settled::Failed { .. })));
+    assert!(matches!(world.outcome().await, Some(Settled::Failed { .. })));
     // What has failed waits for nothing more.
     assert_eq!(world.callback(&format!("code=C&state={state}")).await.status, 410);
 }
@@ -142,7 +158,7 @@ async fn nothing_is_taken_that_nobody_began_or_that_is_too_old_or_of_another_sou
     let state = world.begun().await;
     tokio::time::sleep(Duration::from_mins(15)).await;
     assert_eq!(world.callback(&format!("code=C&state={state}")).await.status, 410);
-    let mut record = world.desk.pending().await.unwrap().unwrap();
+    let (mut record, _) = world.desk.pending().await.unwrap().unwrap();
     record.source = "crm".to_owned();
     record.created_at = world.authorizer.clock().now();
     world.desk.open(record).await.unwrap();
@@ -153,51 +169,150 @@ async fn nothing_is_taken_that_nobody_began_or_that_is_too_old_or_of_another_sou
 /// A vault on a full disk.
 struct Full;
 
-impl GrantVault for Full {
+impl Admission for Full {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
         ready(Ok(None)).boxed()
     }
 
-    fn store<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, Result<(), VaultError>> {
+    fn keep<'a>(&'a self, _: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>> {
         ready(Err(VaultError::Store("no space left on device".into()))).boxed()
+    }
+
+    fn kept(&self) -> BoxFuture<'_, Result<Option<Candidate>, VaultError>> {
+        ready(Ok(None)).boxed()
+    }
+
+    fn admit<'a>(&'a self, _: &'a Candidate) -> BoxFuture<'a, Result<Grant, AuthorizeError>> {
+        panic!("nothing is kept that could be admitted")
+    }
+}
+
+/// Keeps what it gets, and proves it only once Reteno's API answers.
+#[derive(Default)]
+struct Doubtful {
+    inner: MemoryVault,
+    answers: AtomicBool,
+}
+
+impl Admission for Doubtful {
+    fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
+        Admission::load(&self.inner)
+    }
+
+    fn keep<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>> {
+        self.inner.keep(candidate)
+    }
+
+    fn kept(&self) -> BoxFuture<'_, Result<Option<Candidate>, VaultError>> {
+        self.inner.kept()
+    }
+
+    fn admit<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<Grant, AuthorizeError>> {
+        if self.answers.load(Ordering::SeqCst) {
+            return self.inner.admit(candidate);
+        }
+        ready(Err(AuthorizeError::NotProven { why: Unproven::ForNow, source: "status 503".into() })).boxed()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_failure_has_its_own_message_and_hint() {
-    let cases: Vec<(Answer, &str)> = vec![
-        (invalid_grant(), "reteno refused the authorization code: it was used before or has expired"),
+    let cases: Vec<(Answer, &str, Ending)> = vec![
+        (invalid_grant(), "reteno refused the authorization code: it was used before or has expired", Ending::Failed),
         (
             status(401, r#"{"error":"invalid_client"}"#),
             "cannot exchange the authorization code: reteno refused the client id or secret",
+            Ending::Configuration,
         ),
         (
             Err(not_sent()),
             "cannot exchange the authorization code: cannot get tokens from reteno for now, no connection: \
              cannot reach uaa.example:443: connection refused",
+            Ending::TryAgain,
         ),
         (
             Err(lost()),
             "cannot exchange the authorization code: the answer to the token request was lost, the connection broke: \
              no answer from uaa.example:443: connection reset",
+            Ending::TryAgain,
         ),
         (
             status(400, r#"{"error":"redirect_uri_mismatch"}"#),
             "cannot exchange the authorization code: reteno refused the token request with the error \
              redirect_uri_mismatch",
+            Ending::Failed,
         ),
-        (status(200, r#"{"access_token":"A"}"#), "reteno gave no refresh token"),
+        (status(200, r#"{"access_token":"A"}"#), "reteno gave no refresh token", Ending::Failed),
     ];
     let mut hints = std::collections::BTreeSet::new();
-    for (answer, expected) in cases {
+    for (answer, expected, ending) in cases {
         let world = World::of(vec![answer]);
         world.begun().await;
         let error = world.pasted("C1").await.unwrap_err();
-        assert_eq!(crate::oauth::chain(&error), expected);
-        assert!(hints.insert(error.hint().into_owned()), "{expected}: its hint is another's");
-        assert_eq!(world.desk.outcome().await.unwrap(), Some(error.settled()));
-        assert!(world.vault.load().await.unwrap().is_none());
+        assert_eq!((crate::oauth::chain(&error).as_str(), error.ending()), (expected, ending));
+        assert!(hints.insert(error.hint(PROGRAM)), "{expected}: its hint is another's");
+        assert_eq!(world.outcome().await, Some(error.settled(PROGRAM)));
+        assert!(world.stored().await.is_none());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_that_did_not_reach_reteno_may_be_given_again() {
+    let world = World::of(vec![Err(not_sent()), status(503, ""), tokens(1)]);
+    let state = world.begun().await;
+    let query = format!("code=C1&state={state}");
+    assert_eq!(world.callback(&query).await.status, 502);
+    assert!(world.pasted("C1").await.is_err());
+    assert_eq!(world.callback(&query).await.status, 200);
+    assert_eq!(world.outcome().await, Some(Settled::Done));
+}
+
+/// A world whose tokens cannot be proven yet.
+fn doubtful(answers: Vec<Answer>) -> (World, Arc<Doubtful>) {
+    let vault = Arc::new(Doubtful::default());
+    let mut world = World::of(answers);
+    world.authorizer = authorizer(vault.clone(), &world.script, &world.folder);
+    (world, vault)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_proven_yet_is_kept_and_proven_later_without_a_person() {
+    let (world, vault) = doubtful(vec![tokens(1)]);
+    let state = world.begun().await;
+    let query = format!("code=C1&state={state}");
+    let page = world.callback(&query).await;
+    assert_eq!((page.status, page.title), (503, "Authorization failed"));
+    assert!(matches!(world.outcome().await, Some(Settled::Failed { ending: Ending::TryAgain, .. })));
+    let again = world.authorizer.prove_kept(&world.desk, Duration::ZERO).await;
+    assert!(matches!(again, Err(AuthorizeError::NotProven { why: Unproven::ForNow, .. })));
+    vault.answers.store(true, Ordering::SeqCst);
+    let granted = world.authorizer.prove_kept(&world.desk, Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!(granted.code.expose_secret(), "C1");
+    assert_eq!(world.outcome().await, Some(Settled::Done));
+    assert!(matches!(world.authorizer.prove_kept(&world.desk, Duration::ZERO).await, Ok(None)));
+    assert_eq!((world.callback(&query).await.status, world.script.count()), (200, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reloaded_page_proves_what_is_kept_and_exchanges_nothing() {
+    let (world, vault) = doubtful(vec![tokens(1)]);
+    let state = world.begun().await;
+    let query = format!("code=C1&state={state}");
+    assert_eq!(world.callback(&query).await.status, 503);
+    vault.answers.store(true, Ordering::SeqCst);
+    assert_eq!(world.callback("code=C1&state=forged").await.status, 400);
+    assert_eq!((world.callback(&query).await.status, world.script.count()), (200, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn proving_an_earlier_grant_does_not_end_the_authorization_begun_after_it() {
+    let (world, vault) = doubtful(vec![tokens(1)]);
+    let first = world.begun().await;
+    world.callback(&format!("code=C1&state={first}")).await;
+    world.authorizer.begin(&world.desk, &Random::seeded(8)).await.unwrap();
+    vault.answers.store(true, Ordering::SeqCst);
+    assert!(world.authorizer.prove_kept(&world.desk, Duration::ZERO).await.unwrap().is_some());
+    assert_eq!(world.outcome().await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,14 +322,14 @@ async fn an_unwritable_state_directory_is_named_before_the_code_is_spent() {
     let absent = world.folder.path().join("absent").join("refresh.lock");
     let endpoint = TokenEndpoint::new(world.script.clone(), Arc::new(app()), world.authorizer.clock().clone());
     let clock = world.authorizer.clock().clone();
-    let blocked = Authorizer::new(endpoint, world.vault.clone(), absent.clone(), clock, "reteno".to_owned());
+    let blocked = Authorizer::new(endpoint, world.vault.clone(), absent.clone(), clock, mandate());
     let error = blocked.complete(&world.desk, "C1", Origin::Pasted).await.unwrap_err();
     let begun = blocked.begin(&world.desk, &Random::seeded(7)).await;
     assert!(matches!(begun, Err(AuthorizeError::Lock(_))), "nobody is sent to a browser in vain");
     assert!(
         crate::oauth::chain(&error).starts_with(&format!("cannot change the tokens: cannot lock {}", absent.display()))
     );
-    assert!(error.hint().contains("state_dir"));
+    assert!(error.hint(PROGRAM).contains("state_dir"));
     assert_eq!(world.script.count(), 0);
 }
 
@@ -228,7 +343,7 @@ async fn a_grant_that_cannot_be_stored_is_no_grant() {
         crate::oauth::chain(&error),
         "cannot keep the authorization: cannot store the tokens: no space left on device"
     );
-    assert_eq!(world.desk.outcome().await.unwrap(), Some(error.settled()));
+    assert_eq!(world.outcome().await, Some(error.settled(PROGRAM)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,7 +361,7 @@ async fn a_new_grant_waits_for_a_refresh_under_way() {
     };
     let (granted, ()) = tokio::join!(world.pasted("C1"), refresh);
     assert_eq!(granted.unwrap().serial, 7);
-    assert_eq!(world.vault.load().await.unwrap().unwrap().access_token.expose_secret(), "access-1");
+    assert_eq!(world.stored().await.unwrap().access_token.expose_secret(), "access-1");
 }
 
 // The conversation.
@@ -334,7 +449,7 @@ async fn without_a_listener_and_without_input_it_is_left_open_for_a_script() {
     let world = World::of(vec![tokens(1)]);
     let (ended, printed) = talk(&world, &deaf(), b"").await;
     assert!(matches!(ended, Ok(Concluded::LeftOpen)));
-    assert!(printed.contains("reteno-sync authorize --auth-response URL"), "{printed}");
+    assert!(printed.contains(&format!("{PROGRAM} authorize --auth-response URL")), "{printed}");
     // The script's part, in a later process.
     let (_, url) = printed.split_once("state=").unwrap();
     let state = url.split(['&', '\n']).next().unwrap();
@@ -374,7 +489,7 @@ async fn a_refusal_at_the_listener_reaches_the_terminal_also_after_its_input_end
     let ((ended, _), page) = tokio::join!(talk(&world, &meeting, b""), browser);
     assert_eq!(page.status, 403);
     match ended {
-        Err(AuthorizeError::FailedElsewhere { message, hint }) => {
+        Err(AuthorizeError::FailedElsewhere { message, hint, ending: Ending::Failed }) => {
             assert_eq!((message, Some(hint)), (page.message, page.hint));
         }
         other => panic!("{other:?}"),
