@@ -6,17 +6,25 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
+use tokio::time::Instant;
 use url::Url;
 
+use crate::backoff::Backoff;
 use crate::checkpoint::{AccountIdentity, Checkpoint, CheckpointError, CheckpointVault};
 use crate::contact::Personal;
 use crate::http::Exchange;
 use crate::oauth::token::Grant;
-use crate::oauth::{Admission, AuthorizeError, Candidate, GrantVault, Unproven, VaultError};
+use crate::oauth::{Admission, AuthorizeError, Candidate, GrantVault, LockError, Unproven, VaultError};
+use crate::random::Random;
 use crate::reteno::wire::AccountInfo;
 use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
 
-use super::compose::Surroundings;
+use super::compose::{Account, Surroundings};
+
+/// The first wait before a grant that could not be proven is proven again.
+const PROOF_FIRST: Duration = Duration::from_secs(5);
+/// The longest one: an operator who waits for sending to begin should not wait longer for us than for Reteno.
+const PROOF_MAX: Duration = Duration::from_mins(5);
 
 /// A vault that lets no grant in before it is proven.
 pub struct ProvingVault {
@@ -147,6 +155,55 @@ impl Admission for ProvingVault {
 
     fn admit<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<Grant, AuthorizeError>> {
         Box::pin(self.prove(candidate))
+    }
+}
+
+/// The daemon's part: a grant that could not be proven when it was given is proven again, ever more rarely.
+pub struct LateProof {
+    backoff: Backoff,
+    not_before: Instant,
+    told: Option<String>,
+}
+
+impl LateProof {
+    /// The first attempt may be made at once.
+    #[must_use]
+    pub fn begin(random: Random) -> Self {
+        Self { backoff: Backoff::new(PROOF_FIRST, PROOF_MAX, random), not_before: Instant::now(), told: None }
+    }
+
+    /// Proves what is kept, where there is something and its time has come; says whether a new grant is in force. To
+    /// give it up half way is harmless: it stays kept.
+    pub async fn attempt(&mut self, account: &Account) -> bool {
+        if Instant::now() < self.not_before {
+            return false;
+        }
+        let Account { authorizer, desk, .. } = account;
+        match authorizer.prove_kept(desk, Duration::ZERO).await {
+            Ok(Some(_)) => {
+                tracing::info!("what was granted earlier is proven and in use");
+                self.backoff.reset();
+                self.told = None;
+                true
+            }
+            // another process is at it
+            Ok(None) | Err(AuthorizeError::Lock(LockError::Busy)) => false,
+            Err(error) => {
+                self.not_before = Instant::now() + self.backoff.next_wait();
+                self.tell(error, &authorizer.mandate().program);
+                false
+            }
+        }
+    }
+
+    /// Once for each change.
+    fn tell(&mut self, error: AuthorizeError, program: &str) {
+        let hint = error.hint(program);
+        let text = format!("{:#}", anyhow::Error::new(error));
+        if self.told.as_ref() != Some(&text) {
+            tracing::warn!(hint, "{text}");
+            self.told = Some(text);
+        }
     }
 }
 

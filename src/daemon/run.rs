@@ -11,18 +11,18 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::backoff::Backoff;
 use crate::checkpoint::{CheckpointError, PageMode};
 use crate::clock::Timestamp;
 use crate::config::{Config, MissingCredentials, SourceConfig};
 use crate::contact::Catalog;
 use crate::listener::{self, Callback, Page, Readiness, Services};
-use crate::oauth::{AuthorizeError, LockError, complete_callback};
+use crate::oauth::complete_callback;
 
 use super::alarm::Alarm;
 use super::compose::{self, Account, Surroundings};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
 use super::lifecycle::Stop;
+use super::proof::LateProof;
 use super::sender::{Line, Sender, Until};
 use super::standing::tell_standing;
 
@@ -33,10 +33,6 @@ const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// The first wait before a grant that could not be proven is proven again.
-const PROOF_FIRST: Duration = Duration::from_secs(5);
-/// The longest one: an operator who waits for sending to begin should not wait longer for us than for Reteno.
-const PROOF_MAX: Duration = Duration::from_mins(5);
 
 /// Why the daemon cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -291,11 +287,15 @@ async fn fresh_catalog(shared: &Shared) -> Result<Catalog, RunError> {
 /// Refreshes in time, also when nothing is sent, proves what could not be proven when it was granted, and tells when a
 /// person is needed.
 async fn keep_tokens(shared: Arc<Shared>) -> Result<(), RunError> {
-    let mut proof = Proof::begin(&shared);
+    let mut proof = LateProof::begin(shared.around.random.clone());
     loop {
-        tokio::select! {
-            () = proof.attempt(&shared) => {}
+        let is_new = tokio::select! {
+            is_new = proof.attempt(&shared.account) => is_new,
             () = shared.stop.soft.cancelled() => return Ok(()),
+        };
+        if is_new {
+            shared.account.refresher.look_again().await;
+            shared.line.nudge();
         }
         let next = shared.account.refresher.tick().await;
         tell_standing(&shared.account.refresher, &shared.alarm, &shared.config.program).await?;
@@ -304,52 +304,6 @@ async fn keep_tokens(shared: Arc<Shared>) -> Result<(), RunError> {
             () = tokio::time::sleep(pause) => {}
             () = shared.granted.notified() => {}
             () = shared.stop.soft.cancelled() => return Ok(()),
-        }
-    }
-}
-
-/// When a kept grant is proven again, and what came of it last.
-struct Proof {
-    backoff: Backoff,
-    not_before: tokio::time::Instant,
-    told: Option<String>,
-}
-
-impl Proof {
-    fn begin(shared: &Shared) -> Self {
-        let backoff = Backoff::new(PROOF_FIRST, PROOF_MAX, shared.around.random.clone());
-        Self { backoff, not_before: tokio::time::Instant::now(), told: None }
-    }
-
-    /// Proves what is kept, where its time has come. To give it up half way is harmless: it stays kept.
-    async fn attempt(&mut self, shared: &Shared) {
-        if tokio::time::Instant::now() < self.not_before {
-            return;
-        }
-        let account = &shared.account;
-        match account.authorizer.prove_kept(&account.desk, Duration::ZERO).await {
-            // another process is at it
-            Ok(None) | Err(AuthorizeError::Lock(LockError::Busy)) => {}
-            Ok(Some(_)) => {
-                account.refresher.look_again().await;
-                shared.line.nudge();
-                tracing::info!("the tokens that were granted earlier are proven and in use");
-                *self = Self::begin(shared);
-            }
-            Err(error) => {
-                self.not_before = tokio::time::Instant::now() + self.backoff.next_wait();
-                self.tell(error, &shared.config.program);
-            }
-        }
-    }
-
-    /// Once for each change.
-    fn tell(&mut self, error: AuthorizeError, program: &str) {
-        let hint = error.hint(program);
-        let text = format!("{:#}", anyhow::Error::new(error));
-        if self.told.as_ref() != Some(&text) {
-            tracing::warn!(hint, "{text}");
-            self.told = Some(text);
         }
     }
 }
