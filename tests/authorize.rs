@@ -160,7 +160,7 @@ impl Dialogue {
         let authorize_url = installation.listening.authorize_url();
         let search = async {
             while let Some(line) = self.screen.next_line().await.unwrap() {
-                self.said.push_str(&format!("{line}\n"));
+                hear(&mut self.said, &line);
                 if line.trim().starts_with(&authorize_url) {
                     return line.trim().to_owned();
                 }
@@ -178,7 +178,7 @@ impl Dialogue {
     async fn end(mut self) -> Ran {
         let reading = async {
             while let Some(line) = self.screen.next_line().await.unwrap() {
-                self.said.push_str(&format!("{line}\n"));
+                hear(&mut self.said, &line);
             }
         };
         let ended = async { tokio::join!(reading, self.child.wait_with_output()).1.unwrap() };
@@ -190,6 +190,11 @@ impl Dialogue {
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
+}
+
+fn hear(said: &mut String, line: &str) {
+    said.push_str(line);
+    said.push('\n');
 }
 
 // Granted, by each of the ways an answer can come.
