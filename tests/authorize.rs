@@ -356,7 +356,7 @@ async fn a_state_directory_that_cannot_be_used_is_named_before_anyone_opens_a_br
     std::fs::write(installation.path("state"), "a file").unwrap();
     let failed = installation.run(&["authorize"]).await;
     let place = installation.path("state").display().to_string();
-    assert_failed(&failed, 1, &format!("cannot create {place}"), &place);
+    assert_failed(&failed, 1, &place, &place);
     assert!(!failed.stdout.contains("http"), "{failed:?}");
 }
 
