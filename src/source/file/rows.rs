@@ -20,6 +20,8 @@ use crate::source::lines::{Fed, Lines};
 /// About what a row costs beside its text: three allocations and a pointer to each cell's end.
 const ROW_BYTES: usize = 120;
 
+const MISQUOTED: &str = "text stands behind a closing quote: a stray quote may have joined several rows into this one";
+
 pub(super) fn read_table(
     path: &Path,
     file: impl Read,
@@ -47,6 +49,7 @@ pub(super) fn read_table(
         (Next::End, _, _) => return Err(SourceError::Empty { path: path.to_owned() }),
         (Next::Row, _, cells) => read_header(path, cells, scan)?,
         (Next::TooLong | Next::Unclosed, _, _) => return Err(header_error(path, "it has no end")),
+        (Next::Misquoted, _, _) => return Err(header_error(path, MISQUOTED)),
     };
     let header = Arc::new(header);
     loop {
@@ -66,6 +69,7 @@ pub(super) fn read_table(
             (Next::Unclosed, _) => {
                 "a quote is opened and never closed: the rest of the file is lost in this row".to_owned()
             }
+            (Next::Misquoted, _) => MISQUOTED.to_owned(),
         };
         scan.malformed(line, reason)?;
     }

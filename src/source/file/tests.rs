@@ -102,6 +102,20 @@ async fn rows_of_a_table() {
             &["2! a quote is opened and never closed: the rest of the file is lost in this row"],
         ),
         ("a closed quote at the very end", "id,name\n1,\"a\"", &["2: 1|a"]),
+        ("quotes before a delimiter, CRLF and a doubled one", "id,name\r\n\"1\",\"\"\"\"\r\n", &["2: 1|\""]),
+        (
+            "a stray quote that joins rows until the next quote, with the right number of cells",
+            "id,name,mail\n1,\"a,a@x\n2,b,b@x\n3,\"c\",c@x\n4,d,d@x\n",
+            &[
+                "2! text stands behind a closing quote: a stray quote may have joined several rows into this one",
+                "5: 4|d|d@x",
+            ],
+        ),
+        (
+            "a blank behind a closing quote",
+            "id,name\n1,\"a\" \n2,b\n",
+            &["2! text stands behind a closing quote: a stray quote may have joined several rows into this one", "3: 2|b"],
+        ),
     ];
     for (case, content, wanted) in table {
         let got = read(content.as_bytes(), CSV).await;
@@ -211,6 +225,7 @@ async fn what_cannot_be_a_table_is_an_error() {
         ("another delimiter", b"id;name\n1;a\n", "the delimiter does not occur"),
         ("bytes that mean nothing", b"id,\xff\n", "not valid in the stated encoding"),
         ("a header without an end", b"id,\"name\n1,a\n", "it has no end"),
+        ("a header with a stray quote", b"id,\"na\"me\n1,a\n", "behind a closing quote"),
     ];
     for (case, content, wanted) in table {
         let error = read(content, CSV).await.end.unwrap_err();
