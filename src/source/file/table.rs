@@ -143,7 +143,8 @@ impl<R: Read> Table<R> {
     }
 
     fn step(&mut self) -> io::Result<ReadRecordResult> {
-        let Self { text, parser, bytes, bytes_len, ends, ends_len, tail, line, quotes, misquoted, delimiter, .. } = self;
+        let Self { text, parser, bytes, bytes_len, ends, ends_len, tail, line, quotes, misquoted, delimiter, .. } =
+            self;
         // Once the tail has begun, the text is over, even if someone is still writing to the file.
         let chunk = if tail.len() == TAIL.len() { text.fill()? } else { &[] };
         let in_text = !chunk.is_empty();

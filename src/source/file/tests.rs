@@ -114,7 +114,10 @@ async fn rows_of_a_table() {
         (
             "a blank behind a closing quote",
             "id,name\n1,\"a\" \n2,b\n",
-            &["2! text stands behind a closing quote: a stray quote may have joined several rows into this one", "3: 2|b"],
+            &[
+                "2! text stands behind a closing quote: a stray quote may have joined several rows into this one",
+                "3: 2|b",
+            ],
         ),
     ];
     for (case, content, wanted) in table {
