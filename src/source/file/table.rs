@@ -54,13 +54,11 @@ impl Quotes {
     fn after(self, byte: u8, delimiter: u8) -> Option<Self> {
         let ends = byte == delimiter || matches!(byte, b'\r' | b'\n');
         Some(match self {
-            Self::Start if byte == b'"' => Self::Inside,
-            Self::Start | Self::Plain if ends => Self::Start,
-            Self::Start | Self::Plain => Self::Plain,
             Self::Inside if byte == b'"' => Self::Closed,
             Self::Inside => Self::Inside,
-            Self::Closed if byte == b'"' => Self::Inside,
-            Self::Closed if ends => Self::Start,
+            Self::Start | Self::Closed if byte == b'"' => Self::Inside,
+            Self::Start | Self::Plain | Self::Closed if ends => Self::Start,
+            Self::Start | Self::Plain => Self::Plain,
             Self::Closed => return None,
         })
     }

@@ -249,6 +249,42 @@ async fn doubtful_columns_are_warned_of_by_number() {
 }
 
 #[tokio::test]
+async fn columns_that_the_mapping_reads_are_looked_for() {
+    let columns = |key: &[&str], mapped: &[(&str, &str)]| Columns {
+        key: key.iter().map(|&name| name.to_owned()).collect(),
+        mapped: mapped.iter().map(|(field, column)| ((*field).to_owned(), (*column).to_owned())).collect(),
+    };
+    let read = async |content: &str, columns: Columns| {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("contacts.csv");
+        fs::write(&path, content).unwrap();
+        let source = FileSource::new(path, CSV, Clock::simulated(Timestamp(0))).expecting(columns);
+        let (sender, mut receiver) = mpsc::channel(1);
+        let drain = async { while receiver.recv().await.is_some() {} };
+        tokio::join!(source.read(sender, CancellationToken::new()), drain).0
+    };
+    let mail = [("email", "e_mail"), ("town", "city"), ("sms", "phone")];
+    let end = read("id, E-Mail ,phone\n1,a,b\n", columns(&["id"], &mail)).await.unwrap();
+    let told: Vec<&str> = end.warnings.iter().map(|text| text.split_once(" has no ").unwrap().1).collect();
+    // what is like none is not shown: without a header it could be a person
+    let wanted = [
+        "column \"e_mail\", which is mapped to email; a similar one is \"E-Mail\"",
+        "column \"city\", which is mapped to town",
+    ];
+    assert_eq!(told, wanted);
+    assert!(read(" id\n1\n", columns(&["uuid", "id"], &[])).await.unwrap().warnings.is_empty(), "one of them is there");
+
+    let error = read("ID,mail\n1,a\n", columns(&["id"], &[])).await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("no column \"id\", which holds the record's id; a similar one is \"ID\""),
+        "{error}"
+    );
+    let error = read("1,Olena\n2,Ira\n", columns(&["id"], &[])).await.unwrap_err();
+    assert!(matches!(error, SourceError::NoKeyColumn { nearest: None, .. }), "{error}");
+    assert!(error.hint().is_some() && !error.is_temporary());
+}
+
+#[tokio::test]
 async fn lines_of_json() {
     let table: &[(&str, &str, &[&str])] = &[
         ("plain", "{\"id\":1}\n{\"id\":2}\n", &["1: {\"id\":1}", "2: {\"id\":2}"]),
