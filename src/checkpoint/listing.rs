@@ -7,7 +7,7 @@ use crate::plan::balance::Seen;
 use crate::plan::change::Observation;
 
 use super::pages::{Page, Row};
-use super::rejections::{RejectionKind, forget_earlier, forget_rejections, record_rejection};
+use super::rejections::{RejectionKind, forget_listed, forget_rejections, record_rejection};
 use super::{Attempt, CheckpointError};
 
 impl Page<'_> {
@@ -17,13 +17,11 @@ impl Page<'_> {
         reasons: Vec<(Option<Field>, String)>,
     ) -> Result<(), CheckpointError> {
         self.outcome.balance.count(Seen::Rejected);
-        if let Some(key) = key {
-            self.forget_earlier(key, RejectionKind::Record)?;
-        }
         for (field, reason) in reasons {
             self.reject((key, key.is_none().then_some(place)), RejectionKind::Record, field, &reason)?;
         }
-        Ok(())
+        // what stays as it was keeps the moment since when
+        key.map_or(Ok(()), |key| self.forget_listed(key, self.context.asked_at - 1))
     }
 
     fn reject(
@@ -37,12 +35,12 @@ impl Page<'_> {
         record_rejection(self.transaction, self.context.source, subject, (kind, field, reason), self.context.asked_at)
     }
 
-    /// Forgets what was listed of a contact by this read or one asked for before.
-    fn forget_earlier(&self, key: &str, kind: RejectionKind) -> Result<(), CheckpointError> {
+    /// Forgets why a contact's record could not be used, as listed by reads that were asked for up to `asked_at`.
+    fn forget_listed(&self, key: &str, asked_at: i64) -> Result<(), CheckpointError> {
         if !self.has_rejections {
             return Ok(());
         }
-        forget_earlier(self.transaction, (self.context.source, key), kind, self.context.asked_at)
+        forget_listed(self.transaction, (self.context.source, key), asked_at)
     }
 
     /// Brings the list of rejections in line with a record that was observed. One that says nothing leaves the list
@@ -55,7 +53,7 @@ impl Page<'_> {
         row: Option<&Row>,
     ) -> Result<(), CheckpointError> {
         if !observation.is_void {
-            self.forget_earlier(&contact.key, RejectionKind::Record)?;
+            self.forget_listed(&contact.key, self.context.asked_at)?;
             return self.record_dropped(contact, row);
         }
         match (line, observation.seen) {

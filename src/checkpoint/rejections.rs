@@ -71,7 +71,7 @@ pub(super) fn record_rejection(
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) \
              ON CONFLICT (source, coalesce(key, ''), coalesce(place, ''), kind, coalesce(field, '')) \
              DO UPDATE SET seen_at = iif(key IS NULL AND reason <> excluded.reason, excluded.seen_at, seen_at), \
-             reason = excluded.reason, read_at = excluded.read_at",
+             reason = excluded.reason, read_at = max(read_at, excluded.read_at)",
         )
         .and_then(|mut insert| insert.execute(params![source.0, key, place, kind.name(), field, reason, now]))
         .attempt("store a rejection")
@@ -93,19 +93,18 @@ pub(super) fn forget_rejections(
     Ok(())
 }
 
-/// Forgets what a contact was listed for, unless a read that was asked for after `asked_at` listed it. A place is left to
-/// the end of the read: its record may still come.
-pub(super) fn forget_earlier(
+/// Forgets why the record of a contact could not be used, unless a read that was asked for after `asked_at` says so. A
+/// place is left to the end of the read: its record may still come.
+pub(super) fn forget_listed(
     connection: &Connection,
     (source, key): (SourceId, &str),
-    kind: RejectionKind,
     asked_at: i64,
 ) -> Result<(), CheckpointError> {
     connection
         .prepare_cached(
-            "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = ?3 AND place IS NULL AND read_at <= ?4",
+            "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = 'record' AND place IS NULL AND read_at <= ?3",
         )
-        .and_then(|mut delete| delete.execute(params![source.0, key, kind.name(), asked_at]))
+        .and_then(|mut delete| delete.execute(params![source.0, key, asked_at]))
         .attempt("forget a rejection")
         .map(|_| ())
 }

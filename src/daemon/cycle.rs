@@ -84,6 +84,15 @@ impl CycleError {
             Self::Checkpoint(error) => error.hint(),
         }
     }
+
+    /// Whether another attempt may succeed without anybody's help.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Source { source, .. } => source.is_temporary(),
+            Self::Checkpoint(error) => error.is_temporary(),
+        }
+    }
 }
 
 /// Everything a cycle works with.

@@ -158,8 +158,8 @@ pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins
         return Observation::void(if is_same { unmoved(known) } else { Seen::Stale });
     }
     let is_second = twins == Twins::Mistake && known.is_repeated && !is_changed_later(known.stamp, stamp);
-    if is_second && !is_same {
-        return Observation::void(Seen::Rejected);
+    if is_second {
+        return Observation::void(if is_same { unmoved(known) } else { Seen::Rejected });
     }
     if is_same {
         // a starved row gets its values back from any record that wants the same
