@@ -153,7 +153,7 @@ impl SourceError {
     /// Whether another attempt may succeed without anybody's help.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Busy { .. })
+        matches!(self, Self::Busy { .. })
     }
 
     /// What an operator can do, where a command or a key repairs it.
