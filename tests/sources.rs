@@ -313,6 +313,14 @@ async fn an_id_that_stands_twice_does_not_alternate() {
     crm.read_file(TABLE).await;
     assert_eq!(crm.rejected().await, [""; 0]);
 
+    // the second may lack a field as invalid: that is no news of the first
+    crm.mapping.push_str("languageCode = \"lang\"\n");
+    let text = "id,mail,city,lang\n1,a@example.com,Kyiv,uk\n1,a@example.com,Kyiv,ua\n";
+    for _ in 0..2 {
+        assert_eq!(crm.read_file(text).await.balance.dropped_fields, 0);
+        assert_eq!(crm.rejected().await, [""; 0]);
+    }
+
     // the CRM's own word on which is newer decides, wherever it stands
     crm.kind.push_str("changed_at = \"at\"\n");
     let rows = ["1,a@example.com,Kyiv,2026-01-01\n", "1,a@example.com,Poltava,2026-02-01\n"];
@@ -511,14 +519,20 @@ async fn a_field_that_is_added_to_the_mapping_is_read_of_every_record_once() {
     assert_eq!(crm.read().await.balance.read, 0);
 
     crm.mapping.push_str("languageCode = \"lang\"\n");
+    // also where the first attempt dies
+    crm.write("code", "1");
+    say(&crm, &[row(1, "Kyiv"), state(3)]);
+    crm.try_read(PageMode::Apply, Reach::Changes).await.unwrap_err();
+    assert_eq!(crm.state("2", "languageCode").await, None);
+    crm.write("code", "0");
     say(&crm, &[row(1, "Kyiv"), row(2, "Lviv"), state(3)]);
     let balance = crm.read().await.balance;
-    assert_eq!((balance.read, balance.changed), (2, 2));
+    assert_eq!((balance.read, balance.waiting, balance.changed), (2, 1, 1));
     assert_eq!(crm.state("1", "languageCode").await, Some("unknown"));
     assert_eq!(crm.state("1", "town").await, Some("acknowledged"));
     say(&crm, &[state(3)]);
     crm.read().await;
-    assert_eq!(crm.states(), ["none", r#"{"at":2}"#, "none", r#"{"at":3}"#]);
+    assert_eq!(crm.states(), ["none", r#"{"at":2}"#, "none", "none", r#"{"at":3}"#]);
 }
 
 #[tokio::test]

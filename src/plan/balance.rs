@@ -45,9 +45,9 @@ pub struct Balance {
     pub held: u64,
     /// Of `changed`: contacts new to this checkpoint.
     pub created: u64,
-    /// Fields left out of contacts because their value is invalid.
+    /// Fields left out of contacts because their value is invalid; not among `read`.
     pub dropped_fields: u64,
-    /// Contacts that a complete read lacked; not among `read`.
+    /// Contacts that a complete read lacked, or that the source says are deleted; not among `read`.
     pub gone: u64,
 }
 
