@@ -190,6 +190,15 @@ fn a_source_is_resolved_in_full() {
     assert_eq!(source.field(Field::ExternalCustomerId).unwrap().prefix, "crm-");
 }
 
+#[test]
+fn what_only_a_table_has_is_refused_for_lines_of_json() {
+    let lines = |keys: &str| Place::with(&SOURCE.replace("contacts.csv\"", &format!("contacts.jsonl\"\n{keys}")));
+    assert!(lines("").load(&[], None).is_ok(), "the defaults are no mistake");
+    let problems = lines("delimiter = \";\"\nencoding = \"windows-1251\"").problems(&[]);
+    assert!(problems.contains("source.crm.delimiter has no meaning for JSON lines"), "{problems}");
+    assert!(problems.contains("source.crm.encoding has no meaning for JSON lines"), "{problems}");
+}
+
 // Secrets.
 
 #[test]

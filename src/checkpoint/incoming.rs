@@ -41,6 +41,13 @@ pub struct ReadContext {
 pub enum Incoming {
     /// A contact.
     Contact(Contact),
+    /// A contact of a file, in which an id should stand once: of two that differ the first counts.
+    Line {
+        /// The contact.
+        contact: Contact,
+        /// The line on which it stands.
+        line: u64,
+    },
     /// Left out by the source's filter.
     Filtered {
         /// The CRM's id.
@@ -89,6 +96,8 @@ impl Preview {
 pub struct PageOutcome {
     /// Counts of its records.
     pub balance: Balance,
+    /// Of the rejected: those without a usable id, which may be anyone.
+    pub unnamed: u64,
     /// What would be sent (only in [`PageMode::Preview`]).
     pub preview: Preview,
 }
@@ -96,7 +105,7 @@ pub struct PageOutcome {
 impl Incoming {
     pub(super) fn key(&self) -> Option<&str> {
         match self {
-            Self::Contact(contact) => Some(&contact.key),
+            Self::Contact(contact) | Self::Line { contact, .. } => Some(&contact.key),
             Self::Filtered { key } | Self::Deleted { key } => Some(key),
             Self::Rejected { key, .. } => key.as_deref(),
         }

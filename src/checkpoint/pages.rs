@@ -5,28 +5,30 @@ use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 use crate::contact::{Contact, Field, FieldPrints, Fingerprinter, Values};
 use crate::plan::Lane;
 use crate::plan::balance::Seen;
-use crate::plan::change::{Known, ReadStamp, Sides, desired_after, observe};
+use crate::plan::change::{Known, ReadStamp, Sides, Twins, desired_after, observe};
 
 use super::incoming::{Incoming, PageMode, PageOutcome, ReadContext, SAMPLES_MAX};
 use super::reads::SeenRows;
-use super::rejections::{RejectionKind, forget_rejections, record_rejection};
+use super::rejections::{RejectionKind, forget_rejections};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
-struct Row {
+pub(super) struct Row {
     id: i64,
-    known: Known,
-    dropped: i64,
+    pub(super) known: Known,
+    pub(super) dropped: i64,
     sightings: i64,
     is_in_import: bool,
     lane: Lane,
 }
 
-struct Page<'a> {
-    transaction: &'a Transaction<'a>,
-    context: &'a ReadContext,
-    hash: &'a Fingerprinter,
-    has_rejections: bool,
-    outcome: PageOutcome,
+/// A page that is being recorded.
+pub(super) struct Page<'a> {
+    pub(super) transaction: &'a Transaction<'a>,
+    pub(super) context: &'a ReadContext,
+    pub(super) hash: &'a Fingerprinter,
+    /// The source has entries in the list of rejections: most have none, and need not look.
+    pub(super) has_rejections: bool,
+    pub(super) outcome: PageOutcome,
 }
 
 impl Checkpoint {
@@ -71,53 +73,38 @@ impl Checkpoint {
 impl Page<'_> {
     fn record(&mut self, item: Incoming, seen: &mut SeenRows) -> Result<(), CheckpointError> {
         match item {
-            Incoming::Contact(contact) => self.record_contact(&contact, seen),
+            Incoming::Contact(contact) => self.record_contact(&contact, None, seen),
+            Incoming::Line { contact, line } => self.record_contact(&contact, Some(line), seen),
             Incoming::Filtered { key } => {
                 self.see(&key, seen)?;
                 self.outcome.balance.count(Seen::Filtered);
                 Ok(())
             }
-            Incoming::Deleted { .. } => {
-                // kept: `on_delete = "keep"`
-                self.outcome.balance.gone += 1;
+            Incoming::Deleted { key } => {
+                // kept: `on_delete = "keep"`; seen, so that a complete read does not count it once more
+                self.outcome.balance.gone += u64::from(self.see(&key, seen)?);
                 Ok(())
             }
             Incoming::Rejected { key, place, reasons } => {
                 if let Some(key) = &key {
                     self.see(key, seen)?;
                 }
-                self.outcome.balance.count(Seen::Rejected);
-                if let Some(key) = &key {
-                    forget_rejections(self.transaction, self.context.source, key, &[RejectionKind::Record])?;
-                }
-                for (field, reason) in reasons {
-                    let subject = (key.as_deref(), key.is_none().then_some(place.as_str()));
-                    self.reject(subject, RejectionKind::Record, field, &reason)?;
-                }
-                Ok(())
+                self.outcome.unnamed += u64::from(key.is_none());
+                self.record_rejected((key.as_deref(), &place), reasons)
             }
         }
     }
 
-    fn reject(
-        &self,
-        subject: (Option<&str>, Option<&str>),
-        kind: RejectionKind,
-        field: Option<Field>,
-        reason: &str,
-    ) -> Result<(), CheckpointError> {
-        record_rejection(self.transaction, self.context.source, subject, (kind, field, reason), self.context.asked_at)
-    }
-
-    /// Marks a row that the CRM still has, whatever else is said of it.
-    fn see(&self, key: &str, seen: &mut SeenRows) -> Result<(), CheckpointError> {
-        if let Some(row) = self.load(key)? {
-            seen.insert(row.id);
+    /// Marks a row that the CRM speaks of, whatever it says; false where there is none.
+    fn see(&self, key: &str, seen: &mut SeenRows) -> Result<bool, CheckpointError> {
+        let row = self.load(key)?;
+        if let Some(row) = &row {
+            seen.see(row.id);
         }
-        Ok(())
+        Ok(row.is_some())
     }
 
-    fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, CheckpointError> {
+    pub(super) fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, CheckpointError> {
         self.transaction.prepare_cached(sql).attempt("prepare a statement")
     }
 
@@ -147,18 +134,32 @@ impl Page<'_> {
         Ok(Some(Row { id, known, dropped, sightings, is_in_import, lane: Lane::from_number(lane) }))
     }
 
-    fn record_contact(&mut self, contact: &Contact, seen: &mut SeenRows) -> Result<(), CheckpointError> {
+    fn record_contact(
+        &mut self,
+        contact: &Contact,
+        line: Option<u64>,
+        seen: &mut SeenRows,
+    ) -> Result<(), CheckpointError> {
         let mut row = self.load(&contact.key)?;
         if let Some(row) = &mut row {
-            row.known.is_repeated = !seen.insert(row.id);
+            row.known.is_repeated = !seen.tell(row.id);
+        } else {
+            let reasons = contact.reasons_against_making(&self.context.mapped);
+            if !reasons.is_empty() {
+                let reasons = reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect();
+                return self.record_rejected((Some(&contact.key), ""), reasons);
+            }
         }
         let empty = FieldPrints::default();
         let before = row.as_ref().map_or(&empty, |row| &row.known.sides.desired);
         let next = desired_after(before, contact, &self.context.mapped, self.hash);
         let stamp = ReadStamp { asked_at: self.context.asked_at, changed_at: contact.changed_at };
-        let observation = observe(row.as_ref().map(|row| &row.known), next, stamp);
+        let twins = if line.is_some() { Twins::Mistake } else { Twins::Later };
+        let observation = observe(row.as_ref().map(|row| &row.known), next, stamp, twins);
         self.outcome.balance.count(observation.seen);
-        self.outcome.balance.dropped_fields += contact.dropped.len() as u64;
+        if !observation.is_void {
+            self.outcome.balance.dropped_fields += contact.dropped.len() as u64;
+        }
         let sides = match (&observation.moved, &row) {
             (Some(sides), _) => Some(sides.clone()),
             (None, Some(row)) if observation.takes_values => Some(row.known.sides.clone()),
@@ -173,19 +174,16 @@ impl Page<'_> {
             }
             return Ok(());
         }
-        if self.has_rejections {
-            forget_rejections(self.transaction, self.context.source, &contact.key, &[RejectionKind::Record])?;
-        }
         match (sides, &row) {
             (Some(sides), None) => {
                 let id = self.insert(contact, &sides, stamp)?;
-                seen.insert(id);
+                seen.tell(id);
             }
             (Some(sides), Some(row)) => self.update(contact, sides, row, stamp)?,
-            (None, Some(row)) => self.touch(row, stamp, observation.seen)?,
+            (None, Some(row)) => self.touch(row, stamp, observation.is_void)?,
             (None, None) => {}
         }
-        self.record_dropped(contact, row.as_ref())
+        self.list(contact, line, &observation, row.as_ref())
     }
 
     fn preview(&mut self, contact: &Contact, sides: &Sides, is_new: bool) {
@@ -276,8 +274,8 @@ impl Page<'_> {
     }
 
     /// A record that moves nothing still says that the contact is there, and how old its news are.
-    fn touch(&self, row: &Row, stamp: ReadStamp, seen: Seen) -> Result<(), CheckpointError> {
-        let is_newer = seen != Seen::Stale && stamp.changed_at > row.known.stamp.changed_at;
+    fn touch(&self, row: &Row, stamp: ReadStamp, is_void: bool) -> Result<(), CheckpointError> {
+        let is_newer = !is_void && stamp.changed_at > row.known.stamp.changed_at;
         let settles = self.context.mode == PageMode::Baseline && !row.is_in_import;
         if settles && row.known.sides.acknowledged.is_some() {
             self.drop_values(row.id)?;
@@ -287,7 +285,7 @@ impl Page<'_> {
         }
         // a full read marks what it has seen; another read has to say so in the row, or a page of an older read that
         // comes later would be believed
-        if is_newer || row.sightings > 0 || (!self.context.is_full && seen != Seen::Stale) {
+        if is_newer || row.sightings > 0 || (!self.context.is_full && !is_void) {
             self.statement("UPDATE contact SET changed_at = ?2, read_at = ?3, sightings = 0 WHERE id = ?1")?
                 .execute(params![
                     row.id,
@@ -335,25 +333,6 @@ impl Page<'_> {
         self.statement("UPDATE source SET full_read_wanted = 1 WHERE id = ?1")?
             .execute([self.context.source.0])
             .attempt("ask for a full read")
-            .map(|_| ())
-    }
-
-    /// Lists the fields that were left out, when the list is another than last time.
-    fn record_dropped(&self, contact: &Contact, row: Option<&Row>) -> Result<(), CheckpointError> {
-        let listed: Vec<String> =
-            contact.dropped.iter().map(|dropped| format!("{}: {}", dropped.field, dropped.reason)).collect();
-        let now = if listed.is_empty() { 0 } else { self.hash.text("dropped", &listed.join("; ")).cast_signed() };
-        if now == row.map_or(0, |row| row.dropped) {
-            return Ok(());
-        }
-        forget_rejections(self.transaction, self.context.source, &contact.key, &[RejectionKind::Field])?;
-        for dropped in &contact.dropped {
-            let subject = (Some(contact.key.as_str()), None);
-            self.reject(subject, RejectionKind::Field, Some(dropped.field), &dropped.reason.to_string())?;
-        }
-        self.statement("UPDATE contact SET dropped = ?3 WHERE source = ?1 AND key = ?2")?
-            .execute(params![self.context.source.0, contact.key, now])
-            .attempt("store a contact")
             .map(|_| ())
     }
 }

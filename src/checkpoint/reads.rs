@@ -5,18 +5,39 @@ use rusqlite::{OptionalExtension, params};
 use crate::clock::Timestamp;
 use crate::plan::SourceId;
 
+use super::rejections::{Superseded, forget_superseded};
 use super::{Attempt, Checkpoint, CheckpointError};
 
-/// The rows that a read has seen: one bit a row, so that a million contacts cost 125 KB and no write.
+/// The rows that a read has seen: two bits a row, so that a million contacts cost 250 KB and no write.
 #[derive(Debug, Default, Clone)]
 pub struct SeenRows {
+    /// The source speaks of them.
+    seen: Bits,
+    /// Of these: a record told what they are to be.
+    told: Bits,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Bits {
     words: Vec<u64>,
     count: u64,
 }
 
 impl SeenRows {
-    /// Marks a row; says whether it was not marked before.
-    pub fn insert(&mut self, row: i64) -> bool {
+    /// The source speaks of a row: with a record, one that cannot be used, or one that says it is deleted.
+    pub fn see(&mut self, row: i64) {
+        self.seen.insert(row);
+    }
+
+    /// A record says what the row is to be; false where one did before.
+    pub fn tell(&mut self, row: i64) -> bool {
+        self.seen.insert(row);
+        self.told.insert(row)
+    }
+}
+
+impl Bits {
+    fn insert(&mut self, row: i64) -> bool {
         let row = usize::try_from(row).unwrap_or(0);
         let (word, bit) = (row / 64, 1_u64 << (row % 64));
         if self.words.len() <= word {
@@ -28,12 +49,23 @@ impl SeenRows {
         is_new
     }
 
-    /// Whether a row is marked.
-    #[must_use]
-    pub fn contains(&self, row: i64) -> bool {
+    fn contains(&self, row: i64) -> bool {
         let row = usize::try_from(row).unwrap_or(0);
         self.words.get(row / 64).is_some_and(|word| word & (1 << (row % 64)) != 0)
     }
+}
+
+/// What a read that came to its end proves.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadProof {
+    /// When it began.
+    pub began: Timestamp,
+    /// It began at the beginning of the source.
+    pub from_beginning: bool,
+    /// Such a read brought records, and none that could not be read: every value that the source still has.
+    pub has_values: bool,
+    /// Every record of the source was seen, so what was not seen is gone.
+    pub is_full: bool,
 }
 
 /// A source as the checkpoint knows it.
@@ -94,11 +126,13 @@ impl Checkpoint {
         rows.and_then(Iterator::collect).attempt("read sources")
     }
 
-    /// A cycle of the source begins. A full read that ends before its end is still wanted at the next cycle.
+    /// A cycle of the source begins. A full read that was wanted and ends before its end is still wanted at the next cycle.
+    /// A scheduled one is not: it must not take the place of reading changes. A first load goes on from its cursor.
     pub fn begin_read(&mut self, source: SourceId, is_full: bool, now: Timestamp) -> Result<(), CheckpointError> {
         self.connection
             .execute(
-                "UPDATE source SET last_started_at = ?2, full_read_wanted = iif(?3, 2, full_read_wanted) WHERE id = ?1",
+                "UPDATE source SET last_started_at = ?2, full_read_wanted = \
+                 iif(?3 AND full_read_wanted > 0, 2, full_read_wanted) WHERE id = ?1",
                 params![source.0, now.0, is_full],
             )
             .attempt("store the start of a read")
@@ -143,12 +177,13 @@ impl Checkpoint {
             .map(|_| ())
     }
 
-    /// The source was read to its end. With `full`, the rows that were not seen are counted as gone, unless another path
-    /// saw them after the read began; returns how many are. `cursor` is one that was set aside until now.
+    /// The source was read to its end. Where every record was seen, the rows that were not are counted as gone, unless
+    /// another path saw them after the read began; returns how many are. `cursor` is one that was set aside until now.
     pub fn finish_read(
         &mut self,
         source: SourceId,
-        full: Option<(&SeenRows, Timestamp)>,
+        proof: ReadProof,
+        seen: &SeenRows,
         cursor: Option<&str>,
         now: Timestamp,
     ) -> Result<u64, CheckpointError> {
@@ -156,34 +191,35 @@ impl Checkpoint {
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .attempt("end a read")?;
-        let gone = match full {
-            Some((seen, began)) => mark_gone(&transaction, source, seen, began)?,
-            None => 0,
+        let superseded = match proof {
+            ReadProof { has_values: true, .. } => Superseded::All,
+            ReadProof { from_beginning: true, .. } => Superseded::Places,
+            ReadProof { .. } => Superseded::OldPlaces,
         };
+        forget_superseded(&transaction, source, superseded, proof.began)?;
+        let gone = if proof.is_full { mark_gone(&transaction, source, seen, proof.began)? } else { 0 };
+        // one that was asked for while it read is still wanted; a load that brought nobody was none
         transaction
             .execute(
                 "UPDATE source SET last_ended_at = ?2, last_error = NULL, cursor = coalesce(?3, cursor), \
-                 first_load_done = 1 WHERE id = ?1",
-                params![source.0, now.0, cursor],
+                 first_load_done = max(first_load_done, EXISTS (SELECT 1 FROM contact WHERE source = ?1)), \
+                 full_read_wanted = iif(?4 AND full_read_wanted = 2, 0, full_read_wanted) WHERE id = ?1",
+                params![source.0, now.0, cursor, proof.has_values],
             )
+            .and_then(|_| {
+                // all is read again: a restored database has caught up
+                let over = "DELETE FROM alert WHERE name = 'restored' \
+                            AND NOT EXISTS (SELECT 1 FROM source WHERE full_read_wanted > 0)";
+                transaction.execute(over, [])
+            })
             .attempt("store the end of a read")?;
         transaction.commit().attempt("end a read")?;
         Ok(gone)
     }
 
-    /// A full read has brought every value that the source still has: what is missing after it will not come. One that
-    /// was asked for while it read is still wanted.
-    pub fn end_full_read(&mut self, source: SourceId) -> Result<(), CheckpointError> {
-        self.connection
-            .execute("UPDATE source SET full_read_wanted = 0 WHERE id = ?1 AND full_read_wanted = 2", [source.0])
-            .and_then(|_| {
-                // all is read again: a restored database has caught up
-                let over = "DELETE FROM alert WHERE name = 'restored' \
-                            AND NOT EXISTS (SELECT 1 FROM source WHERE full_read_wanted > 0)";
-                self.connection.execute(over, [])
-            })
-            .attempt("store the end of a read")
-            .map(|_| ())
+    /// How many contacts of a source are known.
+    pub fn count_contacts(&self, source: SourceId) -> Result<u64, CheckpointError> {
+        count_contacts(&self.connection, source)
     }
 
     /// The CRM's id of a contact, by what an operator types: the id itself, with or without `source:` before it.
@@ -205,23 +241,20 @@ impl Checkpoint {
     }
 }
 
+fn count_contacts(connection: &rusqlite::Connection, source: SourceId) -> Result<u64, CheckpointError> {
+    connection
+        .query_row("SELECT count(*) FROM contact WHERE source = ?1", [source.0], |row| row.get::<_, i64>(0))
+        .attempt("count contacts")
+        .map(i64::cast_unsigned)
+}
+
 fn mark_gone(
     transaction: &rusqlite::Transaction<'_>,
     source: SourceId,
     seen: &SeenRows,
     began: Timestamp,
 ) -> Result<u64, CheckpointError> {
-    transaction
-        .execute(
-            "DELETE FROM rejection WHERE source = ?1 AND kind = 'record' AND read_at < ?2",
-            params![source.0, began.0],
-        )
-        .attempt("forget old rejections")?;
-    let known: u64 = transaction
-        .query_row("SELECT count(*) FROM contact WHERE source = ?1", [source.0], |row| row.get::<_, i64>(0))
-        .attempt("count contacts")?
-        .cast_unsigned();
-    if known == seen.count {
+    if count_contacts(transaction, source)? == seen.seen.count {
         return Ok(0);
     }
     let missing: Vec<i64> = {
@@ -229,7 +262,7 @@ fn mark_gone(
             .prepare_cached("SELECT id FROM contact WHERE source = ?1 AND read_at < ?2 ORDER BY id")
             .attempt("look for gone contacts")?;
         let ids = query.query_map(params![source.0, began.0], |row| row.get::<_, i64>(0));
-        ids.and_then(|ids| ids.filter(|id| !id.as_ref().is_ok_and(|id| seen.contains(*id))).collect())
+        ids.and_then(|ids| ids.filter(|id| !id.as_ref().is_ok_and(|id| seen.seen.contains(*id))).collect())
             .attempt("look for gone contacts")?
     };
     let mut mark = transaction

@@ -42,7 +42,9 @@ pub struct RejectionRow {
     pub source: String,
     /// The CRM's id, where it is known.
     pub key: Option<String>,
-    /// Where the record stood, where no id is known.
+    /// Where the record stood, where its id is not known or not enough: a line of the file, a message of the tap. A
+    /// message's number means nothing in the next run, so its entry is kept for a day only, or until everything has
+    /// been read once more; a line's until the file has been read again.
     pub place: Option<String>,
     /// Who refused what.
     pub kind: RejectionKind,
@@ -64,10 +66,12 @@ pub(super) fn record_rejection(
     let field = field.map(|field| field.to_string());
     connection
         .prepare_cached(
+            // at the same place another reason is another record
             "INSERT INTO rejection (source, key, place, kind, field, reason, seen_at, read_at) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) \
              ON CONFLICT (source, coalesce(key, ''), coalesce(place, ''), kind, coalesce(field, '')) \
-             DO UPDATE SET reason = excluded.reason, read_at = excluded.read_at",
+             DO UPDATE SET seen_at = iif(key IS NULL AND reason <> excluded.reason, excluded.seen_at, seen_at), \
+             reason = excluded.reason, read_at = max(read_at, excluded.read_at)",
         )
         .and_then(|mut insert| insert.execute(params![source.0, key, place, kind.name(), field, reason, now]))
         .attempt("store a rejection")
@@ -87,6 +91,57 @@ pub(super) fn forget_rejections(
             .attempt("forget a rejection")?;
     }
     Ok(())
+}
+
+/// Forgets why the record of a contact could not be used, unless a read that was asked for after `asked_at` says so. A
+/// place is left to the end of the read: its record may still come.
+pub(super) fn forget_listed(
+    connection: &Connection,
+    (source, key): (SourceId, &str),
+    asked_at: i64,
+) -> Result<(), CheckpointError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = 'record' AND place IS NULL AND read_at <= ?3",
+        )
+        .and_then(|mut delete| delete.execute(params![source.0, key, asked_at]))
+        .attempt("forget a rejection")
+        .map(|_| ())
+}
+
+/// How much of the list a read that came to its end supersedes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Superseded {
+    /// Everything it has not listed itself: it brought every record.
+    All,
+    /// The places: it went through the whole source, of which some could not be read.
+    Places,
+    /// Places of runs that nobody looks for any more: it read only what changed.
+    OldPlaces,
+}
+
+/// How long a place of a run that read only changes stays listed: so long that one who looks each day sees it.
+const PLACE_AGE_MAX_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Forgets what a read that began at `began` supersedes.
+pub(super) fn forget_superseded(
+    connection: &Connection,
+    source: SourceId,
+    superseded: Superseded,
+    began: Timestamp,
+) -> Result<(), CheckpointError> {
+    let (is_all, before) = match superseded {
+        Superseded::All => (true, began),
+        Superseded::Places => (false, began),
+        Superseded::OldPlaces => (false, Timestamp(began.0 - PLACE_AGE_MAX_MS)),
+    };
+    connection
+        .prepare_cached(
+            "DELETE FROM rejection WHERE source = ?1 AND kind = 'record' AND (?2 OR place IS NOT NULL) AND read_at < ?3",
+        )
+        .and_then(|mut delete| delete.execute(params![source.0, is_all, before.0]))
+        .attempt("forget old rejections")
+        .map(|_| ())
 }
 
 impl Checkpoint {

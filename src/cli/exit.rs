@@ -118,8 +118,9 @@ impl From<CheckpointError> for Failure {
 
 impl From<crate::daemon::cycle::CycleError> for Failure {
     fn from(error: crate::daemon::cycle::CycleError) -> Self {
+        let exit = if error.is_temporary() { Exit::TryAgain } else { Exit::Failed };
         let hint = error.hint();
-        Self::of(Exit::Failed, error, hint)
+        Self::of(exit, error, hint)
     }
 }
 

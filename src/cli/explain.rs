@@ -7,7 +7,7 @@ use crate::checkpoint::{ContactStory, RejectionRow};
 use crate::contact::{Catalog, Contact, Mapped, ResolvedMapping, Wanted};
 use crate::daemon::compose;
 use crate::report;
-use crate::source::{From, Item, Page, Source};
+use crate::source::{From, Item, Page, Place, Source};
 
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
@@ -17,6 +17,7 @@ enum Found {
     Contact(Box<Contact>),
     Filtered,
     Rejected(Vec<String>),
+    Deleted,
     Missing,
     NotRead(String),
 }
@@ -76,34 +77,52 @@ fn guess_source(config: &crate::config::Config, text: &str) -> (String, String) 
     }
 }
 
-/// Reads the source until the record comes by.
+/// Reads the source to its end: where a record comes twice, the one that counts may be the last.
 async fn look_up(source: &Source, mapping: &ResolvedMapping, key: &str) -> Found {
     let (sender, mut pages) = mpsc::channel::<Page>(1);
-    let stop = CancellationToken::new();
-    let search = async move {
+    let search = async {
+        let mut found = Found::Missing;
         while let Some(page) = pages.recv().await {
             for item in page.items {
-                let (Item::Record { record, .. } | Item::Deleted { record, .. }) = item else { continue };
-                match mapping.map(&record) {
-                    Ok(Mapped::Contact(contact)) if contact.key == key => return Found::Contact(Box::new(contact)),
-                    Ok(Mapped::Filtered { key: other }) if other == key => return Found::Filtered,
-                    Err(rejection) if rejection.key.as_deref() == Some(key) => {
-                        return Found::Rejected(rejection.reasons.iter().map(ToString::to_string).collect());
-                    }
-                    Ok(_) | Err(_) => {}
-                }
+                let next = match_item(mapping, &item, key);
+                found = next.filter(|next| counts_over(next, &found, &item)).unwrap_or(found);
             }
         }
-        Found::Missing
-    };
-    let (read, found) = tokio::join!(source.read(From::Beginning, sender, stop.clone()), async {
-        let found = search.await;
-        stop.cancel();
         found
-    });
-    match (found, read) {
-        (Found::Missing, Err(error)) => Found::NotRead(error.to_string()),
-        (found, _) => found,
+    };
+    match tokio::join!(source.read(From::Beginning, sender, CancellationToken::new()), search) {
+        (Err(error), Found::Missing) => Found::NotRead(error.to_string()),
+        (_, found) => found,
+    }
+}
+
+/// What an item says of the contact; nothing where it is of another one.
+fn match_item(mapping: &ResolvedMapping, item: &Item, key: &str) -> Option<Found> {
+    match item {
+        Item::Record { record, .. } => match mapping.map(record) {
+            Ok(Mapped::Contact(contact)) => (contact.key == key).then(|| Found::Contact(Box::new(contact))),
+            Ok(Mapped::Filtered { key: other }) => (other == key).then_some(Found::Filtered),
+            Err(rejection) => (rejection.key.as_deref() == Some(key))
+                .then(|| Found::Rejected(rejection.reasons.iter().map(ToString::to_string).collect())),
+        },
+        Item::Deleted { record, .. } => {
+            mapping.read_id(record).is_ok_and(|other| other == key).then_some(Found::Deleted)
+        }
+        Item::Malformed { .. } => None,
+    }
+}
+
+/// As in `sync`: of two contacts the one that was changed later; without that the first of a file and the last of a tap.
+fn counts_over(next: &Found, found: &Found, item: &Item) -> bool {
+    let (Item::Record { place, .. } | Item::Deleted { place, .. } | Item::Malformed { place, .. }) = item;
+    let is_later_better = matches!(place, Place::Message(_));
+    match (found, next) {
+        (Found::Contact(found), Found::Contact(next)) => match (found.changed_at, next.changed_at) {
+            (Some(before), Some(after)) if before != after => after > before,
+            (Some(_) | None, Some(_) | None) => is_later_better,
+        },
+        (Found::Contact(_), _) => is_later_better,
+        (Found::Filtered | Found::Rejected(_) | Found::Deleted | Found::Missing | Found::NotRead(_), _) => true,
     }
 }
 
@@ -121,6 +140,7 @@ fn document(
         }),
         Found::Filtered => serde_json::json!({ "state": "left out by the filter" }),
         Found::Rejected(reasons) => serde_json::json!({ "state": "not usable", "reasons": reasons }),
+        Found::Deleted => serde_json::json!({ "state": "deleted in the CRM" }),
         Found::Missing => serde_json::json!({ "state": "the source does not have it" }),
         Found::NotRead(why) => serde_json::json!({ "state": "not read", "why": why }),
     };
@@ -147,6 +167,7 @@ fn show(source: &str, key: &str, story: Option<&ContactStory>, rejections: &[Rej
         }
         Found::Filtered => report::say("the source's filter leaves its record out"),
         Found::Rejected(reasons) => report::say(&format!("its record cannot be sent: {}", reasons.join("; "))),
+        Found::Deleted => report::say("it is deleted in the CRM"),
         Found::Missing => report::say("the source does not have it now"),
         Found::NotRead(why) => report::say(&format!("its record was not read: {why}")),
     }
@@ -166,5 +187,79 @@ fn show(source: &str, key: &str, story: Option<&ContactStory>, rejections: &[Rej
     for row in rejections {
         let field = row.field.as_ref().map_or(String::new(), |field| format!("{field}: "));
         report::say(&format!("rejected since {}: {field}{}", row.seen_at, row.reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::contact::{FieldMapping, FieldRef, Mapping, OnInvalid, Record, Selector};
+
+    fn mapping() -> ResolvedMapping {
+        let field = |name: &str, place: &str| FieldMapping {
+            field: FieldRef::parse(name).unwrap(),
+            selector: Selector::parse(place).unwrap(),
+            on_invalid: OnInvalid::DropField,
+            region: None,
+            prefix: String::new(),
+        };
+        let mapping = Mapping {
+            key: Selector::parse("id").unwrap(),
+            fields: vec![field("email", "mail")],
+            changed_at: Some(Selector::parse("at").unwrap()),
+            filter: None,
+        };
+        mapping.resolve(&Catalog::empty()).0
+    }
+
+    /// The last word on contact 7 after these records.
+    fn said(place: Place, records: &[Value]) -> String {
+        let mut found = Found::Missing;
+        for record in records {
+            let is_deleted = !record["gone"].is_null();
+            let record = Record::Json(record.clone());
+            let item = if is_deleted { Item::Deleted { record, place } } else { Item::Record { record, place } };
+            let next = match_item(&mapping(), &item, "7");
+            found = next.filter(|next| counts_over(next, &found, &item)).unwrap_or(found);
+        }
+        match found {
+            Found::Contact(contact) => shown(&contact.fields[0].1),
+            Found::Rejected(reasons) => reasons.join("; "),
+            Found::Deleted => "deleted".to_owned(),
+            Found::Filtered | Found::Missing | Found::NotRead(_) => "nothing".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_record_that_counts_is_the_one_that_sync_takes() {
+        let a = || json!({"id": 7, "mail": "a@example.com"});
+        let b = || json!({"id": 7, "mail": "b@example.com"});
+        let at = |mut record: Value, at: &str| {
+            record["at"] = json!(at);
+            record
+        };
+        let (deleted, bad) = (json!({"id": 7, "gone": true}), json!({"id": 7, "mail": ""}));
+        let (line, message) = (Place::Line(2), Place::Message(2));
+        let no_channel = "no valid e-mail address or phone number";
+        let table = [
+            (message, vec![a(), b(), json!({"id": 8, "mail": "c@example.com"})], "b@example.com"),
+            (line, vec![a(), b()], "a@example.com"),
+            // the change time decides
+            (message, vec![at(a(), "2024-02-01"), at(b(), "2024-01-01")], "a@example.com"),
+            (line, vec![at(a(), "2024-01-01"), at(b(), "2024-02-01")], "b@example.com"),
+            // what a tap deletes is gone, what comes again is back
+            (message, vec![a(), deleted.clone()], "deleted"),
+            (message, vec![deleted, a()], "a@example.com"),
+            // what cannot be used
+            (message, vec![a(), bad.clone()], no_channel),
+            (line, vec![bad.clone(), a()], "a@example.com"),
+            (line, vec![a(), bad], "a@example.com"),
+            (line, vec![json!({"id": 8, "mail": "c@example.com"})], "nothing"),
+        ];
+        for (place, records, wanted) in table {
+            assert_eq!(said(place, &records), wanted, "{place} {records:?}");
+        }
     }
 }

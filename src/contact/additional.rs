@@ -221,7 +221,7 @@ fn parts(plain: &str) -> (Option<i64>, bool) {
 }
 
 fn date(text: &str) -> Checked<'static> {
-    let moment = Moment::parse(text).ok_or(Refusal::of("the value is not a date such as 2024-05-31"))?;
+    let moment = Moment::parse_day(text).ok_or(Refusal::of("the value is not a date such as 2024-05-31"))?;
     Ok(Cow::Owned(moment.day().format("%Y-%m-%d").to_string()))
 }
 

@@ -70,6 +70,25 @@ impl Field {
         })
     }
 
+    /// Whether Reteno reaches people by it: a contact needs one of these.
+    #[must_use]
+    pub const fn is_channel(self) -> bool {
+        match self {
+            Self::Email | Self::Sms => true,
+            Self::ExternalCustomerId
+            | Self::FirstName
+            | Self::LastName
+            | Self::Address
+            | Self::Town
+            | Self::Region
+            | Self::Postcode
+            | Self::LanguageCode
+            | Self::TimeZone
+            | Self::ContactKey
+            | Self::Additional(_) => false,
+        }
+    }
+
     /// The number under which the checkpoint keeps a field: standard fields 1 to 63, additional fields id + 64.
     /// Part of the stored format: never renumber.
     #[must_use]

@@ -27,7 +27,7 @@ pub use mapping::{FieldMapping, FieldProblem, FieldRef, Filter, Mapping, OnInval
 pub use moment::Moment;
 pub use outcome::{Contact, DroppedField, Mapped, Reason, RecordRejection};
 pub use prints::{FieldPrints, PrintsError};
-pub use record::{Header, Record, Row};
+pub use record::{Columns, Header, Record, Row};
 pub use refusal::Refusal;
 pub use resolved::ResolvedMapping;
 pub use selector::{Read, Selector, SelectorError};

@@ -23,7 +23,8 @@ pub enum Moment {
 impl Moment {
     /// Reads `yyyy-MM-dd`, `yyyy/MM/dd`, `dd.MM.yyyy` or `yyyyMMdd`, the first three with a time (`T` or a space,
     /// seconds and fraction optional) and a zone (`Z`, `UTC`, `±hh`, `±hhmm`, `±hh:mm`), and seconds or milliseconds
-    /// since 1970 (nine digits or more; from twelve digits on they are milliseconds). `None` for all else.
+    /// since 1970: nine or ten digits are seconds, twelve to fourteen milliseconds. Eleven may be either (the years
+    /// 1970 to 1973, or beyond 2286), so they are not read. `None` for all else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -43,6 +44,20 @@ impl Moment {
                 Some(Self::Instant { wall, at })
             }
         }
+    }
+
+    /// As [`Moment::parse`], for a day of any age, such as one of birth: nine and ten digits may be milliseconds of the
+    /// first days of 1970, so they are only read where they are the first second of a day and not also, as
+    /// milliseconds, the first of another one.
+    #[must_use]
+    pub fn parse_day(text: &str) -> Option<Self> {
+        let moment = Self::parse(text)?;
+        let digits = text.trim().trim_start_matches('-');
+        if (EPOCH_DIGITS_MIN..MILLIS_DIGITS_MIN).contains(&digits.len()) && all_digits(digits) {
+            let number: i64 = digits.parse().ok()?;
+            return (number % DAY_SECONDS == 0 && number % (1000 * DAY_SECONDS) != 0).then_some(moment);
+        }
+        Some(moment)
     }
 
     /// The day as it was written, whatever the zone: a date of birth does not move with it.
@@ -74,10 +89,14 @@ impl Moment {
 /// Digits below which a number is no time: it would lie before 1973, where no CRM record was changed, and shorter
 /// numbers are versions or `yyyyMMdd`.
 const EPOCH_DIGITS_MIN: usize = 9;
+/// Up to this many digits a number means seconds (as milliseconds it would lie in the first 115 days of 1970). One more
+/// would be the years 1970 to 1973 as milliseconds, and 2286 to 5138 as seconds: neither is surer than the other.
+const SECONDS_DIGITS_MAX: usize = 10;
 /// From this many digits on a number means milliseconds (as seconds it would lie after the year 5138).
 const MILLIS_DIGITS_MIN: usize = 12;
 /// More digits would be microseconds, which no CRM of ours writes.
 const EPOCH_DIGITS_MAX: usize = 14;
+const DAY_SECONDS: i64 = 86_400;
 
 fn epoch(text: &str) -> Option<Moment> {
     let (sign, digits) = match text.strip_prefix('-') {
@@ -91,6 +110,8 @@ fn epoch(text: &str) -> Option<Moment> {
     let number: i64 = whole.parse().ok()?;
     let millis = if whole.len() >= MILLIS_DIGITS_MIN {
         number
+    } else if whole.len() > SECONDS_DIGITS_MAX {
+        return None;
     } else {
         let thousandths: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
         number * 1000 + thousandths
@@ -222,6 +243,10 @@ mod tests {
             "0000-00-00 00:00:00",
             // a version number
             "17",
+            // milliseconds of 1971, or seconds of the year 3170
+            "37849600000",
+            "-37849600000",
+            "37849600000.5",
             // no such hour; no such zone
             "2024-05-06 25:00",
             "2024-05-06 07:08 Kyiv",
@@ -236,6 +261,33 @@ mod tests {
         ];
         for text in rows {
             assert_eq!(Moment::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_day_in_digits_is_read_where_it_can_be_only_one() {
+        let rows = [
+            // a birthday as seconds
+            ("642556800", Some("1990-05-13")),
+            ("-157766400", Some("1965-01-01")),
+            ("1714953600", Some("2024-05-06")),
+            // as milliseconds
+            ("642556800000", Some("1990-05-13")),
+            // with a fraction they are seconds
+            ("642556800.0", Some("1990-05-13")),
+            // the twelfth of January 1970 in milliseconds, or a day of 2000 in seconds
+            ("950400000", None),
+            // within a day: no day was meant, or in another unit or zone
+            ("642556801", None),
+            ("1714979289", None),
+            ("37849600000", None),
+            // other forms as ever
+            ("20240506", Some("2024-05-06")),
+            ("06.05.2024", Some("2024-05-06")),
+        ];
+        for (text, day) in rows {
+            let read = Moment::parse_day(text).map(|moment| moment.day().to_string());
+            assert_eq!(read.as_deref(), day, "{text}");
         }
     }
 

@@ -3,6 +3,8 @@
 use super::field::{Field, Wanted};
 use super::refusal::Refusal;
 
+pub(super) const NO_CHANNEL: Refusal = Refusal::of("no valid e-mail address or phone number");
+
 /// A contact in Reteno's words. Every value is canonical and within Reteno's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contact {
@@ -16,6 +18,23 @@ pub struct Contact {
     pub changed_at: Option<i64>,
     /// Fields whose value breaks a rule: they are not sent, and listed.
     pub dropped: Vec<DroppedField>,
+}
+
+impl Contact {
+    /// Why a contact that is not known yet cannot be made of this: Reteno refuses one without any channel, so it takes
+    /// a value in one of those that are `mapped`. Empty where nothing speaks against it.
+    #[must_use]
+    pub fn reasons_against_making(&self, mapped: &[Field]) -> Vec<Reason> {
+        let has_channel =
+            self.fields.iter().any(|(field, wanted)| field.is_channel() && matches!(wanted, Wanted::Value(_)));
+        if has_channel || !mapped.iter().any(|field| field.is_channel()) {
+            return Vec::new();
+        }
+        let invalid = self.dropped.iter().filter(|dropped| dropped.field.is_channel());
+        let reasons: Vec<Reason> =
+            invalid.map(|dropped| Reason { field: Some(dropped.field), text: dropped.reason }).collect();
+        if reasons.is_empty() { vec![Reason { field: None, text: NO_CHANNEL }] } else { reasons }
+    }
 }
 
 /// A field that is not sent because of its value.

@@ -44,6 +44,15 @@ pub struct Row {
     pub cells: csv::StringRecord,
 }
 
+/// The columns that a mapping reads, as far as its text tells, for a source that knows which ones it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Those of the CRM's id, of which the first with a value counts; empty where one of them is not told.
+    pub key: Vec<String>,
+    /// What is mapped, and the column that it is read from.
+    pub mapped: Vec<(String, String)>,
+}
+
 /// A CRM's record. `Debug` shows its shape only.
 #[derive(Clone)]
 pub enum Record {

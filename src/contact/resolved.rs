@@ -9,14 +9,15 @@ use super::channels::{Region, canonical_email, canonical_phone};
 use super::field::{Field, Personal, Wanted};
 use super::mapping::{Filter, OnInvalid};
 use super::moment::Moment;
-use super::outcome::{Contact, DroppedField, Mapped, Reason, RecordRejection};
-use super::record::Record;
+use super::outcome::{Contact, DroppedField, Mapped, NO_CHANNEL, Reason, RecordRejection};
+use super::record::{Columns, Record};
 use super::refusal::{Checked, Refusal};
-use super::rules::{canonical_id, canonical_language, canonical_line, canonical_name, canonical_time_zone};
+use super::rules::{
+    canonical_first_name, canonical_id, canonical_language, canonical_last_name, canonical_line, canonical_time_zone,
+};
 use super::selector::{Read, Selector, View};
 
 const NOT_SCALAR: Refusal = Refusal::of("the value is an object, not a text or number");
-const NO_CHANNEL: Refusal = Refusal::of("no valid e-mail address or phone number");
 const NO_KEY: Refusal = Refusal::of("the record has no id");
 const EMPTY_EXTERNAL_ID: Refusal = Refusal::of("the id is empty");
 
@@ -46,7 +47,8 @@ pub(super) enum Rule {
     Id { prefix: String },
     Email,
     Phone(Option<Region>),
-    Name,
+    FirstName,
+    LastName,
     Line(usize),
     Language,
     TimeZone,
@@ -64,7 +66,8 @@ impl Rule {
             }
             Self::Email => canonical_email(text),
             Self::Phone(region) => canonical_phone(text, *region),
-            Self::Name => canonical_name(text),
+            Self::FirstName => canonical_first_name(text),
+            Self::LastName => canonical_last_name(text),
             Self::Line(length_max) => canonical_line(text, *length_max),
             Self::Language => canonical_language(text),
             Self::TimeZone => canonical_time_zone(text),
@@ -107,6 +110,27 @@ impl ResolvedMapping {
         &self.fields
     }
 
+    /// The columns that it reads, for a source that has columns.
+    #[must_use]
+    pub fn columns(&self) -> Columns {
+        let key: Option<Vec<String>> = self.key.columns().into_iter().map(|column| column.map(str::to_owned)).collect();
+        let of_field = |field: &ResolvedField| {
+            let name = field.field.to_string();
+            field
+                .selector
+                .columns()
+                .into_iter()
+                .flatten()
+                .map(move |column| (name.clone(), column.to_owned()))
+                .collect()
+        };
+        let mut mapped: Vec<(String, String)> =
+            self.resolved.iter().flat_map(|field| -> Vec<(String, String)> { of_field(field) }).collect();
+        let changed_at = self.changed_at.iter().flat_map(Selector::columns).flatten();
+        mapped.extend(changed_at.map(|column| ("changed_at".to_owned(), column.to_owned())));
+        Columns { key: key.unwrap_or_default(), mapped }
+    }
+
     /// The whole mapping in words: places, rules, the kinds and allowed values of additional fields, the filter. Equal
     /// for mappings that make the same of every record; holds configuration only, no personal data.
     #[must_use]
@@ -123,7 +147,8 @@ impl ResolvedMapping {
     ///
     /// A record is rejected when *every* mapped channel is spoken of and none holds a valid value: Reteno refuses a
     /// contact without one. A channel that the record does not speak of (a partial record of a webhook) may have an
-    /// older value, so with such a one the record passes; its caller knows what is acknowledged.
+    /// older value, so with such a one the record passes; whether it has is for the caller to know, who asks
+    /// [`Contact::reasons_against_making`] for one that is new.
     pub fn map(&self, record: &Record) -> Result<Mapped, RecordRejection> {
         let view = View::of(record);
         let key = self.read_key(&view)?;
@@ -166,7 +191,7 @@ impl Draft {
         let field = resolved.field;
         let checked = match read {
             Read::Absent => {
-                self.channels.absent += usize::from(is_channel(field));
+                self.channels.absent += usize::from(field.is_channel());
                 return;
             }
             Read::Empty if field == Field::ExternalCustomerId => Err(EMPTY_EXTERNAL_ID),
@@ -174,7 +199,7 @@ impl Draft {
             Read::NotScalar => Err(NOT_SCALAR),
             Read::Value(text) => canonical_value(&resolved.rule, text),
         };
-        if is_channel(field) {
+        if field.is_channel() {
             match &checked {
                 Ok(Wanted::Value(_)) => self.channels.valid += 1,
                 Ok(Wanted::Clear) | Err(_) => self.channels.without_value += 1,
@@ -193,8 +218,8 @@ impl Draft {
         if valid > 0 || absent > 0 || without_value == 0 {
             return;
         }
-        let refused = self.reasons.iter().any(|reason| reason.field.is_some_and(is_channel));
-        let invalid: Vec<_> = self.dropped.iter().filter(|dropped| is_channel(dropped.field)).collect();
+        let refused = self.reasons.iter().any(|reason| reason.field.is_some_and(Field::is_channel));
+        let invalid: Vec<_> = self.dropped.iter().filter(|dropped| dropped.field.is_channel()).collect();
         if invalid.is_empty() && !refused {
             self.reasons.push(Reason { field: None, text: NO_CHANNEL });
         }
@@ -210,22 +235,4 @@ fn canonical_value(rule: &Rule, text: Cow<'_, str>) -> Result<Wanted, Refusal> {
         Cow::Borrowed(canonical) => canonical.to_owned(),
     };
     Ok(Wanted::Value(Personal::new(canonical)))
-}
-
-/// Reteno mails and texts to these; a contact needs one of them.
-const fn is_channel(field: Field) -> bool {
-    match field {
-        Field::Email | Field::Sms => true,
-        Field::ExternalCustomerId
-        | Field::FirstName
-        | Field::LastName
-        | Field::Address
-        | Field::Town
-        | Field::Region
-        | Field::Postcode
-        | Field::LanguageCode
-        | Field::TimeZone
-        | Field::ContactKey
-        | Field::Additional(_) => false,
-    }
 }

@@ -50,16 +50,41 @@ pub fn canonical_line(text: &str, length_max: usize) -> Checked<'_> {
 /// An RFC 5646 tag in its usual case: `uk`, `en-US`. An underscore counts as a hyphen.
 pub fn canonical_language(text: &str) -> Checked<'_> {
     const NO_TAG: Refusal = Refusal::of("the language is not an RFC 5646 tag such as uk or en-US");
+    const NO_LANGUAGE: Refusal =
+        Refusal::of("the language is no code of ISO 639 (ua is a country; its language is uk)");
     let text = text.trim();
-    if text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_lowercase()) {
+    if LANGUAGES.binary_search(&text).is_ok() {
         return Ok(Cow::Borrowed(text));
     }
     let tag = LanguageTag::parse_and_normalize(&text.replace('_', "-")).map_err(|_| NO_TAG)?;
     // Longer words are well-formed by the RFC ("english"), yet no language has such a code.
     let language = tag.primary_language();
     let is_code = (2..=3).contains(&language.len()) && language.bytes().all(|byte| byte.is_ascii_alphabetic());
-    if is_code { Ok(Cow::Owned(tag.into_inner())) } else { Err(NO_TAG) }
+    if !is_code {
+        return Err(NO_TAG);
+    }
+    // Countries are written where languages belong: `ua` and `cz` are well-formed, and no language.
+    if language.len() == 2 && LANGUAGES.binary_search(&language).is_err() {
+        return Err(NO_LANGUAGE);
+    }
+    Ok(Cow::Owned(tag.into_inner()))
 }
+
+/// The two-letter codes of ISO 639, with those that the registry of RFC 5646 keeps for old data (`iw`, `sh` …). Sorted.
+/// Three letters are not looked up: there are eight thousand of them, and nobody takes them for a country.
+#[rustfmt::skip]
+const LANGUAGES: [&str; 190] = [
+    "aa", "ab", "ae", "af", "ak", "am", "an", "ar", "as", "av", "ay", "az", "ba", "be", "bg", "bh", "bi", "bm", "bn",
+    "bo", "br", "bs", "ca", "ce", "ch", "co", "cr", "cs", "cu", "cv", "cy", "da", "de", "dv", "dz", "ee", "el", "en",
+    "eo", "es", "et", "eu", "fa", "ff", "fi", "fj", "fo", "fr", "fy", "ga", "gd", "gl", "gn", "gu", "gv", "ha", "he",
+    "hi", "ho", "hr", "ht", "hu", "hy", "hz", "ia", "id", "ie", "ig", "ii", "ik", "in", "io", "is", "it", "iu", "iw",
+    "ja", "ji", "jv", "jw", "ka", "kg", "ki", "kj", "kk", "kl", "km", "kn", "ko", "kr", "ks", "ku", "kv", "kw", "ky",
+    "la", "lb", "lg", "li", "ln", "lo", "lt", "lu", "lv", "mg", "mh", "mi", "mk", "ml", "mn", "mo", "mr", "ms", "mt",
+    "my", "na", "nb", "nd", "ne", "ng", "nl", "nn", "no", "nr", "nv", "ny", "oc", "oj", "om", "or", "os", "pa", "pi",
+    "pl", "ps", "pt", "qu", "rm", "rn", "ro", "ru", "rw", "sa", "sc", "sd", "se", "sg", "sh", "si", "sk", "sl", "sm",
+    "sn", "so", "sq", "sr", "ss", "st", "su", "sv", "sw", "ta", "te", "tg", "th", "ti", "tk", "tl", "tn", "to", "tr",
+    "ts", "tt", "tw", "ty", "ug", "uk", "ur", "uz", "ve", "vi", "vo", "wa", "wo", "xh", "yi", "yo", "za", "zh", "zu",
+];
 
 /// A name of the tz database in its own spelling. An older name of a zone (`Europe/Kiev`) stays: Reteno may know only
 /// that one.
@@ -76,10 +101,21 @@ pub fn canonical_time_zone(text: &str) -> Checked<'_> {
         .ok_or(Refusal::of("the time zone is not a tz database name such as Europe/Kyiv"))
 }
 
-/// A first or last name. Reteno's rule: at most 40 characters; letters of any alphabet and up to three digits; at most
-/// three words longer than three letters and three shorter ones; apostrophes and hyphens inside words only; one dot
-/// after a word of up to three letters; not digits and signs alone.
-pub fn canonical_name(text: &str) -> Checked<'_> {
+/// A first name: as a last name, and with at most three words longer than three letters and three shorter ones.
+pub fn canonical_first_name(text: &str) -> Checked<'_> {
+    let name = canonical_last_name(text)?;
+    let letters = |word: &str| word.strip_suffix('.').unwrap_or(word).chars().count();
+    let short_words = name.split(' ').filter(|word| letters(word) <= SHORT_WORD_LETTERS_MAX).count();
+    let long_words = name.split(' ').count() - short_words;
+    if long_words > NAME_LONG_WORDS_MAX || short_words > NAME_SHORT_WORDS_MAX {
+        return Err(Refusal::of("the name has more than three long or three short words"));
+    }
+    Ok(name)
+}
+
+/// A last name. Reteno's rule: at most 40 characters; letters of any alphabet and up to three digits; apostrophes and
+/// hyphens inside words only; one dot after a word of up to three letters; not digits and signs alone.
+pub fn canonical_last_name(text: &str) -> Checked<'_> {
     let name = straight_apostrophes(single_line(text));
     if name.is_empty() {
         return Err(NOTHING_VISIBLE);
@@ -90,17 +126,8 @@ pub fn canonical_name(text: &str) -> Checked<'_> {
     if name.chars().filter(|character| character.is_numeric()).count() > NAME_DIGITS_MAX {
         return Err(Refusal::of("the name has more than three digits"));
     }
-    let (mut long_words, mut short_words) = (0, 0);
-    for word in name.split(' ') {
-        if check_word(word)? > SHORT_WORD_LETTERS_MAX { long_words += 1 } else { short_words += 1 }
-    }
-    if !name.chars().any(char::is_alphabetic) {
-        return Err(Refusal::of("the name has no letters"));
-    }
-    if long_words > NAME_LONG_WORDS_MAX || short_words > NAME_SHORT_WORDS_MAX {
-        return Err(Refusal::of("the name has more than three long or three short words"));
-    }
-    Ok(name)
+    name.split(' ').try_for_each(check_word)?;
+    if name.chars().any(is_letter) { Ok(name) } else { Err(Refusal::of("the name has no letters")) }
 }
 
 /// The typographic apostrophes are missing from Reteno's list; the plain one says the same.
@@ -108,8 +135,12 @@ fn straight_apostrophes(name: Cow<'_, str>) -> Cow<'_, str> {
     if name.contains(['\u{2018}', '\u{2019}']) { Cow::Owned(name.replace(['\u{2018}', '\u{2019}'], "'")) } else { name }
 }
 
-/// The length of a word of a name, without its closing dot.
-fn check_word(word: &str) -> Result<usize, Refusal> {
+/// Unicode counts some apostrophes (U+02BC and kin) as letters, since alphabets have them; Reteno does not.
+fn is_letter(character: char) -> bool {
+    character.is_alphabetic() && !is_apostrophe(character)
+}
+
+fn check_word(word: &str) -> Result<(), Refusal> {
     let (word, dotted) = match word.strip_suffix('.') {
         Some(word) => (word, true),
         None => (word, false),
@@ -118,7 +149,7 @@ fn check_word(word: &str) -> Result<usize, Refusal> {
     let mut joint = true; // the start of a word counts as one: no apostrophe or hyphen may stand there
     for character in word.chars() {
         length += 1;
-        if character.is_alphabetic() || character.is_numeric() || is_mark(character) {
+        if is_letter(character) || character.is_numeric() || is_mark(character) {
             joint = false;
         } else if character != '-' && !is_apostrophe(character) {
             return Err(Refusal::of(if character == '.' {
@@ -138,7 +169,7 @@ fn check_word(word: &str) -> Result<usize, Refusal> {
         (true, false) if length > SHORT_WORD_LETTERS_MAX => {
             Err(Refusal::of("the name has a dot elsewhere than after a short word"))
         }
-        (true | false, false) => Ok(length),
+        (true | false, false) => Ok(()),
     }
 }
 
@@ -190,6 +221,7 @@ mod tests {
             ("Д'яченко", "Д'яченко"),
             ("Д\u{2019}яченко", "Д'яченко"),
             ("O\u{2bc}Brien", "O\u{2bc}Brien"),
+            ("Мар\u{2bc}яна", "Мар\u{2bc}яна"),
             // hyphens inside words
             ("Нечуй-Левицький", "Нечуй-Левицький"),
             // a dot after a word of up to three letters
@@ -209,7 +241,8 @@ mod tests {
             (forty, forty),
         ];
         for (given, wanted) in rows {
-            assert_eq!(canonical_name(given).as_deref(), Ok(wanted));
+            assert_eq!(canonical_first_name(given).as_deref(), Ok(wanted));
+            assert_eq!(canonical_last_name(given).as_deref(), Ok(wanted));
         }
     }
 
@@ -218,7 +251,6 @@ mod tests {
         let outside = "the name has an apostrophe or hyphen outside of a word";
         let dot = "the name has a dot elsewhere than after a short word";
         let sign = "the name holds a sign that names may not hold";
-        let words = "the name has more than three long or three short words";
         let rows = [
             // 41 characters
             ("Абвгґдеєжзиіїйклмнопрстуфхцчшщьюяабвгґдеє", "the name is longer than 40 characters"),
@@ -232,6 +264,11 @@ mod tests {
             ("'Anna'", outside),
             ("Anna - Maria", outside),
             ("Anna--Maria", outside),
+            // an apostrophe is no letter, also where Unicode has it as one
+            ("\u{2bc}Анна", outside),
+            ("Анна\u{2bb}", outside),
+            ("O\u{2bc}-Brien", outside),
+            ("1\u{2bc}1", "the name has no letters"),
             // dots
             ("Anna.", dot),
             ("Jr..", dot),
@@ -244,14 +281,21 @@ mod tests {
             ("Anna_Maria", sign),
             ("a@example.com", sign),
             ("Anna 😀", sign),
-            // words
-            ("Anna Maria Sofia Vira", words),
-            ("A B C D", words),
             // nothing that can be seen
             ("\u{200b}", "holds no visible character"),
         ];
         for (given, wanted) in rows {
-            assert_eq!(canonical_name(given), Err(Refusal::of(wanted)), "{given}");
+            assert_eq!(canonical_first_name(given), Err(Refusal::of(wanted)), "{given}");
+            assert_eq!(canonical_last_name(given), Err(Refusal::of(wanted)), "{given}");
+        }
+    }
+
+    #[test]
+    fn only_first_names_have_few_words() {
+        for name in ["Anna Maria Sofia Vira", "A B C D"] {
+            let words = Err(Refusal::of("the name has more than three long or three short words"));
+            assert_eq!(canonical_first_name(name), words, "{name}");
+            assert_eq!(canonical_last_name(name).as_deref(), Ok(name));
         }
     }
 
@@ -264,6 +308,14 @@ mod tests {
             ("en_US", Some("en-US")),
             ("zh-hant-tw", Some("zh-Hant-TW")),
             ("ast", Some("ast")),
+            ("zu", Some("zu")),
+            ("aa", Some("aa")),
+            // countries
+            ("ua", None),
+            ("UA", None),
+            ("ua-UA", None),
+            ("cz", None),
+            ("us", None),
             // well-formed words that are no code
             ("english", None),
             ("Ukrainian", None),
@@ -274,6 +326,7 @@ mod tests {
         for (given, wanted) in rows {
             assert_eq!(canonical_language(given).ok().as_deref(), wanted, "{given}");
         }
+        assert!(LANGUAGES.is_sorted() && canonical_language("ua").unwrap_err().text().contains("uk"));
     }
 
     #[test]

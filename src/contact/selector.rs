@@ -18,7 +18,12 @@ pub enum Selector {
     /// nested objects: `address.city`.
     Name(String),
     /// An RFC 9535 `JSONPath`. A table row is seen as an object of its columns.
-    Path(JsonPath),
+    Path {
+        /// The path.
+        path: JsonPath,
+        /// The key of the top object that it begins with; `None` where it begins otherwise, as `$..city` does.
+        head: Option<String>,
+    },
     /// The first of these that holds a value.
     FirstOf(Vec<Selector>),
 }
@@ -54,9 +59,11 @@ impl SelectorError {
 /// What stands at a place. `Debug` shows the state only.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Read<'a> {
-    /// The record does not speak of it: the key or column is missing, or the path finds nothing.
+    /// The record does not speak of it: the column, or the first key of the path, is missing.
     Absent,
-    /// The record says that there is nothing: null, an empty cell, white space, an empty list.
+    /// The record says that there is nothing: null, an empty cell, white space, an empty list; or the first key of the
+    /// path is there and what it holds (null, a list, an object) has nothing at the rest of the path. So a removed
+    /// e-mail address is one that is gone: `$.emails[0].value` in `{"emails": []}`.
     Empty,
     /// Text without outer white space. Numbers have no exponent and no `.0`; a list of scalars is joined by commas.
     Value(Cow<'a, str>),
@@ -138,7 +145,7 @@ impl Selector {
             return Ok(Self::Name(text.to_owned()));
         }
         let path = JsonPath::parse(text).map_err(|source| SelectorError::Path { text: text.to_owned(), source })?;
-        Ok(Self::Path(path))
+        Ok(Self::Path { path, head: head_of(text).map(str::to_owned) })
     }
 
     /// The first of several selectors that holds a value.
@@ -160,19 +167,51 @@ impl Selector {
         match self {
             Self::Name(name) => match view.record {
                 Record::Row(row) => read_cell(row, name),
-                Record::Json(value) => find(value, name).map_or(Read::Absent, Read::json),
+                Record::Json(value) => find(value, name)
+                    .map_or_else(|| nothing_at(name.split_once('.').and_then(|(head, _)| value.get(head))), Read::json),
             },
-            Self::Path(path) => {
+            Self::Path { path, head } => {
                 let nodes = path.query(view.json());
                 match (nodes.len(), nodes.first()) {
                     (1, Some(node)) => Read::json(node),
-                    (_, None) => Read::Absent,
+                    (_, None) => nothing_at(head.as_ref().and_then(|head| view.json().get(head))),
                     (_, Some(_)) => Read::list(nodes.all().into_iter()),
                 }
             }
             Self::FirstOf(selectors) => read_first(selectors, view),
         }
     }
+
+    /// The columns of a table that it reads, in its order; `None` for one that its text does not tell.
+    pub(super) fn columns(&self) -> Vec<Option<&str>> {
+        match self {
+            Self::Name(name) => vec![Some(name)],
+            Self::Path { head, .. } => vec![head.as_deref()],
+            Self::FirstOf(selectors) => selectors.iter().flat_map(Self::columns).collect(),
+        }
+    }
+}
+
+/// What a path says that finds nothing, by what stands at its first key. A text or number there has another shape than
+/// the path expects (an id in place of the object), which says nothing of what is looked for.
+fn nothing_at(head: Option<&Value>) -> Read<'static> {
+    match head {
+        Some(Value::Null | Value::Array(_) | Value::Object(_)) => Read::Empty,
+        Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) | None => Read::Absent,
+    }
+}
+
+/// The first key of a `JSONPath`, where it is one key: `$.name…` or `$['name']…`.
+fn head_of(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix('$')?.trim_start();
+    if let Some(name) = rest.strip_prefix('.') {
+        let end = name.find(|letter: char| letter == '.' || letter == '[' || letter.is_whitespace());
+        return Some(&name[..end.unwrap_or(name.len())]).filter(|name| !name.is_empty() && *name != "*");
+    }
+    let quoted = rest.strip_prefix('[')?.trim_start();
+    let quote = quoted.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
+    let (name, after) = quoted[1..].split_once(quote)?;
+    (!name.contains('\\') && after.trim_start().starts_with(']')).then_some(name)
 }
 
 /// A record as selectors see it: a row becomes a JSON object at most once, and only for a `JSONPath`.
@@ -292,13 +331,28 @@ mod tests {
             ("a.b", value("literal")),
             ("object.city", value("Lviv")),
             ("object.nothing", Read::Empty),
-            ("object.street", Read::Absent),
             ("$.object.city", value("Lviv")),
-            ("$.object.street", Read::Absent),
+            // what holds it is there, and has none: it was removed
+            ("object.street", Read::Empty),
+            ("$.object.street", Read::Empty),
+            ("null.street", Read::Empty),
+            ("$.null[?@.code == 'PHONE'].values[0].value", Read::Empty),
+            ("$.none[0].value", Read::Empty),
+            ("$['none'][0].value", Read::Empty),
+            ("$[ \"none\" ][0].value", Read::Empty),
+            // what would hold it is not there, or cannot hold it
+            ("gone.street", Read::Absent),
+            ("$.gone[0].value", Read::Absent),
+            ("text.street", Read::Absent),
+            ("$.int.street", Read::Absent),
+            // without one first key nothing is said
+            ("$..street", Read::Absent),
+            ("$.*.street", Read::Absent),
+            ("$['none','gone'].street", Read::Absent),
             ("$.null", Read::Empty),
             ("$.objects[*].v", value("a,b")),
             ("$.objects[?@.v == 'b'].v", value("b")),
-            ("$.objects[?@.v == 'c'].v", Read::Absent),
+            ("$.objects[?@.v == 'c'].v", Read::Empty),
         ];
         for (selector, wanted) in rows {
             let got = Selector::parse(selector).unwrap().read(&record);

@@ -200,7 +200,7 @@ pub fn build_feed(
     let is_known = catalog.iter().next().is_some() || !has_additional;
     let feed = Feed {
         name: source.name.clone(),
-        source: build_source(source, state_dir, clock),
+        source: build_source(source, state_dir, clock).expecting(mapping.columns()),
         shape: if is_known { mapping.shape() } else { String::new() },
         mapping: Arc::new(mapping),
     };

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{CheckpointError, Incoming, PageMode, Preview, ReadContext, SeenRows, SourceRow, Store};
+use crate::checkpoint::{
+    CheckpointError, Incoming, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store,
+};
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Mapped, ResolvedMapping};
 use crate::plan::Lane;
 use crate::plan::balance::Balance;
-use crate::source::{Cursor, From, Item, Page, Source, SourceError};
+use crate::source::{Cursor, From, Item, Page, Place, ReadEnd, Source, SourceError};
 
 use super::sender::Line;
 
@@ -82,6 +84,15 @@ impl CycleError {
             Self::Checkpoint(error) => error.hint(),
         }
     }
+
+    /// Whether another attempt may succeed without anybody's help.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Source { source, .. } => source.is_temporary(),
+            Self::Checkpoint(error) => error.is_temporary(),
+        }
+    }
 }
 
 /// Everything a cycle works with.
@@ -105,6 +116,8 @@ struct Cycle<'a> {
     context: ReadContext,
     seen: SeenRows,
     last_cursor: Option<Cursor>,
+    /// Records without a usable id: any contact may be among them.
+    unnamed: u64,
     report: CycleReport,
 }
 
@@ -144,14 +157,11 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
     recorded?;
     match end {
         Ok(end) => {
-            cycle.report.warnings.extend(end.warnings);
-            cycle.report.is_full = end.full && is_full;
-            if is_applied {
-                cycle.finish(&row, began).await?;
-            }
+            cycle.finish(&feed.source, end, began).await?;
             Ok(cycle.report)
         }
         Err(source) => {
+            tell_last_words(&feed.name, &source);
             let (id, text) = (row.id, source.to_string());
             if is_applied {
                 parts.store.call(move |checkpoint| checkpoint.fail_read(id, &text)).await?;
@@ -180,7 +190,7 @@ impl<'a> Cycle<'a> {
         };
         let report = CycleReport { source: feed.name.clone(), ..CycleReport::default() };
         let mapping = Arc::clone(&feed.mapping);
-        Self { parts, mapping, context, seen: SeenRows::default(), last_cursor: None, report }
+        Self { parts, mapping, context, seen: SeenRows::default(), last_cursor: None, unnamed: 0, report }
     }
 
     async fn record_pages(&mut self, mut pages: mpsc::Receiver<Page>) -> Result<(), CheckpointError> {
@@ -202,6 +212,7 @@ impl<'a> Cycle<'a> {
                 .await?;
             self.seen = seen;
             self.last_cursor = cursor.or(self.last_cursor.take());
+            self.unnamed += outcome.unnamed;
             self.report.balance += outcome.balance;
             self.report.preview.add(outcome.preview);
             self.parts.line.nudge();
@@ -209,32 +220,70 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 
-    async fn finish(&mut self, row: &SourceRow, began: Timestamp) -> Result<(), CheckpointError> {
-        let (source, is_full, now) = (row.id, self.report.is_full, self.parts.clock.now());
+    async fn finish(&mut self, source: &Source, end: ReadEnd, began: Timestamp) -> Result<(), CheckpointError> {
+        self.report.warnings.extend(end.warnings);
+        let from_beginning = self.context.is_full;
+        let is_readable = end.records > 0 && end.malformed == 0;
+        let proof = ReadProof {
+            began,
+            from_beginning,
+            // a tap that reads only changes never proves that it gave all, but from the beginning it gives all it has
+            has_values: from_beginning && is_readable && (end.full || matches!(source, Source::Singer(_))),
+            is_full: from_beginning && is_readable && end.full && self.unnamed == 0,
+        };
+        self.report.is_full = proof.is_full;
+        if end.full && self.unnamed > 0 {
+            let text = format!("{} records have no usable id: any may be among them, so nobody is gone", self.unnamed);
+            self.report.warnings.push(text);
+        }
+        if from_beginning && end.records == 0 {
+            self.warn_of_nothing().await?;
+        }
+        if self.context.mode == PageMode::Preview {
+            return Ok(());
+        }
+        let (source, now) = (self.context.source, self.parts.clock.now());
         let seen = std::mem::take(&mut self.seen);
         let cursor = self.last_cursor.take().filter(|_| !self.context.stores_cursor);
-        let is_whole = self.context.is_full;
-        self.report.balance.gone += self
-            .parts
-            .store
-            .call(move |checkpoint| {
-                let cursor = cursor.as_ref().map(Cursor::as_text);
-                let gone = checkpoint.finish_read(source, is_full.then_some((&seen, began)), cursor, now)?;
-                if is_whole {
-                    // it brought every value that the source still has
-                    checkpoint.end_full_read(source)?;
-                }
-                Ok(gone)
-            })
-            .await?;
+        let gone = self.parts.store.call(move |checkpoint| {
+            checkpoint.finish_read(source, proof, &seen, cursor.as_ref().map(Cursor::as_text), now)
+        });
+        self.report.balance.gone += gone.await?;
         Ok(())
+    }
+
+    /// A CRM that answers with nothing is broken more often than empty.
+    async fn warn_of_nothing(&mut self) -> Result<(), CheckpointError> {
+        let source = self.context.source;
+        let known = self.parts.store.call(move |checkpoint| checkpoint.count_contacts(source)).await?;
+        if known > 0 {
+            let text =
+                format!("the source had no record at all, and {known} contacts are known from it: nobody is gone");
+            self.report.warnings.push(text);
+        }
+        Ok(())
+    }
+}
+
+/// What a tap wrote to its log before it died goes to ours, redacted, and nowhere else: the database and the alerts name
+/// the outcome only.
+fn tell_last_words(name: &str, error: &SourceError) {
+    let words = error.last_words();
+    if let Some(last) = words.last() {
+        tracing::warn!(source = name, "the tap's last words: {last}");
+    }
+    for line in words {
+        tracing::debug!(source = name, "the tap: {line}");
     }
 }
 
 fn map_item(mapping: &ResolvedMapping, item: Item) -> Incoming {
     match item {
         Item::Record { record, place } => match mapping.map(&record) {
-            Ok(Mapped::Contact(contact)) => Incoming::Contact(contact),
+            Ok(Mapped::Contact(contact)) => match place {
+                Place::Line(line) => Incoming::Line { contact, line },
+                Place::Message(_) => Incoming::Contact(contact),
+            },
             Ok(Mapped::Filtered { key }) => Incoming::Filtered { key },
             Err(rejection) => Incoming::Rejected {
                 key: rejection.key,

@@ -45,9 +45,9 @@ pub struct Balance {
     pub held: u64,
     /// Of `changed`: contacts new to this checkpoint.
     pub created: u64,
-    /// Fields left out of contacts because their value is invalid.
+    /// Fields left out of contacts because their value is invalid; not among `read`.
     pub dropped_fields: u64,
-    /// Contacts that a complete read lacked; not among `read`.
+    /// Contacts that a complete read lacked, or that the source says are deleted; not among `read`.
     pub gone: u64,
 }
 
@@ -116,7 +116,7 @@ impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "read {} = unchanged {} + changed {} + waiting {} + repeated {} + stale {} + filtered {} + rejected {} + held {}; gone {}",
+            "read {} = unchanged {} + changed {} + waiting {} + repeated {} + stale {} + filtered {} + rejected {} + held {}; gone {}, fields left out {}",
             self.read,
             self.unchanged,
             self.changed,
@@ -126,7 +126,27 @@ impl fmt::Display for Balance {
             self.filtered,
             self.rejected,
             self.held,
-            self.gone
+            self.gone,
+            self.dropped_fields
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_balance_adds_up_and_names_what_was_left_out() {
+        let mut balance = Balance { gone: 4, dropped_fields: 3, ..Balance::default() };
+        for seen in [Seen::Unchanged, Seen::Changed, Seen::Waiting, Seen::Repeated, Seen::Rejected, Seen::Rejected] {
+            balance.count(seen);
+        }
+        assert!(balance.adds_up());
+        assert_eq!(
+            balance.to_string(),
+            "read 6 = unchanged 1 + changed 1 + waiting 1 + repeated 1 + stale 0 + filtered 0 + rejected 2 + held 0; \
+             gone 4, fields left out 3"
+        );
     }
 }

@@ -99,6 +99,15 @@ pub struct Known {
     pub is_repeated: bool,
 }
 
+/// What a second record with one id means in one read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Twins {
+    /// Its news: a tap may give a row again when it changed meanwhile.
+    Later,
+    /// A mistake in a snapshot, such as a file: the first counts, or the two would alternate for ever.
+    Mistake,
+}
+
 /// What a record does to its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
@@ -108,11 +117,17 @@ pub struct Observation {
     pub moved: Option<Sides>,
     /// The waiting values are to be replaced by this record's.
     pub takes_values: bool,
+    /// It says nothing that counts: an older record than the one believed, or the second of a snapshot with this id.
+    pub is_void: bool,
 }
 
 impl Observation {
     const fn still(seen: Seen) -> Self {
-        Self { seen, moved: None, takes_values: false }
+        Self { seen, moved: None, takes_values: false, is_void: false }
+    }
+
+    fn void(seen: Seen) -> Self {
+        Self { is_void: true, ..Self::still(seen) }
     }
 }
 
@@ -133,21 +148,25 @@ pub fn desired_after(before: &FieldPrints, contact: &Contact, mapped: &[Field], 
 
 /// Decides what a record that wants `next` does to the row `known`.
 #[must_use]
-pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp) -> Observation {
+pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins: Twins) -> Observation {
     let Some(known) = known else {
         let sides = Sides { desired: next, acknowledged: Some(FieldPrints::default()) };
-        return Observation { seen: Seen::Changed, moved: Some(sides), takes_values: true };
+        return Observation { moved: Some(sides), takes_values: true, ..Observation::still(Seen::Changed) };
     };
     let is_same = known.sides.desired == next;
     if is_older(known.stamp, stamp) {
-        return Observation::still(if is_same { unmoved(known) } else { Seen::Stale });
+        return Observation::void(if is_same { unmoved(known) } else { Seen::Stale });
+    }
+    let is_second = twins == Twins::Mistake && known.is_repeated && !is_changed_later(known.stamp, stamp);
+    if is_second {
+        return Observation::void(if is_same { unmoved(known) } else { Seen::Rejected });
     }
     if is_same {
         // a starved row gets its values back from any record that wants the same
         return Observation { takes_values: known.is_starved, ..Observation::still(unmoved(known)) };
     }
     let sides = Sides { acknowledged: None, desired: next }.with_known(known.sides.known());
-    Observation { seen: Seen::Changed, moved: Some(sides), takes_values: true }
+    Observation { moved: Some(sides), takes_values: true, ..Observation::still(Seen::Changed) }
 }
 
 /// A lower change time never moves what is desired; without one the later-asked read wins.
@@ -156,6 +175,11 @@ const fn is_older(believed: ReadStamp, came: ReadStamp) -> bool {
         (Some(believed), Some(came)) if believed != came => came < believed,
         (Some(_) | None, Some(_) | None) => came.asked_at < believed.asked_at,
     }
+}
+
+/// The CRM itself says that it is the newer one.
+fn is_changed_later(believed: ReadStamp, came: ReadStamp) -> bool {
+    believed.changed_at.is_some_and(|believed| came.changed_at.is_some_and(|came| came > believed))
 }
 
 fn unmoved(known: &Known) -> Seen {

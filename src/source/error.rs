@@ -1,5 +1,5 @@
-//! Why a read did not come to its end. Never carries a record's content: places, names of streams and a tap's own last
-//! words with secrets and addresses taken out.
+//! Why a read did not come to its end. The text never carries a record's content: places, names of columns and streams.
+//! A tap's own last words, redacted, stand beside it for the log.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,6 +11,14 @@ pub enum SourceError {
     /// Asked to stop, or the receiver of the pages is gone. Nothing to repair.
     #[error("the read was stopped")]
     Stopped,
+    /// Another process reads it, or another command of ours: a tap's working files serve one at a time.
+    #[error("source {name} is being read by {reader}")]
+    Busy {
+        /// The source's name.
+        name: String,
+        /// Who reads it, in its own words.
+        reader: String,
+    },
     /// A file or directory cannot be used.
     #[error("cannot {action} {}", path.display())]
     Unreadable {
@@ -42,6 +50,16 @@ pub enum SourceError {
         /// Why, without the line's content.
         reason: String,
     },
+    /// The table lacks the column of the record's id, so nobody in it can be told from another.
+    #[error("{} has no column {column:?}, which holds the record's id{}", path.display(), similar(nearest.as_ref()))]
+    NoKeyColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column as configured.
+        column: String,
+        /// A column of a similar name.
+        nearest: Option<String>,
+    },
     /// The delimiter cannot delimit.
     #[error("byte {delimiter} cannot be the delimiter of a table")]
     Delimiter {
@@ -67,7 +85,7 @@ pub enum SourceError {
         source: io::Error,
     },
     /// The tap ended with a failure. The cursor stays at the last page sent: the next read goes on from there.
-    #[error("the tap {command} failed ({outcome}){}", last_words(stderr))]
+    #[error("the tap {command} failed ({outcome})")]
     TapFailed {
         /// The program, without its arguments.
         command: String,
@@ -79,7 +97,7 @@ pub enum SourceError {
         stderr: Vec<String>,
     },
     /// The tap said nothing for too long and was killed.
-    #[error("the tap {command} gave no sign of life for {} and was killed{}", seconds(*idle), last_words(stderr))]
+    #[error("the tap {command} gave no sign of life for {} and was killed", seconds(*idle))]
     Hung {
         /// The program, without its arguments.
         command: String,
@@ -123,11 +141,28 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// The last lines that a tap wrote to its log, redacted. For our log only: no redaction is certain.
+    #[must_use]
+    pub fn last_words(&self) -> &[String] {
+        match self {
+            Self::TapFailed { stderr, .. } | Self::Hung { stderr, .. } => stderr,
+            _ => &[],
+        }
+    }
+
+    /// Whether another attempt may succeed without anybody's help.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        matches!(self, Self::Busy { .. })
+    }
+
     /// What an operator can do, where a command or a key repairs it.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Stopped | Self::Worker { .. } | Self::Protocol { .. } => None,
+            Self::Busy { .. } => Some("try again when it has ended"),
+            Self::NoKeyColumn { .. } => Some("set key of this source to the column, and check its delimiter"),
             Self::Unreadable { .. } => Some("the daemon's user needs read access (and write access to its state_dir)"),
             Self::NotAFile { .. } => Some("set path to a file; a pipe or directory cannot be read again"),
             Self::Empty { .. } => {
@@ -151,8 +186,9 @@ impl SourceError {
     }
 }
 
-fn last_words(stderr: &[String]) -> String {
-    stderr.last().map_or_else(String::new, |line| format!("; its last words: {line}"))
+/// A name that is similar enough to be meant. Others are not shown: a file without a header has people there.
+pub(super) fn similar(nearest: Option<&String>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("; a similar one is {nearest:?}"))
 }
 
 fn seconds(wait: Duration) -> String {

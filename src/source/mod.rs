@@ -21,7 +21,7 @@ pub use page::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
 pub use singer::{SingerOptions, SingerSource};
 
 use crate::clock::Timestamp;
-use crate::contact::Record;
+use crate::contact::{Columns, Record};
 
 /// A run of items in the order of the source, at most [`PAGE_ITEMS_MAX`] of them.
 #[derive(Debug)]
@@ -139,6 +139,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// The same, told which columns are read of it: what it lacks of them is told.
+    #[must_use]
+    pub fn expecting(self, columns: Columns) -> Self {
+        match self {
+            Self::File(source) => Self::File(source.expecting(columns)),
+            Self::Singer(source) => Self::Singer(source.expecting(columns)),
+        }
+    }
+
     /// Reads from `from` to the end and sends what it finds, waiting where `pages` is full. After `stop`, or when the
     /// receiver is dropped, nothing more is sent and the error is [`SourceError::Stopped`]. Pages sent before an error
     /// stand, with their cursors.

@@ -63,7 +63,8 @@ pub(super) fn resolve(reader: &mut Reader, section: &KeyPath, raw: &RawFile) -> 
     let format = match form? {
         Form::Csv => FileFormat::Csv { delimiter: delimiter? },
         Form::JsonLines => {
-            refuse_delimiter(reader, raw.delimiter.as_ref());
+            refuse_for_lines(reader, raw.delimiter.as_ref(), "no delimiter");
+            refuse_for_lines(reader, raw.encoding.as_ref(), "no encoding: it is always UTF-8");
             FileFormat::JsonLines
         }
     };
@@ -97,9 +98,10 @@ fn delimiter(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<u8> {
     }
 }
 
-fn refuse_delimiter(reader: &mut Reader, leaf: Option<&Leaf>) {
+/// A key of tables only, unless it is the default.
+fn refuse_for_lines(reader: &mut Reader, leaf: Option<&Leaf>, accepted: &str) {
     if let Some(leaf) = leaf.filter(|leaf| reader.is_set(&leaf.key)) {
-        reader.refuse::<()>(leaf, "has no meaning for JSON lines", "no delimiter");
+        reader.refuse::<()>(leaf, "has no meaning for JSON lines", accepted);
     }
 }
 

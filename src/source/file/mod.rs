@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::page::{self, Gather};
 use super::{Item, Page, Place, ReadEnd, SourceError};
 use crate::clock::Clock;
-use crate::contact::Record;
+use crate::contact::{Columns, Record};
 
 /// How the file is to be understood.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,7 @@ pub enum Format {
 pub struct FileSource {
     path: PathBuf,
     format: Format,
+    columns: Columns,
     clock: Clock,
 }
 
@@ -48,7 +49,13 @@ impl FileSource {
     /// A source that reads this file anew each time.
     #[must_use]
     pub fn new(path: PathBuf, format: Format, clock: Clock) -> Self {
-        Self { path, format, clock }
+        Self { path, format, columns: Columns::default(), clock }
+    }
+
+    /// The same, which looks for these columns in a table's header.
+    #[must_use]
+    pub(super) fn expecting(self, columns: Columns) -> Self {
+        Self { columns, ..self }
     }
 
     pub(super) async fn read(
@@ -61,8 +68,8 @@ impl FileSource {
         let quit = stop.child_token();
         let _quit_when_dropped = quit.clone().drop_guard();
         let scan = Scan { gather: Gather::new(self.clock.now()), sender, quit, end: ReadEnd::default() };
-        let (path, format) = (self.path.clone(), self.format);
-        let worker = tokio::task::spawn_blocking(move || read_file(&path, format, scan));
+        let (path, format, columns) = (self.path.clone(), self.format, self.columns.clone());
+        let worker = tokio::task::spawn_blocking(move || read_file(&path, format, &columns, scan));
         let mut forwarded = Ok(());
         while let Some(page) = receiver.recv().await {
             forwarded = page::send(&pages, page, &stop).await;
@@ -138,7 +145,7 @@ impl Print {
     }
 }
 
-fn read_file(path: &Path, format: Format, mut scan: Scan) -> Result<ReadEnd, SourceError> {
+fn read_file(path: &Path, format: Format, columns: &Columns, mut scan: Scan) -> Result<ReadEnd, SourceError> {
     // Looked at before it is opened: opening a pipe would wait for its writer.
     let named = fs::metadata(path).map_err(|source| unreadable("open", path, source))?;
     if !named.is_file() {
@@ -147,7 +154,9 @@ fn read_file(path: &Path, format: Format, mut scan: Scan) -> Result<ReadEnd, Sou
     let file = File::open(path).map_err(|source| unreadable("open", path, source))?;
     let before = file.metadata().map_err(|source| unreadable("open", path, source))?;
     match format {
-        Format::Csv { delimiter, encoding } => rows::read_table(path, &file, (delimiter, encoding), &mut scan)?,
+        Format::Csv { delimiter, encoding } => {
+            rows::read_table((path, &file), (delimiter, encoding), columns, &mut scan)?;
+        }
         Format::JsonLines => rows::read_json_lines(path, &file, &mut scan)?,
     }
     scan.flush()?;

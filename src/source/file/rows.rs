@@ -13,17 +13,20 @@ use super::decode::Decoded;
 use super::table::{Next, ROW_BYTES_MAX, Table};
 use super::{Scan, unreadable};
 use crate::contact::record::Header;
-use crate::contact::{Record, Row};
+use crate::contact::{Columns, Record, Row};
 use crate::source::SourceError;
+use crate::source::error::similar;
 use crate::source::lines::{Fed, Lines};
 
 /// About what a row costs beside its text: three allocations and a pointer to each cell's end.
 const ROW_BYTES: usize = 120;
 
+const MISQUOTED: &str = "text stands behind a closing quote: a stray quote may have joined several rows into this one";
+
 pub(super) fn read_table(
-    path: &Path,
-    file: impl Read,
+    (path, file): (&Path, impl Read),
     (delimiter, stated): (u8, &'static Encoding),
+    columns: &Columns,
     scan: &mut Scan,
 ) -> Result<(), SourceError> {
     if !delimiter.is_ascii() || matches!(delimiter, b'"' | b'\r' | b'\n' | 0) {
@@ -47,7 +50,9 @@ pub(super) fn read_table(
         (Next::End, _, _) => return Err(SourceError::Empty { path: path.to_owned() }),
         (Next::Row, _, cells) => read_header(path, cells, scan)?,
         (Next::TooLong | Next::Unclosed, _, _) => return Err(header_error(path, "it has no end")),
+        (Next::Misquoted, _, _) => return Err(header_error(path, MISQUOTED)),
     };
+    check_columns(path, &header, columns, scan)?;
     let header = Arc::new(header);
     loop {
         let (next, line, cells) = next()?;
@@ -66,6 +71,7 @@ pub(super) fn read_table(
             (Next::Unclosed, _) => {
                 "a quote is opened and never closed: the rest of the file is lost in this row".to_owned()
             }
+            (Next::Misquoted, _) => MISQUOTED.to_owned(),
         };
         scan.malformed(line, reason)?;
     }
@@ -107,7 +113,9 @@ fn read_header(path: &Path, cells: Option<StringRecord>, scan: &mut Scan) -> Res
         return Err(header_error(path, "the delimiter does not occur in it, but another one does"));
     }
     let mut seen = BTreeMap::new();
-    for (place, name) in cells.iter().enumerate() {
+    // A blank around a name is seen by nobody and would hide the column.
+    let names: Vec<String> = cells.iter().map(|cell| cell.trim().to_owned()).collect();
+    for (place, name) in names.iter().map(String::as_str).enumerate() {
         if name.is_empty() {
             scan.warn(format!("column {} of {} has no name", place + 1, path.display()));
         } else if let Some(first) = seen.insert(name, place + 1) {
@@ -119,7 +127,31 @@ fn read_header(path: &Path, cells: Option<StringRecord>, scan: &mut Scan) -> Res
             ));
         }
     }
-    Ok(Header::new(cells.iter().map(str::to_owned).collect()))
+    Ok(Header::new(names))
+}
+
+/// Below this likeness (of Jaro and Winkler) a name is no misspelling of another.
+const LIKENESS_MIN: f64 = 0.8;
+
+/// Without the column of the id nobody can be told from another; without another one its fields are never sent.
+fn check_columns(path: &Path, header: &Header, columns: &Columns, scan: &mut Scan) -> Result<(), SourceError> {
+    let lacks = |column: &str| header.place(column).is_none();
+    if let Some(column) = columns.key.first().filter(|_| columns.key.iter().all(|column| lacks(column))) {
+        let (column, nearest) = (column.clone(), nearest(header, column));
+        return Err(SourceError::NoKeyColumn { path: path.to_owned(), column, nearest });
+    }
+    for (field, column) in columns.mapped.iter().filter(|(_, column)| lacks(column)) {
+        let hint = similar(nearest(header, column).as_ref());
+        scan.warn(format!("{} has no column {column:?}, which is mapped to {field}{hint}", path.display()));
+    }
+    Ok(())
+}
+
+fn nearest(header: &Header, column: &str) -> Option<String> {
+    let wanted = column.to_lowercase();
+    let likeness = |name: &String| strsim::jaro_winkler(&name.to_lowercase(), &wanted);
+    let nearest = header.names().iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(nearest) >= LIKENESS_MIN).then(|| nearest.clone())
 }
 
 fn header_error(path: &Path, reason: &str) -> SourceError {

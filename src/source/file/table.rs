@@ -29,8 +29,39 @@ pub(super) enum Next {
     TooLong,
     /// The row's quote was still open at the end of the file.
     Unclosed,
+    /// Something else than the next cell stands after a closing quote: a stray quote has glued rows together.
+    Misquoted,
     /// The end.
     End,
+}
+
+/// Where a row stands with its quotes. The parser takes whatever follows a closing quote for more of the cell; so a
+/// single stray quote makes one row of several people, which must be known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    /// At the first byte of a cell.
+    Start,
+    /// In a cell that did not begin with a quote: quotes are letters there.
+    Plain,
+    /// Between quotes.
+    Inside,
+    /// After a quote that closes the cell, or is the first half of a doubled one.
+    Closed,
+}
+
+impl Quotes {
+    /// The state after `byte`, or nothing where the byte may not stand there.
+    fn after(self, byte: u8, delimiter: u8) -> Option<Self> {
+        let ends = byte == delimiter || matches!(byte, b'\r' | b'\n');
+        Some(match self {
+            Self::Inside if byte == b'"' => Self::Closed,
+            Self::Inside => Self::Inside,
+            Self::Start | Self::Closed if byte == b'"' => Self::Inside,
+            Self::Start | Self::Plain | Self::Closed if ends => Self::Start,
+            Self::Start | Self::Plain => Self::Plain,
+            Self::Closed => return None,
+        })
+    }
 }
 
 /// A table that is being read. Blank lines are no rows.
@@ -46,6 +77,9 @@ pub(super) struct Table<R> {
     tail: &'static [u8],
     line: u64,
     row_line: u64,
+    delimiter: u8,
+    quotes: Quotes,
+    misquoted: bool,
 }
 
 impl<R: Read> Table<R> {
@@ -61,6 +95,9 @@ impl<R: Read> Table<R> {
             tail: TAIL,
             line: 1,
             row_line: 1,
+            delimiter,
+            quotes: Quotes::Start,
+            misquoted: false,
         }
     }
 
@@ -69,6 +106,7 @@ impl<R: Read> Table<R> {
         self.skip_newlines()?;
         self.row_line = self.line;
         (self.bytes_len, self.ends_len) = (0, 0);
+        (self.quotes, self.misquoted) = (Quotes::Start, false);
         let mut over = false;
         loop {
             match self.step()? {
@@ -97,12 +135,14 @@ impl<R: Read> Table<R> {
         match (bytes == TAIL_CELL && ends.len() == 1, self.tail.is_empty()) {
             (true, true) => Next::End,
             (false, true) if contains(bytes, TAIL_CELL) => Next::Unclosed,
+            (true | false, true | false) if self.misquoted => Next::Misquoted,
             (true | false, true | false) => Next::Row,
         }
     }
 
     fn step(&mut self) -> io::Result<ReadRecordResult> {
-        let Self { text, parser, bytes, bytes_len, ends, ends_len, tail, line, .. } = self;
+        let Self { text, parser, bytes, bytes_len, ends, ends_len, tail, line, quotes, misquoted, delimiter, .. } =
+            self;
         // Once the tail has begun, the text is over, even if someone is still writing to the file.
         let chunk = if tail.len() == TAIL.len() { text.fill()? } else { &[] };
         let in_text = !chunk.is_empty();
@@ -111,6 +151,13 @@ impl<R: Read> Table<R> {
         let (result, taken, cell_bytes, cells) =
             parser.read_record(input, &mut bytes[*bytes_len..], &mut ends[*ends_len..]);
         *line += parser.line() - before;
+        for byte in &input[..taken] {
+            // like the parser: what follows a misplaced quote is more of its cell
+            *quotes = quotes.after(*byte, *delimiter).unwrap_or_else(|| {
+                *misquoted = true;
+                Quotes::Plain
+            });
+        }
         *bytes_len += cell_bytes;
         *ends_len += cells;
         if in_text {

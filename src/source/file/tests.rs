@@ -102,6 +102,23 @@ async fn rows_of_a_table() {
             &["2! a quote is opened and never closed: the rest of the file is lost in this row"],
         ),
         ("a closed quote at the very end", "id,name\n1,\"a\"", &["2: 1|a"]),
+        ("quotes before a delimiter, CRLF and a doubled one", "id,name\r\n\"1\",\"\"\"\"\r\n", &["2: 1|\""]),
+        (
+            "a stray quote that joins rows until the next quote, with the right number of cells",
+            "id,name,mail\n1,\"a,a@x\n2,b,b@x\n3,\"c\",c@x\n4,d,d@x\n",
+            &[
+                "2! text stands behind a closing quote: a stray quote may have joined several rows into this one",
+                "5: 4|d|d@x",
+            ],
+        ),
+        (
+            "a blank behind a closing quote",
+            "id,name\n1,\"a\" \n2,b\n",
+            &[
+                "2! text stands behind a closing quote: a stray quote may have joined several rows into this one",
+                "3: 2|b",
+            ],
+        ),
     ];
     for (case, content, wanted) in table {
         let got = read(content.as_bytes(), CSV).await;
@@ -211,6 +228,7 @@ async fn what_cannot_be_a_table_is_an_error() {
         ("another delimiter", b"id;name\n1;a\n", "the delimiter does not occur"),
         ("bytes that mean nothing", b"id,\xff\n", "not valid in the stated encoding"),
         ("a header without an end", b"id,\"name\n1,a\n", "it has no end"),
+        ("a header with a stray quote", b"id,\"na\"me\n1,a\n", "behind a closing quote"),
     ];
     for (case, content, wanted) in table {
         let error = read(content, CSV).await.end.unwrap_err();
@@ -228,6 +246,42 @@ async fn doubtful_columns_are_warned_of_by_number() {
     assert_eq!(got.lines(), ["2: 1|a|b|c"]);
     let warnings = &got.end().warnings;
     assert!(warnings[0].contains("columns 2 and 3") && warnings[1].contains("column 4"), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn columns_that_the_mapping_reads_are_looked_for() {
+    let columns = |key: &[&str], mapped: &[(&str, &str)]| Columns {
+        key: key.iter().map(|&name| name.to_owned()).collect(),
+        mapped: mapped.iter().map(|(field, column)| ((*field).to_owned(), (*column).to_owned())).collect(),
+    };
+    let read = async |content: &str, columns: Columns| {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("contacts.csv");
+        fs::write(&path, content).unwrap();
+        let source = FileSource::new(path, CSV, Clock::simulated(Timestamp(0))).expecting(columns);
+        let (sender, mut receiver) = mpsc::channel(1);
+        let drain = async { while receiver.recv().await.is_some() {} };
+        tokio::join!(source.read(sender, CancellationToken::new()), drain).0
+    };
+    let mail = [("email", "e_mail"), ("town", "city"), ("sms", "phone")];
+    let end = read("id, E-Mail ,phone\n1,a,b\n", columns(&["id"], &mail)).await.unwrap();
+    let told: Vec<&str> = end.warnings.iter().map(|text| text.split_once(" has no ").unwrap().1).collect();
+    // what is like none is not shown: without a header it could be a person
+    let wanted = [
+        "column \"e_mail\", which is mapped to email; a similar one is \"E-Mail\"",
+        "column \"city\", which is mapped to town",
+    ];
+    assert_eq!(told, wanted);
+    assert!(read(" id\n1\n", columns(&["uuid", "id"], &[])).await.unwrap().warnings.is_empty(), "one of them is there");
+
+    let error = read("ID,mail\n1,a\n", columns(&["id"], &[])).await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("no column \"id\", which holds the record's id; a similar one is \"ID\""),
+        "{error}"
+    );
+    let error = read("1,Olena\n2,Ira\n", columns(&["id"], &[])).await.unwrap_err();
+    assert!(matches!(error, SourceError::NoKeyColumn { nearest: None, .. }), "{error}");
+    assert!(error.hint().is_some() && !error.is_temporary());
 }
 
 #[tokio::test]

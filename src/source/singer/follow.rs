@@ -33,6 +33,8 @@ pub(super) struct Follow {
     begun_at: Option<Cursor>,
     newest: Option<Cursor>,
     gather: Gather,
+    /// The columns that the mapping takes the id from; empty where that is not told.
+    key: Vec<String>,
     schema_seen: bool,
     /// Versions that records of the stream carried.
     versions: BTreeSet<String>,
@@ -44,13 +46,14 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    pub(super) fn new(selection: Selection, begun_at: Option<Cursor>, asked_at: Timestamp) -> Self {
+    pub(super) fn new(selection: Selection, begun_at: Option<Cursor>, asked_at: Timestamp, key: Vec<String>) -> Self {
         let end = ReadEnd { warnings: selection.warnings.clone(), ..ReadEnd::default() };
         Self {
             selection,
             newest: begun_at.clone(),
             begun_at,
             gather: Gather::new(asked_at),
+            key,
             schema_seen: false,
             versions: BTreeSet::new(),
             unversioned: false,
@@ -168,10 +171,34 @@ impl Follow {
     }
 
     fn take_schema(&mut self, stream: &str, key_properties: Vec<String>) {
-        if self.is_ours(stream) {
-            self.schema_seen = true;
-            self.end.key_properties = key_properties;
+        if !self.is_ours(stream) {
+            return;
         }
+        let warning = if !self.schema_seen {
+            self.key_warning(&key_properties)
+        } else if key_properties == self.end.key_properties {
+            None
+        } else {
+            let (before, now) = (listed(&self.end.key_properties), listed(&key_properties));
+            Some(format!("the tap changed the key of its records within a run, from {before} to {now}"))
+        };
+        self.end.warnings.extend(warning);
+        self.schema_seen = true;
+        self.end.key_properties = key_properties;
+    }
+
+    /// Records that the tap tells apart by more than the mapping does overwrite each other.
+    fn key_warning(&self, key_properties: &[String]) -> Option<String> {
+        let is_covered = key_properties.iter().all(|property| self.key.contains(property));
+        // Of several columns of the mapping one counts, so a key of two is never covered.
+        if self.key.is_empty() || key_properties.is_empty() || (is_covered && key_properties.len() == 1) {
+            return None;
+        }
+        let (theirs, ours) = (listed(key_properties), listed(&self.key));
+        Some(format!(
+            "the tap tells its records apart by {theirs}, the mapping by {ours}: if that is not unique, records \
+             overwrite each other"
+        ))
     }
 
     fn need_schema(&self, message: u64) -> Result<(), SourceError> {
@@ -242,4 +269,8 @@ fn batch_files(form: &str, manifest: &[String], message: u64) -> Result<Vec<Path
     let paths: Option<Vec<PathBuf>> = manifest.iter().map(to_path).collect();
     let reason = "its manifest is not a list of file:// URLs".to_owned();
     paths.filter(|paths| !paths.is_empty()).ok_or(SourceError::Protocol { message, reason })
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

@@ -30,6 +30,7 @@ use self::work::WorkDir;
 use super::page;
 use super::{Cursor, From, Page, ReadEnd, SourceError};
 use crate::clock::Clock;
+use crate::contact::Columns;
 
 /// Rows and a cursor never wait longer than this for their page to fill: a tap that trickles (a slow API) is still live.
 const PAGE_AGE_MAX: Duration = Duration::from_secs(2);
@@ -132,6 +133,7 @@ impl SingerOptions {
 #[derive(Debug)]
 pub struct SingerSource {
     options: SingerOptions,
+    columns: Columns,
     clock: Clock,
 }
 
@@ -149,7 +151,13 @@ impl SingerSource {
     /// A source that runs the tap anew each time.
     #[must_use]
     pub fn new(options: SingerOptions, clock: Clock) -> Self {
-        Self { options, clock }
+        Self { options, columns: Columns::default(), clock }
+    }
+
+    /// The same, which compares the tap's key with the columns of the id.
+    #[must_use]
+    pub(super) fn expecting(self, columns: Columns) -> Self {
+        Self { columns, ..self }
     }
 
     pub(super) fn full_only(&self) -> bool {
@@ -173,7 +181,7 @@ impl SingerSource {
             let state = cursor.as_ref().map(|cursor| work.write_state(cursor)).transpose()?;
             let arguments = self.arguments(&work, &selection, state.as_ref().map(work::StateFile::path));
             let tap = Tap::start(&self.options, &arguments)?;
-            let follow = Follow::new(selection, cursor, asked_at);
+            let follow = Follow::new(selection, cursor, asked_at, self.columns.key.clone());
             let run = Run { tap, follow, pages: &pages, stop: &stop, due: None };
             run.complete().await
         }

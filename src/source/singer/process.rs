@@ -27,6 +27,9 @@ use crate::source::lines::{Fed, Lines};
 const STDERR_LINES_KEPT: usize = 20;
 /// Longest line of stderr that is kept.
 const STDERR_LINE_BYTES_MAX: usize = 64 * 1024;
+/// How long stdout may stay open and silent behind a tap that has ended (a child of it holds it), before its group is
+/// killed; then once more, for one that has left the group. What stands in the pipe is read in any case.
+const STDOUT_GRACE: Duration = Duration::from_secs(1);
 /// How long stderr may stay open behind a tap that has ended, before its last words are taken as they are.
 const STDERR_GRACE: Duration = Duration::from_secs(1);
 /// Largest discovered catalog: a database of thousands of tables is some tens of megabytes.
@@ -124,6 +127,8 @@ pub(super) struct Tap {
     grace: Duration,
     line_bytes_max: usize,
     heard: Instant,
+    /// When the tap itself was seen to have ended.
+    ended: Option<Instant>,
 }
 
 impl Tap {
@@ -153,6 +158,7 @@ impl Tap {
             grace: options.term_grace,
             line_bytes_max: options.line_bytes_max,
             heard: Instant::now(),
+            ended: None,
         })
     }
 
@@ -270,16 +276,25 @@ impl Tap {
 
     async fn fill(&mut self) -> Result<usize, SourceError> {
         loop {
-            let deadline = self.heard + self.idle;
+            let deadline = self.ended.map_or(self.heard + self.idle, |ended| ended + STDOUT_GRACE);
             tokio::select! {
                 biased;
                 filled = self.out.fill() => {
                     self.touch();
                     return filled.map_err(|source| self.unreadable("read the output of", source));
                 }
+                // Its status is asked for again at the end; here it only counts that it has one.
+                _ = self.child.wait(), if self.ended.is_none() => self.ended = Some(Instant::now()),
                 // A tap that waits for a slow API tells so on stderr.
                 Ok(()) = self.words.changed() => self.touch(),
-                () = sleep_until(deadline) => return Err(self.hung()),
+                () = sleep_until(deadline) => match (self.ended, self.group) {
+                    (None, _) => return Err(self.hung()),
+                    (Some(_), Some(_)) => {
+                        self.kill_group();
+                        self.ended = Some(Instant::now());
+                    }
+                    (Some(_), None) => return Ok(0),
+                },
             }
         }
     }

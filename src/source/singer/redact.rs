@@ -12,7 +12,7 @@ const SECRET_KEYS: [&str; 8] = ["token", "secret", "password", "passwd", "key", 
 
 /// One line without what must not be logged.
 pub(super) fn redact(line: &str) -> String {
-    let line = without_queries(&without_data(line));
+    let line = without_phones(&without_queries(&without_quotes(&without_keys(&without_data(line)))));
     let mut out = String::new();
     let mut after_secret_key = false;
     for part in line.split_inclusive(is_border) {
@@ -39,6 +39,121 @@ fn without_data(line: &str) -> String {
         (Some(start), _) => format!("{}{{…", &line[..start]),
         (None, _) => line.to_owned(),
     }
+}
+
+/// `PostgreSQL` names the row that breaks a rule: `Key (email)=(olena@example.com) already exists`.
+fn without_keys(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some((before, value)) = rest.split_once("=(") {
+        out.push_str(before);
+        out.push_str("=(****");
+        rest = value.rfind(')').map_or("", |end| &value[end..]);
+    }
+    out + rest
+}
+
+/// What an error quotes is a value as likely as not. A path in quotes is not: a traceback has many.
+fn without_quotes(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some((place, open, close)) = first_quote(rest, out.chars().next_back()) {
+        let (before, from) = rest.split_at(place);
+        let quoted = &from[open.len_utf8()..];
+        // A quote that is not closed hides the rest.
+        let end = quoted.find(close).unwrap_or(quoted.len());
+        let (text, after) = quoted.split_at(end);
+        out.push_str(before);
+        out.push(open);
+        out.push_str(if is_path(text) { text } else { "****" });
+        if let Some(after) = after.strip_prefix(close) {
+            out.push(close);
+            rest = after;
+        } else {
+            rest = "";
+        }
+    }
+    out + rest
+}
+
+/// The first opening quote, and the letter that closes it. An apostrophe inside a word opens nothing.
+fn first_quote(text: &str, before: Option<char>) -> Option<(usize, char, char)> {
+    let mut last = before;
+    for (place, letter) in text.char_indices() {
+        let close = match letter {
+            '"' | '`' => Some(letter),
+            '\'' if !last.is_some_and(char::is_alphanumeric) => Some(letter),
+            '\u{201c}' => Some('\u{201d}'),
+            '\u{2018}' => Some('\u{2019}'),
+            '\u{ab}' => Some('\u{bb}'),
+            _ => None,
+        };
+        if let Some(close) = close {
+            return Some((place, letter, close));
+        }
+        last = Some(letter);
+    }
+    None
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && !text.contains(|letter: char| letter.is_whitespace() || letter == '@')
+}
+
+/// Numbers as people write them, in groups with blanks, brackets, dots and hyphens between them. A date is none, so that
+/// the time at the start of a line stays.
+fn without_phones(line: &str) -> String {
+    let letters: Vec<char> = line.chars().collect();
+    let mut out = String::new();
+    let mut at = 0;
+    while at < letters.len() {
+        if is_date(&letters[at..]) {
+            out.extend(&letters[at..at + DATE_CHARS]);
+            at += DATE_CHARS;
+            continue;
+        }
+        let (end, digits) = number_end(&letters[at..]);
+        if digits >= PHONE_DIGITS {
+            out.push_str("****");
+            at += end;
+        } else {
+            let taken = end.max(1);
+            out.extend(&letters[at..at + taken]);
+            at += taken;
+        }
+    }
+    out
+}
+
+/// `2026-11-20`
+const DATE_CHARS: usize = 10;
+
+fn is_date(letters: &[char]) -> bool {
+    letters.len() >= DATE_CHARS
+        && letters[..DATE_CHARS].iter().enumerate().all(|(place, letter)| match place {
+            4 | 7 => *letter == '-',
+            _ => letter.is_ascii_digit(),
+        })
+        && letters.get(DATE_CHARS).is_none_or(|next| !next.is_ascii_digit() && *next != '-')
+}
+
+/// Where a number that begins here ends, and how many digits it has: groups with at most three other signs between.
+fn number_end(letters: &[char]) -> (usize, usize) {
+    let (mut end, mut digits, mut gap) = (0, 0, 0);
+    for (place, letter) in letters.iter().enumerate() {
+        if letter.is_ascii_digit() {
+            (end, digits, gap) = (place + 1, digits + 1, 0);
+        } else if digits > 0 && gap < 3 && is_number_sign(*letter) && !is_date(&letters[place + 1..]) {
+            gap += 1;
+        } else {
+            break;
+        }
+    }
+    (end, digits)
+}
+
+fn is_number_sign(letter: char) -> bool {
+    matches!(letter, ' ' | '\u{a0}' | '(' | ')' | '[' | ']' | '-' | '.' | '/' | '+' | '\u{2010}'..='\u{2015}')
 }
 
 /// Taps put tokens into the queries of their URLs.
@@ -123,7 +238,24 @@ mod tests {
             // a long token without a key
             ("got eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.x", "got ****.****.x"),
             // a phone number
-            ("bad phone +380670000001", "bad phone ****"),
+            ("bad phone +380670000001", "bad phone +****"),
+            // in groups
+            ("bad phone +38 (067) 000-00-01, again", "bad phone +****, again"),
+            ("bad phone 067 000 00 01", "bad phone ****"),
+            ("bad phone [067].000.00.01!", "bad phone [****!"),
+            // a date and a time are none
+            ("2026-11-20 10:00:00,123 ERROR 42 rows", "2026-11-20 10:00:00,123 ERROR 42 rows"),
+            ("since 2026-11-20 067 000 00 01", "since 2026-11-20 ****"),
+            // what a database quotes
+            (
+                "DETAIL:  Key (email, name)=(olena, Olena (VIP)) already exists.",
+                "DETAIL:  Key (****, name)=(****) already exists.",
+            ),
+            ("invalid input syntax for type integer: \"Olena B\"", "invalid input syntax for type integer: \"****\""),
+            ("Duplicate entry 'Olena' for key 'name'", "Duplicate entry '****' for key '****'"),
+            ("can't read: \u{ab}Olena\u{bb}", "can't read: \u{ab}****\u{bb}"),
+            ("KeyError: 'Olena", "KeyError: '****"),
+            ("line '/var/Olena B'", "line '****'"),
             // a record
             ("cannot cast {'id': 1, 'name': 'Olena'} to int", "cannot cast {…} to int"),
         ];

@@ -319,7 +319,9 @@ async fn a_tap_that_dies_midway_leaves_its_rows_and_its_last_state() {
     assert_eq!(got.cursor(), Some("\"one\""));
     let SourceError::TapFailed { code: Some(3), stderr, .. } = got.error() else { panic!("{:?}", got.end) };
     assert_eq!(stderr, &["CRITICAL 401 for **** at https://api.example.com/p?****"]);
-    assert!(got.error().to_string().contains("the tap sh failed (exit code 3); its last words: CRITICAL"));
+    // the text goes into the database and alerts: the words do not
+    assert_eq!(got.error().to_string(), "the tap sh failed (exit code 3)");
+    assert_eq!(got.error().last_words(), stderr);
 
     let got = Fake::new(&format!("echo '{SCHEMA}'; kill -KILL $$")).read_all().await;
     assert!(got.error().to_string().contains("killed by signal 9"), "{}", got.error());
@@ -398,6 +400,83 @@ async fn a_tap_that_hangs_is_killed_with_all_that_it_started() {
     fake.options.catalog = None;
     fake.options.idle_timeout = Duration::from_millis(200);
     assert!(matches!(fake.read_all().await.error(), SourceError::Hung { .. }));
+}
+
+#[tokio::test]
+async fn a_tap_that_ended_well_is_not_held_up_by_what_it_left_behind() {
+    let row = r#"echo '{"type":"RECORD","stream":"contacts","record":{"id":1}}'"#;
+    // a child in the tap's group, which is killed, and one that has left it, which is let go
+    for (start, is_killed) in [("sleep 600", true), ("setsid sleep 600", false)] {
+        let script = format!("{start} & echo $! > \"$dir/child\"; echo '{SCHEMA}'; {row}");
+        let fake = Fake::new(&script);
+        let got =
+            tokio::time::timeout(Duration::from_secs(30), fake.read_all()).await.expect("within its idle_timeout");
+        assert_eq!((got.lines(), got.end().records), (vec!["2: 1".to_owned()], 1), "{start}");
+        if is_killed {
+            assert_gone(&fake, "child").await;
+        } else {
+            let kill = format!("kill -KILL {}", fake.text("child").trim());
+            assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        }
+    }
+    // one that failed is told as that
+    let got = Fake::new(&format!("sleep 600 & echo '{SCHEMA}'; exit 3")).read_all().await;
+    assert!(matches!(got.error(), SourceError::TapFailed { code: Some(3), .. }), "{:?}", got.end);
+}
+
+#[tokio::test]
+async fn a_tap_is_read_by_one_at_a_time() {
+    let fake = stoppable("exit 0");
+    let (sender, mut receiver) = mpsc::channel(1);
+    let (source, stop) = (fake.source(), CancellationToken::new());
+    let second = async {
+        receiver.recv().await.unwrap();
+        fs::write(fake.path("work/state.json"), "of the first").unwrap();
+        let got = fake.source().read(From::Beginning, mpsc::channel(1).0, CancellationToken::new()).await;
+        let state = fs::read_to_string(fake.path("work/state.json")).unwrap_or_default();
+        stop.cancel();
+        (got.unwrap_err(), state)
+    };
+    let (_, (error, state)) = tokio::join!(source.read(From::Beginning, sender, stop.clone()), second);
+    let reader = format!("source crm is being read by process {}", std::process::id());
+    assert_eq!((error.to_string(), error.is_temporary()), (reader, true));
+    assert_eq!(state, "of the first", "the second one touches nothing");
+    // it ends with its holder
+    fs::write(fake.path("config.json"), "{}").unwrap();
+    assert!(WorkDir::open(&fake.options).is_ok());
+}
+
+#[tokio::test]
+async fn a_key_that_the_mapping_does_not_cover_deserves_a_word() {
+    let schema = |key: &str| SCHEMA.replace(r#"["id"]"#, key);
+    let one = format!("echo '{SCHEMA}'");
+    let two = format!("echo '{}'", schema(r#"["org","id"]"#));
+    let table = [
+        (one.clone(), vec!["id"], None),
+        (one.clone(), vec!["uuid", "id"], None),
+        (one.clone(), vec!["uuid"], Some("by id, the mapping by uuid")),
+        // the path of the mapping does not tell its column, or the tap has no key
+        (one.clone(), vec![], None),
+        (format!("echo '{}'", schema("[]")), vec!["id"], None),
+        // one column never tells apart what takes two
+        (two.clone(), vec!["id"], Some("by org, id, the mapping by id")),
+        (two.clone(), vec!["org", "id"], Some("by org, id, the mapping by org, id")),
+        // said once more and the same; changed
+        (format!("{one}; {one}"), vec!["id"], None),
+        (format!("{one}; {two}"), vec!["id"], Some("changed the key of its records within a run, from id to org, id")),
+    ];
+    for (script, key, wanted) in table {
+        let row = r#"echo '{"type":"RECORD","stream":"contacts","record":{"id":1}}'"#;
+        let fake = Fake::new(&format!("{script}; {row}"));
+        let columns = Columns { key: key.iter().map(|&name| name.to_owned()).collect(), mapped: Vec::new() };
+        let (sender, mut receiver) = mpsc::channel(1);
+        let source = fake.source().expecting(columns);
+        let drain = async { while receiver.recv().await.is_some() {} };
+        let (end, ()) = tokio::join!(source.read(From::Beginning, sender, CancellationToken::new()), drain);
+        let warnings = end.unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(wanted.is_some()), "{key:?}: {warnings:?}");
+        assert!(wanted.is_none_or(|wanted| warnings[0].contains(wanted)), "{key:?}: {warnings:?}");
+    }
 }
 
 #[tokio::test]

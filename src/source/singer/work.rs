@@ -3,7 +3,7 @@
 //! Owns their modes and lives: the directory is 0700, files 0600; the state file is gone when the run is over, since a
 //! state may hold secrets. Files here are small, so blocking on them is fine.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,13 @@ use sha2::{Digest, Sha256};
 use super::SingerOptions;
 use crate::source::{Cursor, SourceError};
 
-/// The working directory, with the config to pass to the tap.
+/// The working directory, with the config to pass to the tap. Held by one reader at a time: two taps would rewrite one
+/// config, and one would remove the other's state.
 pub(super) struct WorkDir {
     dir: PathBuf,
     config: PathBuf,
+    /// Locked until this is dropped, or its process dies. A tap does not inherit it.
+    _lock: File,
 }
 
 /// A state file that is removed when dropped.
@@ -37,11 +40,13 @@ impl Drop for StateFile {
 }
 
 impl WorkDir {
-    /// Makes or cleans the directory and settles which config the tap gets.
+    /// Makes or cleans the directory and settles which config the tap gets; [`SourceError::Busy`] where another reader
+    /// holds it.
     pub(super) fn open(options: &SingerOptions) -> Result<Self, SourceError> {
         let dir = options.work_dir.clone();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed("create", &dir))?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).map_err(failed("set the mode of", &dir))?;
+        let lock = lock(&dir.join("lock"), &options.source_name)?;
         let state = dir.join("state.json");
         match fs::remove_file(&state) {
             Ok(()) => {}
@@ -50,7 +55,7 @@ impl WorkDir {
         }
         let writable = rustix::fs::access(&options.config, Access::WRITE_OK).is_ok();
         let config = settle_config(&options.config, writable, &dir)?;
-        Ok(Self { dir, config })
+        Ok(Self { dir, config, _lock: lock })
     }
 
     /// The config that the tap may rewrite.
@@ -83,6 +88,29 @@ impl WorkDir {
             synced => synced.map_err(failed("save", parent)),
         }
     }
+}
+
+/// The file stays when its lock is gone: were it removed, two readers could hold two locks.
+fn lock(path: &Path, source_name: &str) -> Result<File, SourceError> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed("open", path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let known = fs::read_to_string(path).unwrap_or_default();
+            let reader = if known.is_empty() { "another process".to_owned() } else { known };
+            return Err(SourceError::Busy { name: source_name.to_owned(), reader });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed("lock", path)(source)),
+    }
+    file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id())).map_err(failed("write", path))?;
+    Ok(file)
 }
 
 /// The given config where it can be written; else a copy, which is kept (with the tap's changes) until the given one

@@ -1,0 +1,87 @@
+//! The list of rejections, kept in line with the records of a page.
+
+use rusqlite::params;
+
+use crate::contact::{Contact, Field};
+use crate::plan::balance::Seen;
+use crate::plan::change::Observation;
+
+use super::pages::{Page, Row};
+use super::rejections::{RejectionKind, forget_listed, forget_rejections, record_rejection};
+use super::{Attempt, CheckpointError};
+
+impl Page<'_> {
+    pub(super) fn record_rejected(
+        &mut self,
+        (key, place): (Option<&str>, &str),
+        reasons: Vec<(Option<Field>, String)>,
+    ) -> Result<(), CheckpointError> {
+        self.outcome.balance.count(Seen::Rejected);
+        for (field, reason) in reasons {
+            self.reject((key, key.is_none().then_some(place)), RejectionKind::Record, field, &reason)?;
+        }
+        // what stays as it was keeps the moment since when
+        key.map_or(Ok(()), |key| self.forget_listed(key, self.context.asked_at - 1))
+    }
+
+    fn reject(
+        &mut self,
+        subject: (Option<&str>, Option<&str>),
+        kind: RejectionKind,
+        field: Option<Field>,
+        reason: &str,
+    ) -> Result<(), CheckpointError> {
+        self.has_rejections = true;
+        record_rejection(self.transaction, self.context.source, subject, (kind, field, reason), self.context.asked_at)
+    }
+
+    /// Forgets why a contact's record could not be used, as listed by reads that were asked for up to `asked_at`.
+    fn forget_listed(&self, key: &str, asked_at: i64) -> Result<(), CheckpointError> {
+        if !self.has_rejections {
+            return Ok(());
+        }
+        forget_listed(self.transaction, (self.context.source, key), asked_at)
+    }
+
+    /// Brings the list of rejections in line with a record that was observed. One that says nothing leaves the list
+    /// alone, but for the second of a file, which is listed with its line.
+    pub(super) fn list(
+        &mut self,
+        contact: &Contact,
+        line: Option<u64>,
+        observation: &Observation,
+        row: Option<&Row>,
+    ) -> Result<(), CheckpointError> {
+        if !observation.is_void {
+            self.forget_listed(&contact.key, self.context.asked_at)?;
+            return self.record_dropped(contact, row);
+        }
+        match (line, observation.seen) {
+            (Some(line), Seen::Rejected) if row.is_some_and(|row| row.known.is_repeated) => {
+                let (place, reason) =
+                    (format!("line {line}"), format!("the id stands twice in the file; line {line} is left out"));
+                self.reject((Some(&contact.key), Some(&place)), RejectionKind::Record, None, &reason)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lists the fields that were left out, when the list is another than last time.
+    fn record_dropped(&mut self, contact: &Contact, row: Option<&Row>) -> Result<(), CheckpointError> {
+        let listed: Vec<String> =
+            contact.dropped.iter().map(|dropped| format!("{}: {}", dropped.field, dropped.reason)).collect();
+        let now = if listed.is_empty() { 0 } else { self.hash.text("dropped", &listed.join("; ")).cast_signed() };
+        if now == row.map_or(0, |row| row.dropped) {
+            return Ok(());
+        }
+        forget_rejections(self.transaction, self.context.source, &contact.key, &[RejectionKind::Field])?;
+        for dropped in &contact.dropped {
+            let subject = (Some(contact.key.as_str()), None);
+            self.reject(subject, RejectionKind::Field, Some(dropped.field), &dropped.reason.to_string())?;
+        }
+        self.statement("UPDATE contact SET dropped = ?3 WHERE source = ?1 AND key = ?2")?
+            .execute(params![self.context.source.0, contact.key, now])
+            .attempt("store a contact")
+            .map(|_| ())
+    }
+}
