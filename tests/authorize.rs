@@ -411,7 +411,7 @@ async fn a_daemon_proves_what_a_command_could_not() {
     let mut posted = watch(&installation, CallKind::SubmitContacts);
     let daemon = installation.start(&["run"]);
     happens(&mut posted).await;
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     let ended = daemon.end().await;
     assert_eq!((ended.code, exchanges(&installation)), (0, 1), "{ended:?}");
     assert_eq!(installation.held().len(), 2);
@@ -536,14 +536,14 @@ async fn another_account_is_not_taken_over_while_a_daemon_sends() {
         let busy = installation.run(arguments).await;
         assert_failed(&busy, 75, "`reteno-sync run` (process ", "stop it first");
     }
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
     // begun with nobody there, and answered beside a daemon that came up meanwhile
     let back = begin(&installation, &installation, &["authorize", "--new-account"]).await;
     let mut daemon = installation.start(&["run"]);
     daemon.says("is running").await;
     assert_failed(&answer(&installation, &back).await, 75, "`reteno-sync run` (process ", "stop it first");
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
     assert_eq!(answer(&installation, &back).await.code, 0, "its code is not spent");
 }
@@ -564,7 +564,7 @@ async fn a_running_daemon_serves_the_callback_and_sends_without_a_restart() {
     assert!(done.code == 0 && done.stdout.contains("Sandbox Ltd"), "{done:?}");
     happens(&mut posted).await;
     daemon.says("the alert has ended").await;
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
     assert_eq!(installation.held().len(), 2);
 }
@@ -582,7 +582,7 @@ async fn a_stop_waits_for_a_code_that_is_being_exchanged() {
     let browser = tokio::spawn(async move { browse(&back).await });
     happens(&mut exchanged).await;
     browser.abort();
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     daemon.says("the stop waits for it").await;
     installation.sandbox.release();
     assert_eq!(daemon.end().await.code, 0);

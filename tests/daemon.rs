@@ -56,7 +56,7 @@ async fn what_changes_in_the_crm_arrives_by_itself_and_term_ends_cleanly() {
     arrives(&installation, "Kyiv").await;
     installation.crm_says(&[("1", "Odesa"), ("2", "Lviv")]);
     arrives(&installation, "Odesa").await;
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     let ended = daemon.end().await;
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stderr.contains("stopped"), "{ended:?}");
@@ -72,7 +72,7 @@ async fn a_stop_waits_for_the_answer_on_the_line_and_a_second_one_does_not() {
     let posted = watch_all(&installation, CallKind::SubmitContacts);
     let daemon = started(&installation).await;
     happens(posted).await;
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     installation.sandbox.release();
     let ended = daemon.end().await;
     assert_eq!(ended.code, 0);
@@ -82,8 +82,8 @@ async fn a_stop_waits_for_the_answer_on_the_line_and_a_second_one_does_not() {
     let posted = watch_all(&installation, CallKind::SubmitContacts);
     let daemon = started(&installation).await;
     happens(posted).await;
-    daemon.signal(Signal::INT).await;
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::INT);
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
     // nothing is lost: the same body goes out again
     installation.sandbox.clear_faults();
@@ -107,16 +107,16 @@ async fn a_bad_file_keeps_the_old_configuration_and_a_good_one_takes_over() {
     ];
     for text in bad {
         std::fs::write(&path, text).unwrap();
-        daemon.signal(Signal::HUP).await;
+        daemon.signal(Signal::HUP);
         daemon.says("the old configuration stays").await;
     }
     std::fs::write(&path, good.replace("address = \"off\"", &listening)).unwrap();
-    daemon.signal(Signal::HUP).await;
+    daemon.signal(Signal::HUP);
     daemon.says("starting anew").await;
     daemon.says("is running").await;
     installation.crm_says(&[("1", "Poltava")]);
     arrives(&installation, "Poltava").await;
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
 }
 
@@ -128,9 +128,9 @@ async fn a_reload_onto_a_port_in_use_keeps_the_old_configuration() {
     let mut daemon = started(&installation).await;
     let taken = StdListener::bind("127.0.0.1:0").unwrap();
     configure(&installation, &taken.local_addr().unwrap().to_string());
-    daemon.signal(Signal::HUP).await;
+    daemon.signal(Signal::HUP);
     daemon.says("the old configuration stays: cannot listen on").await;
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
 }
 
@@ -190,10 +190,10 @@ async fn systemd_hears_ready_status_reloading_and_stopping_in_their_order() {
     let status = heard("STATUS=").await;
     assert!(status.contains("contacts"), "it says how much: {status}");
     heard("WATCHDOG=1").await;
-    daemon.signal(Signal::HUP).await;
+    daemon.signal(Signal::HUP);
     heard("RELOADING=1").await;
     heard("READY=1").await;
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     heard("STOPPING=1").await;
     assert_eq!(daemon.end().await.code, 0);
 }
@@ -212,7 +212,7 @@ async fn health_answers_and_a_second_sender_is_told_who_sends() {
     let second = installation.run(&["sync"]).await;
     assert_eq!(second.code, 75);
     assert!(second.stderr.contains("`reteno-sync run`"), "{second:?}");
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
 }
 
@@ -257,7 +257,7 @@ read -t 1.5 _ < wait; rmdir mark"#;
     std::fs::write(&path, text).unwrap();
     let daemon = started(&installation).await;
     arrives(&installation, "Kyiv 3").await;
-    daemon.signal(Signal::TERM).await;
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
     assert!(installation.sandbox.applied_log("1").iter().all(|change| {
         change.values.get("town").is_none_or(|town| town.as_ref().is_none_or(|town| !town.contains("met")))

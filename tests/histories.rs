@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use reteno_sync::checkpoint::{Incoming, SeenRows};
 use reteno_sync::contact::Field;
 use reteno_sync::daemon::sender::Ended;
 use reteno_sync::sandbox::{Applied, CallKind, Effect, Fault};
@@ -227,4 +228,61 @@ async fn twenty_crashes_lose_nothing_and_no_older_value_stays() {
         world.sandbox.tally().bodies_repeated,
         different.count()
     );
+}
+
+/// The mapping loses a field while an import carries it: then nothing is wanted that is not known, and yet the contact is
+/// under way.
+#[tokio::test(start_paused = true)]
+async fn a_field_that_leaves_the_mapping_while_an_import_carries_it_stops_nothing() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(HOUR).await;
+    world.crm_says(&[("1", &[(TOWN, "Lviv")])]).await;
+    assert_eq!(world.send_for(Duration::from_millis(50)).await, Ended::StillOpen);
+    let mut context = world.context(world.clock.now().0, true);
+    context.mapped.retain(|field| *field != TOWN);
+    let items = vec![Incoming::Contact(support::contact("1", &[]))];
+    let page =
+        world.store.call(move |checkpoint| checkpoint.record_page(&context, &mut SeenRows::default(), items, None));
+    assert_eq!(page.await.unwrap().balance.changed, 1);
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    let status = world.status().await;
+    assert_eq!((status.acknowledged, status.imports.len()), (1, 0));
+}
+
+/// A record that speaks of a town alone cannot be sent without saying whose it is: its source is read in full first.
+#[tokio::test(start_paused = true)]
+async fn a_partial_record_waits_for_the_address_that_it_lacks() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(HOUR).await;
+    let partial = |key: &str| {
+        let mut contact = support::contact(key, &[(TOWN, "Lviv")]);
+        contact.fields.retain(|(field, _)| *field != Field::Email);
+        vec![Incoming::Contact(contact)]
+    };
+    let (context, items) = (world.context(world.clock.now().0, false), partial("1"));
+    let page =
+        world.store.call(move |checkpoint| checkpoint.record_page(&context, &mut SeenRows::default(), items, None));
+    page.await.unwrap();
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("Kyiv"), "nothing went out without a channel");
+    let status = world.status().await;
+    assert_eq!((status.starved, status.rejected, status.sources[0].full_read_wanted), (1, 0, true));
+    world.crm_says(&[("1", &[(TOWN, "Lviv")])]).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("Lviv"));
+}
+
+/// The clock was a week ahead when a record was read: what is read after it was mended must be believed.
+#[tokio::test(start_paused = true)]
+async fn a_read_from_the_future_does_not_freeze_its_contact() {
+    let mut world = World::begin().await;
+    let ahead = world.clock.now().plus(7 * 24 * HOUR).0;
+    world.crm_said(ahead, None, &[("1", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(HOUR).await;
+    let now = world.crm_says(&[("1", &[(TOWN, "Lviv")])]).await;
+    assert_eq!((now.balance.changed, now.balance.stale), (1, 0));
+    world.send_for(HOUR).await;
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("Lviv"));
 }

@@ -5,7 +5,7 @@ use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 use crate::contact::{Contact, Field, FieldPrints, Fingerprinter, Values};
 use crate::plan::Lane;
 use crate::plan::balance::Seen;
-use crate::plan::change::{Known, ReadStamp, Sides, Twins, desired_after, observe};
+use crate::plan::change::{Known, Observation, ReadStamp, Sides, Twins, desired_after, observe};
 
 use super::incoming::{Incoming, PageMode, PageOutcome, ReadContext, SAMPLES_MAX};
 use super::reads::SeenRows;
@@ -180,7 +180,7 @@ impl Page<'_> {
                 seen.tell(id);
             }
             (Some(sides), Some(row)) => self.update(contact, sides, row, stamp)?,
-            (None, Some(row)) => self.touch(row, stamp, observation.is_void)?,
+            (None, Some(row)) => self.touch((row, &contact.key), stamp, &observation)?,
             (None, None) => {}
         }
         self.list(contact, line, &observation, row.as_ref())
@@ -229,9 +229,7 @@ impl Page<'_> {
             sides.acknowledged = None;
         }
         let mut stuck = 0;
-        if sides.acknowledged.is_none() {
-            self.drop_values(row.id)?;
-        } else {
+        if let Some(known) = sides.acknowledged.clone() {
             let values = self.merged_values(contact, &sides, row)?;
             let missing: Vec<Field> = sides.due().into_iter().filter(|field| values.get(*field).is_none()).collect();
             if self.context.is_full {
@@ -239,10 +237,17 @@ impl Page<'_> {
                 for field in &missing {
                     sides.desired.remove(*field);
                 }
-            } else if !missing.is_empty() {
+                sides = sides.with_known(known);
+            } else if !missing.is_empty() || self.lacks_identity(&sides, &values) {
                 stuck = 2;
             }
             self.store_values(row.id, &values)?;
+        }
+        match (&sides.acknowledged, row.is_in_import) {
+            (Some(_), _) => {}
+            // what an import carries is unknown until it ends, whatever is wanted
+            (None, true) => sides.acknowledged = Some(row.known.sides.known()),
+            (None, false) => self.drop_values(row.id)?,
         }
         let lane = if row.known.sides.acknowledged.is_some() && !row.known.is_rejected {
             row.lane.min(self.context.lane)
@@ -266,15 +271,44 @@ impl Page<'_> {
         if stuck == 2 {
             self.want_full_read()?;
         }
-        if row.known.is_rejected {
-            let kinds = [RejectionKind::Reteno, RejectionKind::Skipped];
-            forget_rejections(self.transaction, self.context.source, &contact.key, &kinds)?;
+        self.forget_refusal(row, &contact.key)
+    }
+
+    /// What Reteno refused is another wish by now, or is taken as held.
+    fn forget_refusal(&self, row: &Row, key: &str) -> Result<(), CheckpointError> {
+        if !row.known.is_rejected {
+            return Ok(());
         }
-        Ok(())
+        let kinds = [RejectionKind::Reteno, RejectionKind::Skipped];
+        forget_rejections(self.transaction, self.context.source, key, &kinds)
+    }
+
+    /// Whether nothing that is at hand tells Reteno whose change this is: a call needs the external id and one channel of
+    /// the contact, although they have not changed.
+    fn lacks_identity(&self, sides: &Sides, values: &Values) -> bool {
+        let has = |field: Field| {
+            sides
+                .desired
+                .get(field)
+                .filter(|print| !self.hash.is_clear(field, *print))
+                .map(|_| values.get(field).is_some())
+        };
+        let channels = [has(Field::Email), has(Field::Sms)];
+        has(Field::ExternalCustomerId) == Some(false)
+            || (channels.contains(&Some(false)) && !channels.contains(&Some(true)))
     }
 
     /// A record that moves nothing still says that the contact is there, and how old its news are.
-    fn touch(&self, row: &Row, stamp: ReadStamp, is_void: bool) -> Result<(), CheckpointError> {
+    fn touch(
+        &self,
+        (row, key): (&Row, &str),
+        stamp: ReadStamp,
+        observation: &Observation,
+    ) -> Result<(), CheckpointError> {
+        let is_void = observation.is_void;
+        if observation.is_doubtful {
+            self.want_full_read()?;
+        }
         let is_newer = !is_void && stamp.changed_at > row.known.stamp.changed_at;
         let settles = self.context.mode == PageMode::Baseline && !row.is_in_import;
         if settles && row.known.sides.acknowledged.is_some() {
@@ -282,6 +316,7 @@ impl Page<'_> {
             self.statement("UPDATE contact SET acknowledged = NULL, stuck = 0, split = NULL WHERE id = ?1")?
                 .execute([row.id])
                 .attempt("store a contact")?;
+            self.forget_refusal(row, key)?;
         }
         // a full read marks what it has seen; another read has to say so in the row, or a page of an older read that
         // comes later would be believed

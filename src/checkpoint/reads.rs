@@ -139,21 +139,25 @@ impl Checkpoint {
             .map(|_| ())
     }
 
+    /// Whether a source was read with another mapping than this before: then all its records are to be read once.
+    pub fn is_other_mapping(&self, source: SourceId, mapping: u64) -> Result<bool, CheckpointError> {
+        self.connection
+            .query_row("SELECT mapping FROM source WHERE id = ?1", [source.0], |row| row.get::<_, Option<i64>>(0))
+            .attempt("read which mapping a source is read with")
+            .map(|known| known.is_some_and(|known| known != mapping.cast_signed()))
+    }
+
     /// Notes with which mapping a source is about to be read; says whether it is another one than before. Then a record
     /// that has not changed may want something else, so all are read once, and what was rejected is tried again.
     pub fn note_mapping(&mut self, source: SourceId, mapping: u64) -> Result<bool, CheckpointError> {
         const ACTION: &str = "store which mapping a source is read with";
-        let mapping = mapping.cast_signed();
+        let is_other = self.is_other_mapping(source, mapping)?;
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        let known: Option<i64> = transaction
-            .query_row("SELECT mapping FROM source WHERE id = ?1", [source.0], |row| row.get(0))
+        transaction
+            .execute("UPDATE source SET mapping = ?2 WHERE id = ?1", [source.0, mapping.cast_signed()])
             .attempt(ACTION)?;
-        if known == Some(mapping) {
-            return Ok(false);
-        }
-        transaction.execute("UPDATE source SET mapping = ?2 WHERE id = ?1", [source.0, mapping]).attempt(ACTION)?;
-        if known.is_some() {
+        if is_other {
             transaction
                 .execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1", [source.0])
                 .and_then(|_| {
@@ -166,7 +170,7 @@ impl Checkpoint {
                 .attempt(ACTION)?;
         }
         transaction.commit().attempt(ACTION)?;
-        Ok(known.is_some())
+        Ok(is_other)
     }
 
     /// A cycle of the source failed; what its pages brought stays.

@@ -62,17 +62,14 @@ struct Stage {
 pub(super) async fn demo(context: &Context, arguments: &DemoArguments) -> Result<Exit, Failure> {
     let stop = lifecycle::stop_on_signals(Duration::from_secs(1)).context("cannot watch signals").map_err(plain)?;
     // dropped, it takes its files with it, whatever ended the demo
-    let (dir, _temporary) = match &arguments.keep {
-        Some(dir) => {
-            let mut maker = std::fs::DirBuilder::new();
-            maker.recursive(true).mode(0o700).create(dir).context("cannot make a directory").map_err(plain)?;
-            (dir.clone(), None)
-        }
-        None => {
-            let temporary = tempfile::Builder::new().prefix("reteno-sync-demo-").tempdir();
-            let temporary = temporary.context("cannot make a directory for the demo").map_err(plain)?;
-            (temporary.path().to_owned(), Some(temporary))
-        }
+    let (dir, _temporary) = if let Some(dir) = &arguments.keep {
+        let mut maker = std::fs::DirBuilder::new();
+        maker.recursive(true).mode(0o700).create(dir).context("cannot make a directory").map_err(plain)?;
+        (dir.clone(), None)
+    } else {
+        let temporary = tempfile::Builder::new().prefix("reteno-sync-demo-").tempdir();
+        let temporary = temporary.context("cannot make a directory for the demo").map_err(plain)?;
+        (temporary.path().to_owned(), Some(temporary))
     };
     tokio::select! {
         played = play(context, arguments, &dir) => played,

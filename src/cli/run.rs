@@ -89,10 +89,9 @@ fn signals_failed(error: std::io::Error) -> Failure {
 fn failure(error: RunError) -> Failure {
     let hint = error.hint();
     let exit = match &error {
-        RunError::Credentials(_) => Exit::Configuration,
         // a command that authorizes may hold the port for some minutes
         RunError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Exit::TryAgain,
-        RunError::Listen { .. } => Exit::Configuration,
+        RunError::Credentials(_) | RunError::Listen { .. } => Exit::Configuration,
         RunError::Checkpoint(_) => Exit::Failed,
     };
     Failure::of(exit, error, hint)

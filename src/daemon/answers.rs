@@ -103,9 +103,10 @@ impl Sender {
         let usual = self.settings.import_poll_first * 2_u32.pow(import.checks.min(12));
         let usual = now.plus(usual.min(self.settings.import_poll_max));
         match answer {
-            ImportAnswer::Running if self.is_overdue(&import, now) => self.abandon(&import, now).await,
+            ImportAnswer::Running | ImportAnswer::UnknownStatus(_) if self.is_overdue(&import, now) => {
+                self.abandon(&import, now).await
+            }
             ImportAnswer::Running => self.postpone(id, usual, None).await,
-            ImportAnswer::UnknownStatus(_) if self.is_overdue(&import, now) => self.abandon(&import, now).await,
             ImportAnswer::UnknownStatus(status) => {
                 let text = format!("Reteno gives an import a status that this program does not know: {status}");
                 self.alarm

@@ -131,10 +131,12 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
         .store
         .call(move |checkpoint| {
             let mut row = checkpoint.load_source(&name)?;
-            if is_applied {
-                let mapping = checkpoint.hash().text("mapping", &shape);
-                row.full_read_wanted |= checkpoint.note_mapping(row.id, mapping)?;
-            }
+            let mapping = checkpoint.hash().text("mapping", &shape);
+            row.full_read_wanted |= if is_applied {
+                checkpoint.note_mapping(row.id, mapping)?
+            } else {
+                checkpoint.is_other_mapping(row.id, mapping)?
+            };
             let is_full = reads_all || row.full_read_wanted || row.cursor.is_none();
             if is_applied {
                 checkpoint.begin_read(row.id, is_full, began)?;

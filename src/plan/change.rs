@@ -31,7 +31,8 @@ impl Sides {
     }
 
     /// The same level with other knowledge, in its shortest form.
-    fn with_known(&self, known: FieldPrints) -> Self {
+    #[must_use]
+    pub fn with_known(&self, known: FieldPrints) -> Self {
         let settled = self.desired.iter().all(|(field, print)| known.get(field) == Some(print));
         Self { desired: self.desired.clone(), acknowledged: (!settled).then_some(known) }
     }
@@ -99,6 +100,10 @@ pub struct Known {
     pub is_repeated: bool,
 }
 
+/// No record is recorded longer after it was asked for, in milliseconds: one that seems so much older than what is
+/// believed is not, but the clock was ahead when that was read.
+const READ_AGE_MAX: i64 = 24 * 60 * 60 * 1000;
+
 /// What a second record with one id means in one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Twins {
@@ -119,11 +124,13 @@ pub struct Observation {
     pub takes_values: bool,
     /// It says nothing that counts: an older record than the one believed, or the second of a snapshot with this id.
     pub is_void: bool,
+    /// It lost by the order of reads alone, and differs: the record has to be read again.
+    pub is_doubtful: bool,
 }
 
 impl Observation {
     const fn still(seen: Seen) -> Self {
-        Self { seen, moved: None, takes_values: false, is_void: false }
+        Self { seen, moved: None, takes_values: false, is_void: false, is_doubtful: false }
     }
 
     fn void(seen: Seen) -> Self {
@@ -155,7 +162,10 @@ pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins
     };
     let is_same = known.sides.desired == next;
     if is_older(known.stamp, stamp) {
-        return Observation::void(if is_same { unmoved(known) } else { Seen::Stale });
+        let seen = if is_same { unmoved(known) } else { Seen::Stale };
+        // between two reads only the CRM can tell which of two records holds now
+        let is_doubtful = !is_same && !is_dated(known.stamp, stamp);
+        return Observation { is_doubtful, ..Observation::void(seen) };
     }
     let is_second = twins == Twins::Mistake && known.is_repeated && !is_changed_later(known.stamp, stamp);
     if is_second {
@@ -173,8 +183,15 @@ pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins
 const fn is_older(believed: ReadStamp, came: ReadStamp) -> bool {
     match (believed.changed_at, came.changed_at) {
         (Some(believed), Some(came)) if believed != came => came < believed,
-        (Some(_) | None, Some(_) | None) => came.asked_at < believed.asked_at,
+        (Some(_) | None, Some(_) | None) => {
+            came.asked_at < believed.asked_at && believed.asked_at - came.asked_at <= READ_AGE_MAX
+        }
     }
+}
+
+/// Both have change times, and they differ.
+fn is_dated(believed: ReadStamp, came: ReadStamp) -> bool {
+    believed.changed_at.is_some_and(|believed| came.changed_at.is_some_and(|came| came != believed))
 }
 
 /// The CRM itself says that it is the newer one.

@@ -57,13 +57,12 @@ pub fn reason(body: &[u8]) -> String {
         .into_iter()
         .find_map(|key| crate::reteno::wire::text(value.get(key)));
     match (said, value) {
-        (Some(said), _) => clean(&said),
+        (Some(said), _) | (None, serde_json::Value::String(said)) => clean(&said),
         // what stands where in it is unknown, and a refused value may be a name
         (None, serde_json::Value::Object(object)) => {
             let keys = object.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             clean(&format!("JSON with {keys}"))
         }
-        (None, serde_json::Value::String(said)) => clean(&said),
         (None, _) => "JSON without a message".to_owned(),
     }
 }

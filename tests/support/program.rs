@@ -206,7 +206,7 @@ impl Running {
     }
 
     /// Asks with a signal, and waits for the end.
-    pub(crate) async fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id().expect("it runs")).unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_raw(id).unwrap(), signal).unwrap();
     }
