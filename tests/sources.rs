@@ -76,7 +76,14 @@ impl Crm {
 
     async fn try_read(&self, mode: PageMode, reach: Reach) -> Result<CycleReport, CycleError> {
         let (line, stop) = (Line::default(), CancellationToken::new());
-        let parts = CycleParts { store: &self.world.store, clock: &self.world.clock, line: &line, stop: &stop, mode };
+        let parts = CycleParts {
+            store: &self.world.store,
+            clock: &self.world.clock,
+            line: &line,
+            stop: &stop,
+            mode,
+            on_page: &|_| {},
+        };
         let read = read_feed(&self.feed(), reach, &parts).await;
         if let Ok(report) = &read {
             assert!(report.balance.adds_up(), "{}", report.balance);

@@ -237,9 +237,26 @@ impl Checkpoint {
         &self.hash
     }
 
-    /// Moves the write-ahead log into the database and empties it, so that what was deleted is gone from the disk.
+    /// Moves the write-ahead log into the database and empties it, so that what was deleted is gone from the disk; gives
+    /// back the pages that it took, and the memory that it was worked on in. For times when nothing is under way.
     pub fn settle_disk(&mut self) -> Result<(), CheckpointError> {
-        let row = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        row.map(|_| ()).attempt("empty its write-ahead log")
+        let number = |sql: &str| self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let (pages, free) = number("PRAGMA page_count")
+            .and_then(|pages| Ok((pages, number("PRAGMA freelist_count")?)))
+            .attempt("count its pages")?;
+        // a first load leaves most of the file empty; a few free pages are taken again at once
+        if free > pages / 4 {
+            // a page a step
+            self.connection
+                .prepare("PRAGMA incremental_vacuum")
+                .and_then(|mut vacuum| {
+                    let mut steps = vacuum.query([])?;
+                    while steps.next()?.is_some() {}
+                    Ok(())
+                })
+                .attempt("give back its free pages")?;
+        }
+        number("PRAGMA wal_checkpoint(TRUNCATE)").attempt("empty its write-ahead log")?;
+        self.connection.execute_batch("PRAGMA shrink_memory").attempt("give back memory")
     }
 }

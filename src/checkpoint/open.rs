@@ -207,6 +207,11 @@ fn connect(path: &Path) -> Result<Connection, CheckpointError> {
     let mut connection = Connection::open(path).map_err(damaged)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(damaged)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // can only be chosen while there is nothing in it, and a file that is refused must not be touched
+    let pages = connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)).map_err(damaged)?;
+    if pages == 0 {
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(damaged)?;
+    }
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; \

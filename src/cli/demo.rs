@@ -200,6 +200,7 @@ impl Stage {
             line: &line,
             stop: &stop,
             mode: PageMode::Apply,
+            on_page: &|_| {},
         };
         let progress = Progress::on_terminal(self.draws);
         let filling = line.fill();

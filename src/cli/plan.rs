@@ -29,8 +29,14 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
     };
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
     let (stop, line) = (CancellationToken::new(), Line::default());
-    let parts =
-        CycleParts { store: &around.store, clock: &around.clock, line: &line, stop: &stop, mode: PageMode::Preview };
+    let parts = CycleParts {
+        store: &around.store,
+        clock: &around.clock,
+        line: &line,
+        stop: &stop,
+        mode: PageMode::Preview,
+        on_page: &|_| {},
+    };
     let mut preview = Preview::default();
     for (_, read) in read_all(&feeds, &parts, &Progress::on_terminal(context.draws)).await {
         let report = read?;

@@ -2,6 +2,7 @@
 //! process.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::report;
@@ -17,14 +18,22 @@ pub(super) struct SandboxArguments {
     /// Decides every delay, order, id and token.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How long an answer takes on its way.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    answer_delay: Duration,
     /// The callback address that is registered for its one app.
     #[arg(long, default_value = "http://127.0.0.1:8400/callback")]
     redirect_uri: String,
 }
 
 pub(super) async fn serve(arguments: &SandboxArguments) -> Result<Exit, Failure> {
-    let SandboxArguments { listen, seed, redirect_uri } = arguments;
-    let options = SandboxOptions { seed: *seed, redirect_uri: redirect_uri.clone(), ..SandboxOptions::default() };
+    let SandboxArguments { listen, seed, redirect_uri, answer_delay } = arguments;
+    let options = SandboxOptions {
+        seed: *seed,
+        redirect_uri: redirect_uri.clone(),
+        answer_delay: *answer_delay,
+        ..SandboxOptions::default()
+    };
     let (client_id, client_secret) = (options.client_id.clone(), options.client_secret.clone());
     let sandbox = Sandbox::new(options, Clock::system());
     let listening = sandbox.listen(*listen).await.map_err(|error| {

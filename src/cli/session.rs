@@ -9,6 +9,7 @@ use crate::contact::Catalog;
 use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::cycle::Feed;
+use crate::daemon::feeds::prepare_feed;
 use crate::daemon::standing;
 use crate::random::Random;
 use crate::reteno::NoToken;
@@ -145,22 +146,9 @@ pub(super) async fn build_feeds(
     catalog: &Catalog,
     around: &Surroundings,
 ) -> Result<Vec<Feed>, Failure> {
-    let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let mut feeds = Vec::new();
     for source in sources {
-        let (feed, unknown) = compose::build_feed(source, catalog, &config.state_dir, &around.clock);
-        let name = format!("fields-of-{}", source.name);
-        if unknown.is_empty() {
-            alarm.end(&name).await?;
-        }
-        // without any list of fields nothing can be said of them
-        let is_known = catalog.iter().next().is_some();
-        for field in unknown.iter().take(1).filter(|_| is_known) {
-            let all = unknown.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
-            let text = format!("source {} maps fields that the account does not offer so: {all}", source.name);
-            alarm.raise(&name, &text, field.problem.hint()).await?;
-        }
-        feeds.push(feed);
+        feeds.push(prepare_feed(source, catalog, &config.state_dir, around).await?);
     }
     Ok(feeds)
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{PageMode, StatusReport};
+use crate::checkpoint::{CheckpointError, PageMode, StatusReport};
 use crate::config::Config;
+use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
+use crate::daemon::feeds::tell_read;
 use crate::daemon::lifecycle::{self, Stop};
 use crate::daemon::sender::{Ended, Line, SendCounts, Sender, Until};
 use crate::plan::balance::Balance;
@@ -40,8 +42,14 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     let counts = sender.watch_counts();
     let progress = Progress::on_terminal(context.draws);
     let deadline = around.clock.now().plus(wait);
-    let parts =
-        CycleParts { store: &around.store, clock: &around.clock, line: &line, stop: &stop, mode: PageMode::Apply };
+    let parts = CycleParts {
+        store: &around.store,
+        clock: &around.clock,
+        line: &line,
+        stop: &stop,
+        mode: PageMode::Apply,
+        on_page: &|_| {},
+    };
     // from before the first page on there is more to come
     let filling = line.fill();
     let reading = async {
@@ -56,6 +64,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
         () = hard.cancelled() => (Vec::new(), Ok(Ended::Stopped)),
     };
     let ended = ended?;
+    tell_reads(&reports, &around).await?;
     account.refresher.quiesce().await;
     session::tell_standing(&config, &around, &account).await?;
     let status = around
@@ -86,11 +95,30 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
     let stop = CancellationToken::new();
     let line = Line::default();
-    let parts =
-        CycleParts { store: &around.store, clock: &around.clock, line: &line, stop: &stop, mode: PageMode::Baseline };
+    let parts = CycleParts {
+        store: &around.store,
+        clock: &around.clock,
+        line: &line,
+        stop: &stop,
+        mode: PageMode::Baseline,
+        on_page: &|_| {},
+    };
     let reports = read_all(&feeds, &parts, &Progress::on_terminal(context.draws)).await;
+    tell_reads(&reports, &around).await?;
     let status = take_status(&around).await?;
     conclude(context, &config, reports, (&Ended::Drained, SendCounts::default()), &status)
+}
+
+/// Logs what the reads came to, and raises or ends the alerts of their sources.
+async fn tell_reads(
+    reports: &[(String, Result<CycleReport, CycleError>)],
+    around: &Surroundings,
+) -> Result<(), CheckpointError> {
+    let alarm = Alarm::open(around.store.clone(), around.clock.clone());
+    for (name, read) in reports {
+        tell_read(name, read, &alarm).await?;
+    }
+    Ok(())
 }
 
 async fn take_status(around: &Surroundings) -> Result<StatusReport, Failure> {
@@ -111,7 +139,9 @@ pub(super) async fn read_all(
     for feed in feeds {
         let bar = progress.line(&feed.name);
         bar.set_message("reading");
-        let read = read_feed(feed, Reach::Changes, parts).await;
+        let on_page =
+            |balance: &Balance| bar.set_message(format!("read {}, changed {}", balance.read, balance.changed));
+        let read = read_feed(feed, Reach::Changes, &CycleParts { on_page: &on_page, ..*parts }).await;
         match &read {
             Ok(report) => {
                 bar.finish_with_message(format!("read {}, changed {}", report.balance.read, report.balance.changed));
@@ -147,12 +177,7 @@ fn conclude(
     let mut documents = Vec::new();
     for (name, read) in reports {
         let (balance, error) = match read {
-            Ok(report) => {
-                for warning in &report.warnings {
-                    tracing::warn!(source = name, "{warning}");
-                }
-                (report.balance, None)
-            }
+            Ok(report) => (report.balance, None),
             Err(error) => {
                 let partial = match &error {
                     CycleError::Source { balance, .. } => **balance,
@@ -161,7 +186,6 @@ fn conclude(
                 (partial, Some(error))
             }
         };
-        tracing::info!(source = name, "{balance}");
         rows.push(balance_row(&name, &balance));
         documents.push(serde_json::json!({
             "source": name,

@@ -96,6 +96,7 @@ impl CycleError {
 }
 
 /// Everything a cycle works with.
+#[derive(Clone, Copy)]
 pub struct CycleParts<'a> {
     /// The checkpoint.
     pub store: &'a Store,
@@ -107,6 +108,8 @@ pub struct CycleParts<'a> {
     pub stop: &'a CancellationToken,
     /// What the pages may do.
     pub mode: PageMode,
+    /// Told what has been read so far, after each page.
+    pub on_page: &'a (dyn Fn(&Balance) + Sync),
 }
 
 /// The state of a cycle under way.
@@ -216,6 +219,7 @@ impl<'a> Cycle<'a> {
             self.last_cursor = cursor.or(self.last_cursor.take());
             self.unnamed += outcome.unnamed;
             self.report.balance += outcome.balance;
+            (self.parts.on_page)(&self.report.balance);
             self.report.preview.add(outcome.preview);
             self.parts.line.nudge();
         }

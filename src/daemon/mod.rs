@@ -6,6 +6,7 @@ mod batches;
 pub mod compose;
 pub mod cycle;
 mod endings;
+pub mod feeds;
 pub mod lifecycle;
 mod line;
 pub mod pace;

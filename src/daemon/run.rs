@@ -21,6 +21,7 @@ use crate::oauth::complete_callback;
 use super::alarm::Alarm;
 use super::compose::{self, Account, Surroundings};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
+use super::feeds::{prepare_feed, tell_read};
 use super::lifecycle::Stop;
 use super::proof::LateProof;
 use super::sender::{Line, Sender, Until};
@@ -232,41 +233,20 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
 /// One cycle: what goes wrong is the source's trouble and is told; only a broken checkpoint ends the daemon.
 async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Result<(), RunError> {
     let catalog = fresh_catalog(shared).await?;
-    let (feed, unknown) = compose::build_feed(source, &catalog, &shared.config.state_dir, &shared.around.clock);
-    let fields_alert = format!("fields-of-{}", source.name);
-    // without any list of fields nothing can be said of them
-    let is_known = catalog.iter().next().is_some();
-    match unknown.first().filter(|_| is_known) {
-        Some(first) => {
-            let all = unknown.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
-            let text = format!("source {} maps fields that the account does not offer so: {all}", source.name);
-            shared.alarm.raise(&fields_alert, &text, first.problem.hint()).await?;
-        }
-        None => shared.alarm.end(&fields_alert).await?,
-    }
+    let feed = prepare_feed(source, &catalog, &shared.config.state_dir, &shared.around).await?;
     let parts = CycleParts {
         store: &shared.around.store,
         clock: &shared.around.clock,
         line: &shared.line,
         stop: &shared.stop.soft,
         mode: PageMode::Apply,
+        on_page: &|_| {},
     };
-    let alert = format!("source-{}", source.name);
-    match read_feed(&feed, reach, &parts).await {
-        Ok(report) => {
-            for warning in &report.warnings {
-                tracing::warn!(source = source.name, "{warning}");
-            }
-            tracing::info!(source = source.name, full = report.is_full, "{}", report.balance);
-            shared.alarm.end(&alert).await?;
-        }
+    let read = read_feed(&feed, reach, &parts).await;
+    match read {
         Err(CycleError::Checkpoint(error)) => return Err(error.into()),
         Err(error) if shared.stop.soft.is_cancelled() => tracing::info!("{error}: stopped"),
-        Err(error) => {
-            let hint = error.hint().unwrap_or_else(|| "the other sources go on; this one is tried again".to_owned());
-            let text = format!("{:#}", anyhow::Error::new(error));
-            shared.alarm.raise(&alert, &text, &hint).await?;
-        }
+        read => tell_read(&source.name, &read, &shared.alarm).await?,
     }
     Ok(())
 }

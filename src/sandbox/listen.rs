@@ -124,7 +124,9 @@ async fn answer(
     if let Some(answer) = admin::answer(sandbox, parts.uri.path()) {
         return Ok(answer.map(Body::from));
     }
-    let answer = match sandbox.answer(http::Request::from_parts(parts, body)) {
+    let outcome = sandbox.answer(http::Request::from_parts(parts, body));
+    tokio::time::sleep(sandbox.answer_delay()).await;
+    let answer = match outcome {
         Outcome::Answer(answer) => answer,
         Outcome::Refused | Outcome::LostBefore | Outcome::LostAfter => return Err(cut()),
         Outcome::Held(held) => tokio::select! {

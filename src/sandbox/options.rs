@@ -29,6 +29,8 @@ pub struct SandboxOptions {
     pub reuse_living_token: bool,
     /// Between the acceptance of an import and its end.
     pub import_delay: RangeInclusive<Duration>,
+    /// Over a real socket: how long an answer takes on its way.
+    pub answer_delay: Duration,
     /// Requests a token may make in a sliding second; Reteno's limit is 200.
     pub requests_per_second: u32,
     /// A longer body is answered 413.
@@ -61,6 +63,7 @@ impl Default for SandboxOptions {
             revoke_on_refresh: false,
             reuse_living_token: false,
             import_delay: Duration::from_millis(500)..=Duration::from_secs(5),
+            answer_delay: Duration::ZERO,
             requests_per_second: 200,
             body_bytes_max: 32 * 1024 * 1024,
             organisation_name: "Sandbox Ltd".into(),

@@ -66,6 +66,11 @@ impl Sandbox {
         self.advanced().grants.secrets()
     }
 
+    /// How long an answer takes on its way, over a real socket.
+    pub(super) fn answer_delay(&self) -> std::time::Duration {
+        self.state().options.answer_delay
+    }
+
     /// How many accepted imports have not ended.
     #[must_use]
     pub fn unfinished_imports(&self) -> usize {

@@ -15,13 +15,13 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/reteno-sync-tests
 
 work=$(mktemp -d)
 chmod 711 "$work" # the server's user must be able to reach its directory below
-sandbox_pid='' authorize_pid='' server=''
+server=''
+. "$here/stage.sh"
 
 # Ends what this script started, and nothing else.
 finish() {
   local status=$?
   trap - EXIT
-  [ -z "$authorize_pid" ] || kill "$authorize_pid" 2>/dev/null || true
   [ -z "$sandbox_pid" ] || kill "$sandbox_pid" 2>/dev/null || true
   [ -z "$server" ] || "$here/pg.sh" stop "$work/postgres" || true
   if [ "$status" -eq 0 ]; then rm -rf "$work"; else echo "postgres.sh: failed; logs are in $work" >&2; fi
@@ -29,25 +29,6 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-
-started=$SECONDS
-say() { printf '%4d s  %s\n' "$((SECONDS - started))" "$*"; }
-fail() { echo "postgres.sh: $*" >&2; exit 1; }
-
-free_port() {
-  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
-# Waits until a command succeeds, at most 20 s.
-wait_for() {
-  local what=$1 tries
-  shift
-  for ((tries = 0; tries < 200; tries++)); do
-    if "$@" >/dev/null 2>&1; then return 0; fi
-    sleep 0.1
-  done
-  fail "waited 20 s for $what"
-}
 
 # The tap's venv, made once for each set of versions. A half-made one has no mark and is made anew.
 install_tap() {
@@ -68,21 +49,11 @@ install_tap() {
 
 query() { psql --no-psqlrc --quiet --host 127.0.0.1 --port "$pg_port" --username postgres --set ON_ERROR_STOP=1 "$@"; }
 save_table() { query crm --command "COPY (SELECT * FROM contact ORDER BY id) TO STDOUT (FORMAT csv, HEADER)" >"$work/$1.csv"; }
-save_calls() { curl --silent --show-error --fail "$sandbox/sandbox/calls.json" >"$work/$1.json"; }
-
 write_configuration() {
   cat >"$work/tap.json" <<END
 {"host": "127.0.0.1", "port": $pg_port, "user": "postgres", "password": "none", "database": "crm", "filter_schemas": ["public"]}
 END
-  cat >"$work/config.toml" <<END
-state_dir = "$work/state"
-
-[reteno]
-api_url = "$sandbox/api"
-authorize_url = "$sandbox/uaa/oauth/authorize"
-token_url = "$sandbox/uaa/oauth/token"
-client_id = "sandbox-client"
-client_secret = "sandbox-secret"
+  cat "$work/reteno.toml" - >"$work/config.toml" <<END
 
 [source.crm]
 kind = "singer"
@@ -109,32 +80,15 @@ END
   chmod 600 "$work/config.toml"
 }
 
-# The sandbox allows the app at once where a person would press a button.
-authorize() {
-  local url back
-  "$bin" --config "$work/config.toml" --authorize </dev/null >"$work/authorize.out" 2>"$work/authorize.log" &
-  authorize_pid=$!
-  wait_for "the address of the consent page" grep -q -- "$sandbox/uaa/oauth/authorize" "$work/authorize.out"
-  url=$(grep -o -m 1 "$sandbox/uaa/oauth/authorize[^[:space:]]*" "$work/authorize.out")
-  back=$(curl --silent --show-error --output /dev/null --write-out '%{redirect_url}' "$url&auto=allow")
-  [ -n "$back" ] || fail "the sandbox did not redirect from the consent page"
-  "$bin" --config "$work/config.toml" --authorize --auth-response "$back" >>"$work/authorize.log" 2>&1 ||
-    fail "--auth-response failed: $(tail -n 3 "$work/authorize.log")"
-  # The first command waits for an answer that has come by another way; it may have seen that by itself.
-  kill "$authorize_pid" 2>/dev/null || true
-  wait "$authorize_pid" 2>/dev/null || true
-  authorize_pid=''
-}
-
 # One sync, judged by the sandbox. NAME of the run, contacts it must carry, fewest and most posts.
 sync_and_compare() {
   local name=$1 contacts=$2 posts_min=$3 posts_max=$4 status=0
   save_table "$name"
   save_calls "$name-before"
-  "$bin" --config "$work/config.toml" sync --wait 10m >"$work/$name.out" 2>"$work/$name.log" || status=$?
+  timeout 900 "$bin" --config "$work/config.toml" sync --wait 10m >"$work/$name.out" 2>"$work/$name.log" || status=$?
   say "$name: sync ended with $status"
   save_calls "$name-after"
-  curl --silent --show-error --fail "$sandbox/sandbox/contacts.jsonl" >"$work/$name.jsonl"
+  save_contacts "$name"
   python3 "$here/compare.py" calls "$work/$name-before.json" "$work/$name-after.json" "$contacts" "$posts_min" "$posts_max" ||
     fail "$name: not the calls that were needed"
   python3 "$here/compare.py" contacts "$work/$name.csv" "$work/$name.jsonl" ||
@@ -152,14 +106,10 @@ query --command 'CREATE DATABASE crm'
 query crm --file "$here/contacts.sql"
 say "PostgreSQL on port $pg_port with 20,000 contacts"
 
-sandbox_port=$(free_port)
-sandbox=http://127.0.0.1:$sandbox_port
-"$bin" sandbox --listen "127.0.0.1:$sandbox_port" >"$work/sandbox.log" 2>&1 &
-sandbox_pid=$!
-wait_for "the sandbox" curl --silent --fail "$sandbox/sandbox/calls.json"
+start_sandbox
 write_configuration
 authorize
-say "authorized at the sandbox on port $sandbox_port"
+say "authorized at $sandbox"
 
 # One post holds only contacts that have the same fields filled: a listed field without a value would be wiped. So the
 # fewest posts are one for each set of filled columns (none is over 3,000 rows here); a window of what is due may end a
@@ -174,8 +124,7 @@ sync_and_compare first 20000 "$posts" "$((2 * posts))"
 query crm --file "$here/changes.sql"
 save_table changed
 python3 "$here/compare.py" changes "$work/first.csv" "$work/changed.csv" 200 20
-# The changed fields make five masks, the added contacts one for each set of filled columns; live changes go at once, so a
-# mask may be divided by when its rows came: three times were seen with this tap, and should become one.
+# The changed fields make five masks, the added contacts one for each set of filled columns; `sync` gathers each to one post.
 posts=$((5 + $(patterns 'id > 20000')))
 sync_and_compare second 220 5 "$posts"
 

@@ -1,0 +1,62 @@
+//! A source made ready to be read, and what is told of a read: the same for the daemon and for commands that run once.
+
+use std::path::Path;
+
+use crate::checkpoint::CheckpointError;
+use crate::config::SourceConfig;
+use crate::contact::Catalog;
+use crate::report;
+
+use super::alarm::Alarm;
+use super::compose::{self, Surroundings};
+use super::cycle::{CycleError, CycleReport, Feed};
+
+/// The feed of a source; what the account does not offer as it is mapped is an alert.
+pub async fn prepare_feed(
+    source: &SourceConfig,
+    catalog: &Catalog,
+    state_dir: &Path,
+    around: &Surroundings,
+) -> Result<Feed, CheckpointError> {
+    let alarm = Alarm::open(around.store.clone(), around.clock.clone());
+    let (feed, unknown) = compose::build_feed(source, catalog, state_dir, &around.clock);
+    let alert = format!("fields-of-{}", source.name);
+    // without any list of fields nothing can be said of them
+    let is_known = catalog.iter().next().is_some();
+    match unknown.first().filter(|_| is_known) {
+        Some(first) => {
+            let all = unknown.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
+            let text = format!("source {} maps fields that the account does not offer so: {all}", source.name);
+            alarm.raise(&alert, &text, first.problem.hint()).await?;
+        }
+        None => alarm.end(&alert).await?,
+    }
+    Ok(feed)
+}
+
+/// Logs what a read came to, and raises or ends the alert of its source. One that was held by another reader is no
+/// trouble: the next cycle reads.
+pub async fn tell_read(
+    name: &str,
+    read: &Result<CycleReport, CycleError>,
+    alarm: &Alarm,
+) -> Result<(), CheckpointError> {
+    let alert = format!("source-{name}");
+    match read {
+        Ok(report) => {
+            for warning in &report.warnings {
+                tracing::warn!(source = name, "{warning}");
+            }
+            tracing::info!(source = name, full = report.is_full, "{}", report.balance);
+            alarm.end(&alert).await
+        }
+        Err(CycleError::Source { source, .. }) if source.is_temporary() => {
+            tracing::info!(source = name, "{source}");
+            Ok(())
+        }
+        Err(error) => {
+            let hint = error.hint().unwrap_or_else(|| "the other sources go on; this one is tried again".to_owned());
+            alarm.raise(&alert, &report::chain(error), &hint).await
+        }
+    }
+}
