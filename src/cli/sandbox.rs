@@ -46,7 +46,7 @@ pub(super) async fn serve(arguments: &SandboxArguments) -> Result<Exit, Failure>
         listening.authorize_url(),
         listening.token_url()
     ));
-    let stop = crate::daemon::lifecycle::stop_on_signals(std::time::Duration::from_secs(5))
+    let stop = crate::daemon::lifecycle::stop_on_signals(Duration::from_secs(5))
         .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot watch signals")))?;
     stop.soft.cancelled().await;
     listening.stop().await;

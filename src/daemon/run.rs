@@ -32,6 +32,8 @@ use super::standing::tell_standing;
 const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
 /// How often the checkpoint's generation is counted while the daemon runs.
 const DAY: Duration = Duration::from_hours(24);
+/// How old systemd's status line may be: it counts the contacts, which takes a moment with very many.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
@@ -322,7 +324,7 @@ async fn tell_status(shared: Arc<Shared>) -> Result<(), RunError> {
             told = now;
         }
         tokio::select! {
-            () = tokio::time::sleep(SLEEP_MAX) => {}
+            () = tokio::time::sleep(STATUS_EVERY) => {}
             () = shared.stop.soft.cancelled() => return Ok(()),
         }
     }
