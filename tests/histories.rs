@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use reteno_sync::checkpoint::{Incoming, SeenRows};
 use reteno_sync::contact::Field;
-use reteno_sync::daemon::sender::Ended;
-use reteno_sync::sandbox::{Applied, CallKind, Effect, Fault};
+use reteno_sync::daemon::sender::{Ended, RestoreDeleted};
+use reteno_sync::sandbox::{Applied, CallKind, Effect, Fault, SandboxOptions};
 use support::{HOUR, MINUTE, World};
 
 const TOWN: Field = Field::Town;
@@ -179,11 +179,7 @@ async fn twenty_crashes_lose_nothing_and_no_older_value_stays() {
     let draw = |bound: usize| usize::try_from(u64::from_le_bytes(random.bytes::<8>()) % bound as u64).unwrap();
     let mut settings = support::settings();
     settings.batch_contacts_max = 100;
-    let options = reteno_sync::sandbox::SandboxOptions {
-        seed,
-        access_token_lifetime: 1000 * HOUR,
-        ..reteno_sync::sandbox::SandboxOptions::default()
-    };
+    let options = SandboxOptions { seed, access_token_lifetime: 1000 * HOUR, ..SandboxOptions::default() };
     let mut world = World::with(options, settings).await;
     let mut towns: Vec<String> = (0..CONTACTS).map(|contact| format!("town {contact}")).collect();
     for round in 0..20 {
@@ -285,4 +281,52 @@ async fn a_read_from_the_future_does_not_freeze_its_contact() {
     assert_eq!((now.balance.changed, now.balance.stale), (1, 0));
     world.send_for(HOUR).await;
     assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("Lviv"));
+}
+
+/// With `restore_deleted = "live"` a change goes by a single call: by the key at first, by Reteno's id once it is known. A
+/// lost answer is asked again after the minute in which Reteno would refuse it, byte for byte.
+#[tokio::test(start_paused = true)]
+async fn live_changes_go_by_single_calls_where_the_operator_allows_it() {
+    let mut settings = support::settings();
+    settings.restore_deleted = RestoreDeleted::Live;
+    let options = SandboxOptions { access_token_lifetime: 1000 * HOUR, ..SandboxOptions::default() };
+    let mut world = World::with(options, settings).await;
+    let count = |world: &World, kind, status| world.sandbox.counts().get(&(kind, status)).copied().unwrap_or(0);
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")])]).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(count(&world, CallKind::UpsertContact, Some(200)), 1);
+    // somebody deletes the contact in Reteno, and it changes in the CRM: the call brings it back, as the operator chose
+    assert!(world.sandbox.delete_contact("1"));
+    world.sandbox.fault(Fault::on(CallKind::UpdateContact, Effect::LoseAnswer));
+    world.crm_says(&[("1", &[(TOWN, "Lviv")])]).await;
+    let began = world.clock.now();
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    let contact = world.sandbox.contact_by_external_id("1").unwrap();
+    assert_eq!((contact.deleted, contact.fields["town"].as_str()), (false, "Lviv"));
+    assert!(world.clock.now().since(began) >= MINUTE, "a 409 is never success");
+    assert_eq!(count(&world, CallKind::SubmitContacts, Some(200)), 0);
+    let status = world.status().await;
+    assert_eq!((status.acknowledged, status.rejected), (1, 0));
+}
+
+/// The default: nothing that somebody deleted in Reteno comes back, and the contact is listed as skipped.
+#[tokio::test(start_paused = true)]
+async fn a_contact_that_was_deleted_in_reteno_stays_deleted_and_is_listed() {
+    let mut world = World::begin().await;
+    let keys: Vec<String> = (0..60).map(|key| format!("c{key}")).collect();
+    for town in ["Kyiv", "Lviv"] {
+        for key in &keys {
+            world.crm_says(&[(key, &[(TOWN, town)])]).await;
+        }
+        world.send_for(HOUR).await;
+        if town == "Kyiv" {
+            assert!(world.sandbox.delete_contact("c7"));
+        }
+    }
+    assert!(world.sandbox.contact_by_external_id("c7").unwrap().deleted);
+    let status = world.status().await;
+    assert_eq!((status.acknowledged, status.rejected), (59, 1));
+    let rejections = world.store.call(|checkpoint| checkpoint.load_rejections()).await.unwrap();
+    assert_eq!(rejections.iter().map(|row| row.key.as_deref()).collect::<Vec<_>>(), [Some("c7")]);
+    assert!(rejections[0].reason.contains("deleted there"), "{}", rejections[0].reason);
 }
