@@ -180,8 +180,8 @@ fn the_file_shrinks_with_what_it_holds() {
             Incoming::Contact(Contact { key: id.to_string(), fields, changed_at: None, dropped: Vec::new() })
         });
         let mapped = vec![Field::Email, Field::Town];
-        let (asked_at, lane) = (NOW.0, Lane::FirstLoad);
-        let context = ReadContext { source, asked_at, mapped, lane, is_full: true, stores_cursor: false, mode };
+        let (asked_at, now, lane) = (NOW.0, NOW.0, Lane::FirstLoad);
+        let context = ReadContext { source, asked_at, now, mapped, lane, is_full: true, stores_cursor: false, mode };
         opened.checkpoint.record_page(&context, &mut SeenRows::default(), contacts.collect(), None).unwrap();
         opened.checkpoint.settle_disk().unwrap();
         fs::metadata(&database).unwrap().len()

@@ -500,15 +500,14 @@ async fn a_full_read_sets_the_cursor_aside_until_it_has_brought_everything() {
     crm.try_read(PageMode::Apply, Reach::Changes).await.unwrap_err();
     let source = crm.source().await;
     assert_eq!((source.cursor.as_deref(), source.full_read_wanted), (Some(r#"{"at":2}"#), true));
-    // it ends well with nothing, and then with something that cannot be read: still wanted
+    // it ends well with nothing: still wanted
     crm.write("code", "0");
     say(&crm, &[]);
     let report = crm.read().await;
     assert!(report.warnings.iter().any(|told| told.contains("2 contacts are known")), "{:?}", report.warnings);
-    say(&crm, &[row(1, "Kyiv"), "INFO no message".to_owned(), state(7)]);
-    crm.read().await;
     assert!(crm.source().await.full_read_wanted);
-    say(&crm, &[row(1, "Kyiv"), row(2, "Odesa"), state(9)]);
+    // a line that is no message will be there the next time, too: it does not make every cycle a full one
+    say(&crm, &[row(1, "Kyiv"), "INFO no message".to_owned(), row(2, "Odesa"), state(9)]);
     let report = crm.read().await;
     assert_eq!((report.balance.unchanged, report.balance.changed, report.balance.gone), (1, 1, 0));
     let source = crm.source().await;
@@ -517,8 +516,8 @@ async fn a_full_read_sets_the_cursor_aside_until_it_has_brought_everything() {
     let report = crm.read().await;
     assert!(report.warnings.is_empty(), "nothing new is no reason for a word: {:?}", report.warnings);
     let states = crm.states();
-    assert_eq!(states[..6], ["none"; 6]);
-    assert_eq!(states[6..], [r#"{"at":9}"#]);
+    assert_eq!(states[..5], ["none"; 5]);
+    assert_eq!(states[5..], [r#"{"at":9}"#]);
 }
 
 #[tokio::test]

@@ -73,14 +73,59 @@ async fn a_call_that_never_gets_a_clear_answer_is_given_up_and_its_contacts_go_o
         world.crm_says(&[("other", &[(TOWN, &town), (Field::Sms, "+380671234567")])]).await;
         world.send_for(HOUR).await;
     }
-    // everybody but the jammed one has arrived, for whom nobody else can be blamed
+    // everybody but the jammed one has arrived; nobody has refused that one, so it is tried on, under an alert
     assert_eq!(world.reteno_holds("c0", "town").as_deref(), Some("Kyiv"));
+    assert_eq!((world.sandbox.contacts().len(), world.status().await.rejected), (40, 0));
     assert!(alerts(&world).await.iter().any(|name| name.starts_with("import-")));
     world.sandbox.jam([]);
     for _ in 0..30 {
+        tokio::time::advance(HOUR).await;
         world.send_for(HOUR).await;
     }
     assert_eq!((world.sandbox.contacts().len(), world.status().await.rejected), (41, 0));
+    assert_eq!(alerts(&world).await, Vec::<String>::new());
+}
+
+/// The same where nothing else is sent: the other half of the batch is what gets through.
+#[tokio::test(start_paused = true)]
+async fn a_part_without_an_answer_does_not_stop_the_other_parts() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("first", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(HOUR).await;
+    world.sandbox.jam(["c7".to_owned()]);
+    world.crm_says(&records(&keys(40), &[(TOWN, "Kyiv")])).await;
+    world.send_for(7 * HOUR).await;
+    assert_eq!(world.sandbox.contacts().len(), 1, "nothing has succeeded since: it could be an outage");
+    world.crm_says(&[("first", &[(TOWN, "Lviv")])]).await;
+    for _ in 0..6 {
+        world.send_for(HOUR).await;
+    }
+    assert!(world.sandbox.contacts().len() >= 40, "{} contacts", world.sandbox.contacts().len());
+}
+
+/// A proxy that says "retry after 0 s" is no reason to send as fast as it answers.
+#[tokio::test(start_paused = true)]
+async fn an_empty_retry_after_does_not_make_a_storm() {
+    let mut world = World::begin().await;
+    let busy = Canned { retry_after: Some("0".to_owned()), ..Canned::html(StatusCode::SERVICE_UNAVAILABLE) };
+    let fault = world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::Answer(busy)).always());
+    world.crm_says(&[("1", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(MINUTE).await;
+    assert!((2..=8).contains(&world.sandbox.fired(fault)), "{} posts", world.sandbox.fired(fault));
+}
+
+/// One contact is held up by another one's import: the rest of its mask, in which something was refused, goes on.
+#[tokio::test(start_paused = true)]
+async fn a_contact_that_waits_for_another_ones_import_holds_up_nobody_else() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("a", &[(Field::Email, "same@example.com"), (Field::Sms, "+380671234567")])]).await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::StickImport));
+    world.send_for(MINUTE).await;
+    world.crm_says(&[("b", &[(Field::Email, "same@example.com"), (TOWN, "Kyiv")])]).await;
+    world.sandbox.poison(["c7".to_owned()]);
+    world.crm_says(&records(&keys(40), &[(TOWN, "Kyiv")])).await;
+    world.send_for(HOUR).await;
+    assert_eq!(world.status().await.acknowledged, 39);
 }
 
 /// The host was down for a night: what Reteno finished meanwhile is asked for, not given up.

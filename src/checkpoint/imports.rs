@@ -175,19 +175,33 @@ impl Checkpoint {
     }
 
     /// The single call that brings a contact up to date: by Reteno's id where it is known. `None` where a channel is to
-    /// be cleared, which no single call can express.
+    /// be cleared, which no single call can express, or where nothing waits any more.
     pub fn load_single(&self, contact: ContactId) -> Result<Option<CallKind>, CheckpointError> {
-        let (id, values): (Option<i64>, Vec<u8>) = self
+        let waiting: Option<(Option<i64>, Vec<u8>)> = self
             .connection
             .query_row(
                 "SELECT c.reteno_id, w.vals FROM contact c JOIN waiting w ON w.contact = c.id WHERE c.id = ?1",
                 [contact.0],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
+            .optional()
             .attempt("read a contact")?;
+        let Some((id, values)) = waiting else { return Ok(None) };
         let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
         let clears_channel = [Field::Email, Field::Sms].iter().any(|field| values.get(*field) == Some(&Wanted::Clear));
         Ok((!clears_channel).then(|| id.map_or(CallKind::Upsert, CallKind::Update)))
+    }
+
+    /// Whether an import carries a part of a batch that was halved before.
+    pub fn is_part(&self, import: ImportId) -> Result<bool, CheckpointError> {
+        self.connection
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM member m JOIN contact c ON c.id = m.contact \
+                 WHERE m.import = ?1 AND c.split IS NOT NULL)",
+                [import.0],
+                |row| row.get(0),
+            )
+            .attempt("read an import's members")
     }
 
     /// How often a contact was refused alone.

@@ -24,6 +24,8 @@ pub struct ReadContext {
     pub source: SourceId,
     /// When this page was asked for, milliseconds.
     pub asked_at: i64,
+    /// The present moment, milliseconds: what is noted as read after it was read before the clock was set back.
+    pub now: i64,
     /// Every field that the source's mapping can speak of.
     pub mapped: Vec<Field>,
     /// The lane of contacts that it changes.

@@ -44,6 +44,8 @@ pub struct Checkpoint {
     hash: Fingerprinter,
     sealing_key: [u8; 32],
     dir: PathBuf,
+    /// How many changes this connection had made when the write-ahead log was last emptied.
+    settled_changes: Option<u64>,
     /// Held as long as this process may send; the lock dies with the process.
     _sender_lock: Option<std::fs::File>,
 }
@@ -240,6 +242,10 @@ impl Checkpoint {
     /// Moves the write-ahead log into the database and empties it, so that what was deleted is gone from the disk; gives
     /// back the pages that it took, and the memory that it was worked on in. For times when nothing is under way.
     pub fn settle_disk(&mut self) -> Result<(), CheckpointError> {
+        let changes = self.connection.total_changes();
+        if self.settled_changes == Some(changes) {
+            return Ok(());
+        }
         let number = |sql: &str| self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let (pages, free) = number("PRAGMA page_count")
             .and_then(|pages| Ok((pages, number("PRAGMA freelist_count")?)))
@@ -256,7 +262,9 @@ impl Checkpoint {
                 })
                 .attempt("give back its free pages")?;
         }
-        number("PRAGMA wal_checkpoint(TRUNCATE)").attempt("empty its write-ahead log")?;
+        // somebody else who reads at this moment keeps it from being emptied: it is tried again
+        let is_busy = number("PRAGMA wal_checkpoint(TRUNCATE)").attempt("empty its write-ahead log")?;
+        self.settled_changes = (is_busy == 0).then_some(changes);
         self.connection.execute_batch("PRAGMA shrink_memory").attempt("give back memory")
     }
 }

@@ -70,8 +70,14 @@ impl Checkpoint {
         let hash = Fingerprinter::from_key(&key);
         let sealing_key = derive(&key, "reteno-sync seal v1");
         let is_sender = sender_lock.is_some();
-        let mut checkpoint =
-            Self { connection, hash, sealing_key, dir: options.dir.clone(), _sender_lock: sender_lock };
+        let mut checkpoint = Self {
+            connection,
+            hash,
+            sealing_key,
+            dir: options.dir.clone(),
+            settled_changes: None,
+            _sender_lock: sender_lock,
+        };
         let was_restored = checkpoint.is_older_copy()?;
         if is_sender {
             checkpoint.take_over(was_restored, options)?;

@@ -118,7 +118,9 @@ impl Page<'_> {
                 let desired = row.get_ref(1)?.as_blob().map(FieldPrints::decode);
                 let acknowledged = row.get_ref(2)?.as_blob_or_null().map(|blob| blob.map(FieldPrints::decode));
                 let stuck: i64 = row.get(5)?;
-                let stamp = ReadStamp { changed_at: row.get(3)?, asked_at: row.get(4)? };
+                let asked_at: i64 = row.get(4)?;
+                let asked_at = if asked_at > self.context.now { 0 } else { asked_at };
+                let stamp = ReadStamp { changed_at: row.get(3)?, asked_at };
                 let rest = (row.get(6)?, row.get(7)?, row.get(8)?, row.get::<_, i64>(9)?);
                 Ok((row.get(0)?, desired, acknowledged, stamp, stuck, rest))
             })

@@ -161,7 +161,10 @@ impl Checkpoint {
             transaction
                 .execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1", [source.0])
                 .and_then(|_| {
-                    transaction.execute("UPDATE contact SET stuck = 2 WHERE source = ?1 AND stuck = 1", [source.0])
+                    transaction.execute(
+                        "UPDATE contact SET stuck = 2 WHERE source = ?1 AND stuck = 1 AND acknowledged IS NOT NULL",
+                        [source.0],
+                    )
                 })
                 .and_then(|_| {
                     let woken = "DELETE FROM rejection WHERE source = ?1 AND kind IN ('reteno', 'skipped')";
@@ -201,7 +204,7 @@ impl Checkpoint {
             ReadProof { .. } => Superseded::OldPlaces,
         };
         forget_superseded(&transaction, source, superseded, proof.began)?;
-        let gone = if proof.is_full { mark_gone(&transaction, source, seen, proof.began)? } else { 0 };
+        let gone = if proof.is_full { mark_gone(&transaction, source, seen, (proof.began, now))? } else { 0 };
         // one that was asked for while it read is still wanted; a load that brought nobody was none
         transaction
             .execute(
@@ -211,9 +214,9 @@ impl Checkpoint {
                 params![source.0, now.0, cursor, proof.has_values],
             )
             .and_then(|_| {
-                // all is read again: a restored database has caught up
-                let over = "DELETE FROM alert WHERE name = 'restored' \
-                            AND NOT EXISTS (SELECT 1 FROM source WHERE full_read_wanted > 0)";
+                // all is read again: a restored database has caught up. A source that is read no more does not count
+                let over = "DELETE FROM alert WHERE name = 'restored' AND NOT EXISTS \
+                            (SELECT 1 FROM source WHERE full_read_wanted > 0 AND last_started_at >= alert.since)";
                 transaction.execute(over, [])
             })
             .attempt("store the end of a read")?;
@@ -256,16 +259,16 @@ fn mark_gone(
     transaction: &rusqlite::Transaction<'_>,
     source: SourceId,
     seen: &SeenRows,
-    began: Timestamp,
+    (began, now): (Timestamp, Timestamp),
 ) -> Result<u64, CheckpointError> {
     if count_contacts(transaction, source)? == seen.seen.count {
         return Ok(0);
     }
     let missing: Vec<i64> = {
         let mut query = transaction
-            .prepare_cached("SELECT id FROM contact WHERE source = ?1 AND read_at < ?2 ORDER BY id")
+            .prepare_cached("SELECT id FROM contact WHERE source = ?1 AND (read_at < ?2 OR read_at > ?3) ORDER BY id")
             .attempt("look for gone contacts")?;
-        let ids = query.query_map(params![source.0, began.0], |row| row.get::<_, i64>(0));
+        let ids = query.query_map(params![source.0, began.0, now.0], |row| row.get::<_, i64>(0));
         ids.and_then(|ids| ids.filter(|id| !id.as_ref().is_ok_and(|id| seen.seen.contains(*id))).collect())
             .attempt("look for gone contacts")?
     };

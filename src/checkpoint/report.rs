@@ -95,7 +95,7 @@ impl Checkpoint {
         let open = count("SELECT count(*) FROM contact WHERE acknowledged IS NOT NULL")?;
         let oldest_open = self
             .connection
-            .query_row("SELECT min(read_at) FROM contact WHERE acknowledged IS NOT NULL AND stuck <> 1", [], |row| {
+            .query_row("SELECT min(read_at) FROM contact WHERE acknowledged IS NOT NULL AND stuck = 0", [], |row| {
                 row.get::<_, Option<i64>>(0)
             })
             .attempt("look for the oldest open change")?;

@@ -92,16 +92,21 @@ impl Checkpoint {
         transaction.commit().attempt("end an import")
     }
 
-    /// Rejects a contact that no call can carry, until it changes.
+    /// Rejects a contact that no call can carry, until it changes; one that has changed meanwhile is left alone.
     pub fn reject_contact(&mut self, contact: ContactId, reason: &str, now: Timestamp) -> Result<(), CheckpointError> {
         const ACTION: &str = "reject a contact";
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        let (source, key): (i64, String) = transaction
-            .query_row("SELECT source, key FROM contact WHERE id = ?1", [contact.0], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+        let still_due: Option<(i64, String)> = transaction
+            .query_row(
+                "SELECT source, key FROM contact \
+                 WHERE id = ?1 AND acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND read_at <= ?2",
+                params![contact.0, now.0],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()
             .attempt(ACTION)?;
+        let Some((source, key)) = still_due else { return Ok(()) };
         transaction
             .execute("DELETE FROM waiting WHERE contact = ?1", [contact.0])
             .and_then(|_| transaction.execute("UPDATE contact SET stuck = 1, split = NULL WHERE id = ?1", [contact.0]))
@@ -212,7 +217,7 @@ impl MemberEnd<'_> {
         transaction
             .prepare_cached(
                 "UPDATE contact SET import = NULL, acknowledged = ?2, reteno_id = coalesce(?3, reteno_id), \
-                 not_before = ?4, attempts = 0, split = NULL WHERE id = ?1",
+                 not_before = ?4, attempts = 0, split = NULL, stuck = iif(?2 IS NULL, 0, stuck) WHERE id = ?1",
             )
             .and_then(|mut update| {
                 let known = sides.acknowledged.as_ref().map(FieldPrints::encode);
@@ -284,7 +289,7 @@ impl MemberEnd<'_> {
         transaction
             .prepare_cached(
                 "UPDATE contact SET import = NULL, acknowledged = ?2, not_before = ?3, split = ?4, lane = ?5, \
-                 attempts = attempts + ?6 WHERE id = ?1",
+                 attempts = attempts + ?6, stuck = iif(?2 IS NULL, 0, stuck) WHERE id = ?1",
             )
             .and_then(|mut update| {
                 update.execute(params![

@@ -209,7 +209,7 @@ impl Stage {
             drop(filling);
             read
         };
-        let until = Until::Drained(self.around.clock.now().plus(STEP_MAX));
+        let until = Until::Drained(STEP_MAX);
         let (read, ended) = tokio::join!(reading, sender.run(until, &stop));
         ended?;
         for (_, report) in read {

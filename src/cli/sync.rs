@@ -41,7 +41,6 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     .await?;
     let counts = sender.watch_counts();
     let progress = Progress::on_terminal(context.draws);
-    let deadline = around.clock.now().plus(wait);
     let parts = CycleParts {
         store: &around.store,
         clock: &around.clock,
@@ -59,13 +58,16 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     };
     let drawing = draw_counts(&progress, counts.clone());
     let (reports, ended) = tokio::select! {
-        both = async { tokio::join!(reading, sender.run(Until::Drained(deadline), &stop)) } => both,
+        both = async { tokio::join!(reading, sender.run(Until::Drained(wait), &stop)) } => both,
         () = drawing => (Vec::new(), Ok(Ended::Stopped)),
         () = hard.cancelled() => (Vec::new(), Ok(Ended::Stopped)),
     };
     let ended = ended?;
     tell_reads(&reports, &around).await?;
-    account.refresher.quiesce().await;
+    tokio::select! {
+        () = account.refresher.quiesce() => {}
+        () = hard.cancelled() => {}
+    }
     session::tell_standing(&config, &around, &account).await?;
     let status = around
         .store
@@ -252,6 +254,10 @@ fn exit_of(config: &Config, ended: &Ended, status: &StatusReport) -> Result<Exit
                 None => "they go on at the next run; `reteno-sync status` shows what they wait for".to_owned(),
             };
             Err(Failure::of(Exit::TryAgain, error, Some(hint)))
+        }
+        Ended::Drained if status.starved > 0 && status.sources.iter().any(|source| source.full_read_wanted) => {
+            let error = anyhow::anyhow!("{} contacts wait for a full read of their source", status.starved);
+            Err(Failure::of(Exit::TryAgain, error, Some("the next cycle is one".to_owned())))
         }
         Ended::Drained if status.rejections > 0 => {
             tracing::warn!("{} contacts are rejected: see `reteno-sync rejected list`", status.rejections);

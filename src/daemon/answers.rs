@@ -6,11 +6,13 @@ use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
 use crate::plan::outcome::{Member, MemberOutcome, Outcomes, match_failures, outcomes_finished, outcomes_unknown};
 use crate::plan::{ContactId, ImportId};
 
-use super::pace::Standstill;
-use super::sender::{REQUEST_SLACK, Sender};
+use super::pace::{Standstill, asked_wait};
+use super::sender::{PROBE_AGE_MAX, REQUEST_SLACK, Sender};
 
 /// A pause that lasts this long is told by an alert: shorter ones come with every restart of a router.
 const STANDSTILL_TOLD: std::time::Duration = std::time::Duration::from_mins(1);
+/// How long before a part of a halved batch another part may have got through, in milliseconds.
+const SIBLING_AGE_MAX: i64 = 60 * 60 * 1000;
 /// Reteno may not know an import right after it named it; after this long it never will.
 const MISSING_MAX: std::time::Duration = std::time::Duration::from_mins(10);
 /// How long contacts wait whose import's mapping is not understood. Shorter sends all of them too often for nothing.
@@ -129,7 +131,7 @@ impl Sender {
                 if is_lost && self.pause.has_succeeded_since(import.posted_at) {
                     return self.abandon(&import, now).await;
                 }
-                let later = retry_after.map_or(usual, |wait| now.plus(wait));
+                let later = asked_wait(retry_after).map_or(usual, |wait| now.plus(wait));
                 self.postpone(id, later, import.missing_since).await
             }
             ImportAnswer::NeedsAuthorization => {
@@ -234,11 +236,14 @@ impl Sender {
             );
         }
         // others get through and this one never does: then it is about what it carries
-        let is_hopeless = now.since(import.created_at) >= self.settings.import_age_max;
-        if is_hopeless && self.pause.has_succeeded_since(import.created_at) {
+        let is_part = self.store.call(move |checkpoint| checkpoint.is_part(id)).await?;
+        let patience = if is_part { PROBE_AGE_MAX } else { self.settings.import_age_max };
+        // a part may be the last that is sent: its sibling's success, shortly before, tells as much
+        let since = if is_part { Timestamp(import.created_at.0 - SIBLING_AGE_MAX) } else { import.created_at };
+        if now.since(import.created_at) >= patience && self.pause.has_succeeded_since(since) {
             return self.give_up(&import, cause, now).await;
         }
-        let wait = retry_after.unwrap_or_else(|| self.repeat.for_attempt(import.posts));
+        let wait = asked_wait(retry_after).unwrap_or_else(|| self.repeat.for_attempt(import.posts));
         let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
         self.store.call(move |checkpoint| checkpoint.doubt_import(id, now.plus(wait), Some(ghost_until))).await
     }

@@ -162,7 +162,7 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
     recorded?;
     match end {
         Ok(end) => {
-            cycle.finish(&feed.source, end, began).await?;
+            cycle.finish(end, began).await?;
             Ok(cycle.report)
         }
         Err(source) => {
@@ -186,6 +186,7 @@ impl<'a> Cycle<'a> {
         let context = ReadContext {
             source: row.id,
             asked_at: 0,
+            now: 0,
             mapped: feed.mapping.fields().to_vec(),
             lane,
             is_full,
@@ -202,7 +203,7 @@ impl<'a> Cycle<'a> {
         while let Some(page) = pages.recv().await {
             let Page { items, cursor, asked_at } = page;
             let mapping = Arc::clone(&self.mapping);
-            let context = ReadContext { asked_at: asked_at.0, ..self.context.clone() };
+            let context = ReadContext { asked_at: asked_at.0, now: self.parts.clock.now().0, ..self.context.clone() };
             let mut seen = std::mem::take(&mut self.seen);
             let text = cursor.as_ref().map(|cursor| cursor.as_text().to_owned());
             // mapping is work for the blocking thread, too
@@ -226,15 +227,16 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 
-    async fn finish(&mut self, source: &Source, end: ReadEnd, began: Timestamp) -> Result<(), CheckpointError> {
+    async fn finish(&mut self, end: ReadEnd, began: Timestamp) -> Result<(), CheckpointError> {
         self.report.warnings.extend(end.warnings);
         let from_beginning = self.context.is_full;
         let is_readable = end.records > 0 && end.malformed == 0;
         let proof = ReadProof {
             began,
             from_beginning,
-            // a tap that reads only changes never proves that it gave all, but from the beginning it gives all it has
-            has_values: from_beginning && is_readable && (end.full || matches!(source, Source::Singer(_))),
+            // a tap that reads only changes never proves that it gave all, but from the beginning it gives all it has; what
+            // cannot be read in it will not be there the next time either
+            has_values: from_beginning && end.records > 0,
             is_full: from_beginning && is_readable && end.full && self.unnamed == 0,
         };
         self.report.is_full = proof.is_full;

@@ -34,8 +34,9 @@ impl Sender {
         self.turn_into_ghost(id, &members, UnknownFate::Release, now).await
     }
 
-    /// No clear answer to its body in all its time, while other calls were answered: it is sent no more, its members are
-    /// due in their newest state, in parts that tell whose fault it is, and for as long again it may still be applied.
+    /// No clear answer to its body in all its time, while other calls were answered: it is sent no more, and for its time
+    /// again it may still be applied. Its members are due in their newest state, in two parts, so that only the one that
+    /// cannot get through is left behind at last: it is tried again and again, since nobody has refused it.
     pub(super) async fn give_up(
         &mut self,
         import: &OpenImport,
@@ -52,8 +53,12 @@ impl Sender {
         );
         let hint = "look at what stands between this machine and Reteno (a proxy, a limit of size)";
         self.alarm.raise(&format!("import-{}", id.0), &text, hint).await?;
-        let reason = format!("Reteno gives no clear answer to it ({cause})");
-        let fate = self.fate_of_failure(&import.mask, &members, &reason, now).await?;
+        let fate = if members.len() > 1 {
+            let (first, second) = self.halving.split();
+            UnknownFate::Split { first, second }
+        } else {
+            UnknownFate::Later(self.settings.import_age_max)
+        };
         self.turn_into_ghost(id, &members, fate, now).await
     }
 

@@ -51,7 +51,7 @@ impl Pause {
     /// When something new may go out; `None`: now.
     #[must_use]
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.until.max(self.asked).filter(|until| until.is_pending(now, RETRY_AFTER_MAX))
+        pending(self.until, now).max(pending(self.asked, now))
     }
 
     /// When anything may go out, also a repeat or a question for an import; `None`: now. Without a token none is worth
@@ -62,7 +62,13 @@ impl Pause {
             Some(Standstill::NeedsAuthorization) => self.until,
             Some(Standstill::Passing(_) | Standstill::NeedsPerson(_)) | None => None,
         };
-        without_token.max(self.asked).filter(|until| until.is_pending(now, RETRY_AFTER_MAX))
+        pending(without_token, now).max(pending(self.asked, now))
+    }
+
+    /// Whether it is not known that there is a token: no call has got through yet, or the last one lacked one.
+    #[must_use]
+    pub fn may_lack_token(&self) -> bool {
+        self.last_success.is_none() || self.standstill == Some(Standstill::NeedsAuthorization)
     }
 
     /// Whether any call of this process has got through after `moment`.
@@ -74,7 +80,7 @@ impl Pause {
     /// Reteno asks for peace, in an answer about something else.
     pub fn heed(&mut self, retry_after: Option<Duration>, now: Timestamp) {
         if let Some(wait) = asked_wait(retry_after) {
-            self.asked = self.asked.max(Some(now.plus(wait)));
+            self.asked = pending(self.asked, now).max(Some(now.plus(wait)));
         }
     }
 
@@ -138,15 +144,20 @@ impl Pause {
     ) -> Timestamp {
         self.heed(retry_after, now);
         let until = now.plus(asked_wait(retry_after).unwrap_or(wait));
-        self.until = self.until.max(Some(until));
+        self.until = pending(self.until, now).max(Some(until));
         self.standstill = Some(standstill);
         self.stands_since.get_or_insert(now);
         until
     }
 }
 
+/// A moment that is still to come; one that was computed before the clock was set back is none.
+fn pending(until: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    until.filter(|until| until.is_pending(now, RETRY_AFTER_MAX))
+}
+
 /// A `Retry-After` of nothing, or of a moment gone by on our clock, asks for nothing: our own growing waits hold.
-fn asked_wait(retry_after: Option<Duration>) -> Option<Duration> {
+pub(super) fn asked_wait(retry_after: Option<Duration>) -> Option<Duration> {
     retry_after.filter(|wait| !wait.is_zero())
 }
 
@@ -203,6 +214,9 @@ mod tests {
         let mut pause = Pause::none(Random::seeded(1));
         pause.begin(&NotWritten::RateLimited, Some(HALF_MINUTE), Timestamp(86_400_000));
         assert_eq!(pause.until(NOW), None);
+        // and the next one holds
+        let until = pause.begin(&NotWritten::RateLimited, Some(HALF_MINUTE), NOW);
+        assert_eq!((pause.until(NOW), pause.until_for_all(NOW)), (Some(until), Some(until)));
     }
 
     #[test]

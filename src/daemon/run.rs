@@ -141,7 +141,10 @@ pub async fn run_session(
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;
-    shared.account.refresher.quiesce().await;
+    tokio::select! {
+        () = shared.account.refresher.quiesce() => {}
+        () = stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
+    }
     shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
     ended
 }

@@ -35,6 +35,8 @@ pub use super::sending::{Ended, RestoreDeleted, SendCounts, SendSettings, Until}
 const IMPORTS_OPEN_MAX: usize = 32;
 /// Of them, so many only for what just changed: a first load whose imports hang must not shut it out.
 const IMPORTS_RESERVED: usize = 8;
+/// How long one part of a refused batch is waited for before the next goes: imports take minutes.
+pub(super) const PROBE_AGE_MAX: Duration = Duration::from_mins(10);
 /// Batches that are not full wait at most this long for a source that is read on and on.
 const GATHER_MAX: Duration = Duration::from_mins(5);
 /// Values that were dropped leave the write-ahead log after at most this long, once nothing is under way.
@@ -77,9 +79,9 @@ pub struct Sender {
     last_round: Option<Timestamp>,
     /// When batches last went out that were not full.
     last_gathered: Option<Timestamp>,
-    /// Something was written since the write-ahead log was last emptied.
-    is_disk_dirty: bool,
     disk_settled_at: Option<Timestamp>,
+    /// In a run that ends by itself: since when nothing is read any more.
+    read_to_end_at: Option<Timestamp>,
 }
 
 impl Sender {
@@ -133,8 +135,8 @@ impl Sender {
             requests: JoinSet::new(),
             last_round: None,
             last_gathered: Some(now),
-            is_disk_dirty: true,
             disk_settled_at: None,
+            read_to_end_at: None,
         })
     }
 
@@ -146,11 +148,12 @@ impl Sender {
 
     /// Sends until `until`, or until `stop`: then the requests on the line are waited for, not longer than they take.
     pub async fn run(&mut self, until: Until, stop: &CancellationToken) -> Result<Ended, CheckpointError> {
+        self.read_to_end_at = None;
         loop {
             if stop.is_cancelled() {
                 return self.park(Ended::Stopped).await;
             }
-            if until.is_past(self.clock.now()) {
+            if self.deadline(until).is_some_and(|deadline| self.clock.now() >= deadline) {
                 return self.park(Ended::StillOpen).await;
             }
             self.line.beats.fetch_add(1, Ordering::Relaxed);
@@ -166,7 +169,7 @@ impl Sender {
     async fn advance(&mut self) -> Result<Option<Timestamp>, CheckpointError> {
         let now = self.clock.now();
         // without a token nothing is begun: an intent that cannot go out would be written and taken back at every turn
-        if !self.client.has_token().await {
+        if self.pause.may_lack_token() && !self.client.has_token().await {
             self.pause.begin(&NotWritten::NeedsAuthorization, None, now);
         }
         let mut wake = self.pause.until(now);
@@ -261,7 +264,7 @@ impl Sender {
             gathers_all: self.line.gathers_all,
         };
         let sending = imports.iter().filter(|import| import.state != ImportState::Ghost);
-        let probes = sending.filter(|import| self.halving.waits_for(&import.mask, import.created_at));
+        let probes = sending.filter(|import| self.is_awaited_probe(import, now));
         let busy: BTreeSet<Vec<Field>> = probes.map(|import| import.mask.clone()).collect();
         let batches = plan_batches(&due.candidates, &self.locks, limits, |mask| self.halving.gate(mask, now), &busy);
         let mut is_more = false;
@@ -270,13 +273,21 @@ impl Sender {
         }
         if is_more {
             self.last_round = Some(now);
-            self.is_disk_dirty = true;
         }
         if is_more && !limits.is_filling {
             self.last_gathered = Some(now);
         }
         // whatever did not fit comes with the next round; a full house is woken by an answer
         Ok(is_more.then(|| now.plus(GATHER)))
+    }
+
+    /// Whether a call's outcome is to tell what is at fault in its mask. One that got no answer, or that Reteno keeps for
+    /// long, tells nothing soon: the others go on meanwhile.
+    fn is_awaited_probe(&self, import: &OpenImport, now: Timestamp) -> bool {
+        let is_clear = import.posts <= 1 && import.ghost_until.is_none();
+        is_clear
+            && now.since(import.created_at) < PROBE_AGE_MAX
+            && self.halving.waits_for(&import.mask, import.created_at)
     }
 
     /// A source that never ends must not keep the others' last contacts waiting; a command that runs once waits.
@@ -290,12 +301,23 @@ impl Sender {
         let is_quiet = self.busy.is_empty() && imports.iter().all(|import| import.state == ImportState::Ghost);
         let is_recent =
             self.disk_settled_at.is_some_and(|at| at.plus(DISK_SETTLES_EVERY).is_pending(now, DISK_SETTLES_EVERY));
-        if !is_quiet || !self.is_disk_dirty || is_recent {
+        if !is_quiet || is_recent {
             return Ok(());
         }
-        self.is_disk_dirty = false;
         self.disk_settled_at = Some(now);
         self.store.call(Checkpoint::settle_disk).await
+    }
+
+    /// When the run ends at the latest: what it may take counts from the end of all reading.
+    fn deadline(&mut self, until: Until) -> Option<Timestamp> {
+        match until {
+            Until::Stopped => None,
+            Until::Drained(_) if self.line.is_filling() => {
+                self.read_to_end_at = None;
+                None
+            }
+            Until::Drained(wait) => Some(self.read_to_end_at.get_or_insert(self.clock.now()).plus(wait)),
+        }
     }
 
     /// Whether the run is over. Only what a person or a ghost stands in the way of may be left.
@@ -324,10 +346,7 @@ impl Sender {
         until: Until,
         stop: &CancellationToken,
     ) -> Result<(), CheckpointError> {
-        let deadline = match until {
-            Until::Drained(deadline) => Some(deadline),
-            Until::Stopped => None,
-        };
+        let deadline = self.deadline(until);
         let now = self.clock.now();
         let pause =
             earliest(wake, deadline).map_or(TURN_MAX, |at| at.since(now).clamp(Duration::from_millis(1), TURN_MAX));

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
 use crate::reteno::body::DedupeOn;
 
 /// What the operator may set about sending.
@@ -57,21 +56,10 @@ pub struct SendCounts {
 /// When a sender's run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// When nothing is read, due or under way any more; at the latest at this moment.
-    Drained(Timestamp),
+    /// When nothing is read, due or under way any more; at the latest so long after the end of all reading.
+    Drained(Duration),
     /// When it is stopped.
     Stopped,
-}
-
-impl Until {
-    /// Whether its moment is over.
-    #[must_use]
-    pub fn is_past(self, now: Timestamp) -> bool {
-        match self {
-            Self::Drained(deadline) => now >= deadline,
-            Self::Stopped => false,
-        }
-    }
 }
 
 /// Why a sender's run ended.

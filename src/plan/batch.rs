@@ -77,6 +77,9 @@ pub fn plan_batches(
     let mut done: Vec<Group> = Vec::new();
     for candidate in candidates {
         let mask = candidate.mask.as_slice();
+        if !held.is_free(&candidate.locks) || candidate.locks.iter().any(|lock| taken.contains(lock)) {
+            continue;
+        }
         match gate(mask) {
             Gate::Open => {}
             Gate::Closed(_) => continue,
@@ -86,9 +89,6 @@ pub fn plan_batches(
                     continue;
                 }
             }
-        }
-        if !held.is_free(&candidate.locks) || candidate.locks.iter().any(|lock| taken.contains(lock)) {
-            continue;
         }
         if done.len() >= limits.batches_max {
             break;

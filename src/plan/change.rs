@@ -100,10 +100,6 @@ pub struct Known {
     pub is_repeated: bool,
 }
 
-/// No record is recorded longer after it was asked for, in milliseconds: one that seems so much older than what is
-/// believed is not, but the clock was ahead when that was read.
-const READ_AGE_MAX: i64 = 24 * 60 * 60 * 1000;
-
 /// What a second record with one id means in one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Twins {
@@ -183,9 +179,7 @@ pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins
 const fn is_older(believed: ReadStamp, came: ReadStamp) -> bool {
     match (believed.changed_at, came.changed_at) {
         (Some(believed), Some(came)) if believed != came => came < believed,
-        (Some(_) | None, Some(_) | None) => {
-            came.asked_at < believed.asked_at && believed.asked_at - came.asked_at <= READ_AGE_MAX
-        }
+        (Some(_) | None, Some(_) | None) => came.asked_at < believed.asked_at,
     }
 }
 

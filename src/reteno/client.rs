@@ -26,6 +26,9 @@ const READ_ATTEMPTS_MAX: u32 = 4;
 const READ_WAIT_FIRST: Duration = Duration::from_millis(500);
 const READ_WAIT_LAST: Duration = Duration::from_secs(8);
 
+/// How long a look for a token may take: the loop that sends must not stand still for it.
+const TOKEN_LOOK: Duration = Duration::from_secs(1);
+
 /// A longer `Retry-After` is handed to the caller instead of slept through.
 const READ_RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
@@ -107,9 +110,11 @@ impl Client {
         }
     }
 
-    /// Whether there is a token to make a call with, or one may come without a person's help.
+    /// Whether there is a token to make a call with, or one may come without a person's help. Where that takes long (a
+    /// refresh is under way), it may.
     pub async fn has_token(&self) -> bool {
-        !matches!(self.tokens.access_token().await, Err(NoToken::NeedsAuthorization))
+        let asked = tokio::time::timeout(TOKEN_LOOK, self.tokens.access_token()).await;
+        !matches!(asked, Ok(Err(NoToken::NeedsAuthorization)))
     }
 
     /// `GET v2/version`, or `v1/version` where the second is not there: the check of an authorization.

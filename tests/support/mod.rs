@@ -120,6 +120,7 @@ impl World {
         ReadContext {
             source: self.source,
             asked_at,
+            now: self.clock.now().0,
             mapped: MAPPED.to_vec(),
             lane: Lane::Live,
             is_full,
@@ -153,7 +154,7 @@ impl World {
 
     /// Lets the sender work until everything is acknowledged or rejected, at most this long.
     pub(crate) async fn send_for(&mut self, time: Duration) -> Ended {
-        let until = Until::Drained(self.clock.now().plus(time));
+        let until = Until::Drained(time);
         self.sender.as_mut().unwrap().run(until, &CancellationToken::new()).await.unwrap()
     }
 
