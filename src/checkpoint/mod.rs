@@ -6,6 +6,7 @@
 
 mod alerts;
 mod due;
+mod ghosts;
 mod imports;
 mod incoming;
 mod intents;
