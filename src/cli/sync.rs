@@ -26,7 +26,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     let account = session::connect_authorized(&config, &around).await?;
     let catalog = compose::load_catalog(&account.client, &around.store).await?;
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
-    let settings = compose::send_settings(&config.reteno);
+    let settings = compose::send_settings(&config);
     let Stop { soft: stop, hard } = lifecycle::stop_on_signals(config.shutdown_timeout)
         .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot watch signals")))?;
     let line = Line::of_one_run();

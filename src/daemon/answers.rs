@@ -8,6 +8,7 @@ use crate::plan::{ContactId, ImportId};
 
 use super::pace::{Standstill, asked_wait};
 use super::sender::{PROBE_AGE_MAX, REQUEST_SLACK, Sender};
+use super::standing::TOKEN_REFUSED_ALERT;
 
 /// A pause that lasts this long is told by an alert: shorter ones come with every restart of a router.
 const STANDSTILL_TOLD: std::time::Duration = std::time::Duration::from_mins(1);
@@ -278,7 +279,7 @@ impl Sender {
         }
         // an earlier process may have raised them
         if self.pause.lift(now) {
-            self.alarm.end("token-refused").await?;
+            self.alarm.end(TOKEN_REFUSED_ALERT).await?;
             self.alarm.end("refused-by-reteno").await?;
             self.alarm.end("standstill").await?;
         }
@@ -289,7 +290,8 @@ impl Sender {
         match self.pause.standstill() {
             Some(Standstill::NeedsAuthorization) => {
                 let text = "Reteno has to be authorized: nothing is sent until then, sources are read on";
-                self.alarm.raise("token-refused", text, "run `reteno-sync --authorize`").await
+                let hint = format!("run `{} --authorize`", self.settings.program);
+                self.alarm.raise(TOKEN_REFUSED_ALERT, text, &hint).await
             }
             Some(Standstill::NeedsPerson(cause)) => {
                 let hint = "check reteno.api_url and the access scopes of the app in Reteno";

@@ -119,8 +119,10 @@ fn translate(missing: crate::oauth::NoToken) -> NoToken {
 
 /// What the operator may set about sending, as the sender takes it.
 #[must_use]
-pub fn send_settings(reteno: &config::Reteno) -> SendSettings {
+pub fn send_settings(config: &Config) -> SendSettings {
+    let reteno = &config.reteno;
     SendSettings {
+        program: config.program.clone(),
         dedupe_on: match reteno.dedupe_on {
             config::DedupeOn::ExternalCustomerId => DedupeOn::ExternalCustomerId,
             config::DedupeOn::Email => DedupeOn::Email,

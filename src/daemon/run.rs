@@ -97,7 +97,7 @@ pub async fn run_session(
     let account = compose::connect(&config, &around, false)?;
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let listener = bind(&config).await?;
-    let settings = compose::send_settings(&config.reteno);
+    let settings = compose::send_settings(&config);
     let mut sender = Sender::resume(
         around.store.clone(),
         account.client.clone(),

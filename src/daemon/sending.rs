@@ -7,6 +7,8 @@ use crate::reteno::body::DedupeOn;
 /// What the operator may set about sending.
 #[derive(Clone, Debug)]
 pub struct SendSettings {
+    /// How this program is called with its configuration, for hints.
+    pub program: String,
     /// How Reteno finds a contact without an external id.
     pub dedupe_on: DedupeOn,
     /// What happens to contacts that were deleted in Reteno.

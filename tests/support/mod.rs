@@ -52,6 +52,7 @@ pub(crate) struct World {
 
 pub(crate) fn settings() -> SendSettings {
     SendSettings {
+        program: "reteno-sync".to_owned(),
         dedupe_on: DedupeOn::ExternalCustomerId,
         restore_deleted: RestoreDeleted::Never,
         batch_contacts_max: 3000,
