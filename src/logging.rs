@@ -1,12 +1,14 @@
 //! The log: lines to stderr in the form that the reader wants. Never a value of a contact, never a secret: both are
 //! types that cannot print.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use indicatif::MultiProgress;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::{FmtSpan, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload::Handle;
@@ -38,8 +40,10 @@ impl LogFormat {
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// What the command line says of the log; it comes before the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Wish {
+    /// Progress that is drawn on the same terminal: it makes way for each line.
+    pub bars: Option<MultiProgress>,
     /// How lines look.
     pub format: Option<LogFormat>,
     /// How many levels more, or less.
@@ -60,7 +64,7 @@ impl Log {
     #[must_use]
     pub fn start(wish: Wish) -> Self {
         let first =
-            build_layer(wish.format.unwrap_or(LogFormat::Text), level(LevelFilter::INFO, wish.verbosity), wish.color);
+            build_layer(wish.format.unwrap_or(LogFormat::Text), level(LevelFilter::INFO, wish.verbosity), &wish);
         let (layer, handle) = reload::Layer::new(first);
         // a second log in one process (a test that calls the command twice) writes to the first one
         let _is_first = tracing_subscriber::registry().with(layer).try_init();
@@ -89,7 +93,7 @@ impl Log {
             LogLevel::Trace => LevelFilter::TRACE,
         };
         self.is_for_programs.store(format.is_for_programs(), Ordering::Relaxed);
-        let layer = build_layer(format, level(configured, self.wish.verbosity), self.wish.color);
+        let layer = build_layer(format, level(configured, self.wish.verbosity), &self.wish);
         // the log goes on as it was where it cannot be changed any more: the process is ending
         let _changed = self.handle.reload(layer);
     }
@@ -102,14 +106,42 @@ fn level(base: LevelFilter, verbosity: i16) -> LevelFilter {
     all[usize::try_from(moved).unwrap_or(2)]
 }
 
-fn build_layer(format: LogFormat, level: LevelFilter, color: bool) -> BoxedLayer {
+fn build_layer(format: LogFormat, level: LevelFilter, wish: &Wish) -> BoxedLayer {
+    let (color, lines) = (wish.color, Lines(wish.bars.clone()));
     // a filter of its own (`with_filter`) cannot be exchanged later; only our own words: what libraries log may hold URLs
     let ours = tracing_subscriber::filter::Targets::new().with_target("reteno_sync", level);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    let layer = tracing_subscriber::fmt::layer().with_writer(lines).with_span_events(FmtSpan::NONE);
     match format {
         LogFormat::Text => ours.and_then(layer.with_ansi(color).with_target(false)).boxed(),
         LogFormat::Json => ours.and_then(layer.json().flatten_event(true)).boxed(),
         LogFormat::Journald => ours.and_then(layer.with_ansi(false).event_format(Prefixed)).boxed(),
+    }
+}
+
+/// Standard error, shared with progress bars.
+struct Lines(Option<MultiProgress>);
+
+/// One line of the log on its way.
+struct Line<'a>(Option<&'a MultiProgress>);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self.0.as_ref())
+    }
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.0 {
+            Some(bars) => bars.suspend(|| std::io::stderr().write(bytes)),
+            None => std::io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 

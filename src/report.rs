@@ -70,7 +70,8 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
-/// Progress of long work on stderr; drawn only where a person looks.
+/// Progress of long work on stderr; drawn only where a person looks. Clones draw on the same place.
+#[derive(Clone)]
 pub struct Progress {
     bars: Option<MultiProgress>,
 }
@@ -80,6 +81,12 @@ impl Progress {
     #[must_use]
     pub fn on_terminal(draws: bool) -> Self {
         Self { bars: draws.then(MultiProgress::new) }
+    }
+
+    /// What draws, for whoever writes to the same terminal.
+    #[must_use]
+    pub fn bars(&self) -> Option<MultiProgress> {
+        self.bars.clone()
     }
 
     /// A line with a moving sign, a name and words.

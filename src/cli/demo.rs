@@ -54,7 +54,7 @@ struct Stage {
     around: Surroundings,
     account: Account,
     people: Vec<CrmRow>,
-    draws: bool,
+    progress: Progress,
     is_json: bool,
     total: Balance,
 }
@@ -100,7 +100,7 @@ async fn play(context: &Context, arguments: &DemoArguments, dir: &Path) -> Resul
         around,
         account,
         people: invented_contacts(arguments.seed, CONTACTS + ADDED),
-        draws: context.draws,
+        progress: context.progress.clone(),
         is_json: context.output == Output::Json,
         total: Balance::default(),
     };
@@ -202,7 +202,7 @@ impl Stage {
             mode: PageMode::Apply,
             on_page: &|_| {},
         };
-        let progress = Progress::on_terminal(self.draws);
+        let progress = self.progress.clone();
         let filling = line.fill();
         let reading = async {
             let read = read_all(&feeds, &parts, &progress).await;

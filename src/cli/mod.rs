@@ -152,8 +152,8 @@ enum RejectedAction {
 pub(crate) struct Context {
     config: PathBuf,
     output: Output,
-    /// Progress bars may be drawn.
-    draws: bool,
+    /// Draws where a person looks.
+    progress: report::Progress,
     log: Log,
 }
 
@@ -168,15 +168,18 @@ pub fn main() -> ExitCode {
         Cli::command().error(clap::error::ErrorKind::ArgumentConflict, words).exit();
     }
     let color = !cli.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let progress =
+        report::Progress::on_terminal(std::io::stderr().is_terminal() && cli.output == Output::Text && cli.quiet == 0);
     let context = Context {
         config: cli.config.clone(),
         output: cli.output,
-        draws: std::io::stderr().is_terminal() && cli.output == Output::Text && cli.quiet == 0,
         log: Log::start(Wish {
+            bars: progress.bars(),
             format: cli.log_format,
             verbosity: i16::from(cli.verbose) - i16::from(cli.quiet),
             color: color && std::io::stderr().is_terminal(),
         }),
+        progress,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

@@ -10,7 +10,7 @@ use crate::contact::{Catalog, Field};
 use crate::daemon::compose;
 use crate::daemon::cycle::CycleParts;
 use crate::daemon::sender::Line;
-use crate::report::{self, Progress};
+use crate::report;
 
 use super::session::{self, Role};
 use super::sync::read_all;
@@ -38,7 +38,7 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
         on_page: &|_| {},
     };
     let mut preview = Preview::default();
-    for (_, read) in read_all(&feeds, &parts, &Progress::on_terminal(context.draws)).await {
+    for (_, read) in read_all(&feeds, &parts, &context.progress).await {
         let report = read?;
         for warning in &report.warnings {
             tracing::warn!(source = report.source, "{warning}");

@@ -40,7 +40,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     )
     .await?;
     let counts = sender.watch_counts();
-    let progress = Progress::on_terminal(context.draws);
+    let progress = context.progress.clone();
     let parts = CycleParts {
         store: &around.store,
         clock: &around.clock,
@@ -105,7 +105,7 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
         mode: PageMode::Baseline,
         on_page: &|_| {},
     };
-    let reports = read_all(&feeds, &parts, &Progress::on_terminal(context.draws)).await;
+    let reports = read_all(&feeds, &parts, &context.progress).await;
     tell_reads(&reports, &around).await?;
     let status = take_status(&around).await?;
     conclude(context, &config, reports, (&Ended::Drained, SendCounts::default()), &status)
