@@ -330,3 +330,23 @@ async fn a_contact_that_was_deleted_in_reteno_stays_deleted_and_is_listed() {
     assert_eq!(rejections.iter().map(|row| row.key.as_deref()).collect::<Vec<_>>(), [Some("c7")]);
     assert!(rejections[0].reason.contains("deleted there"), "{}", rejections[0].reason);
 }
+
+/// It dies after Reteno took a body and before the answer: the copy that nobody watches lands after the repeat and an edit.
+#[tokio::test(start_paused = true)]
+async fn a_copy_from_before_a_crash_that_lands_last_does_not_stay() {
+    let mut world = World::begin().await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::StickImport));
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::HoldAnswer));
+    world.crm_says(&[("1", &[(TOWN, "first")])]).await;
+    assert!(tokio::time::timeout(MINUTE, world.send_for(HOUR)).await.is_err(), "no answer comes");
+    world.crash().await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.sandbox.tally().bodies_repeated, 1);
+    world.crm_says(&[("1", &[(TOWN, "edit")])]).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::StillOpen, "what that copy may overwrite waits");
+    assert_eq!(world.sandbox.release_stuck(), 1);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("first"));
+    tokio::time::advance(7 * HOUR).await;
+    assert_eq!(world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("edit"));
+}

@@ -7,9 +7,11 @@ mod support;
 use std::time::Duration;
 
 use http::StatusCode;
+use reteno_sync::checkpoint::{Incoming, ReadContext, SeenRows};
 use reteno_sync::contact::Field;
 use reteno_sync::daemon::sender::Ended;
-use reteno_sync::sandbox::{CallKind, Canned, Effect, Fault};
+use reteno_sync::plan::Lane;
+use reteno_sync::sandbox::{CallKind, Canned, Effect, Fault, SandboxOptions};
 use support::{HOUR, MINUTE, World};
 
 const TOWN: Field = Field::Town;
@@ -267,4 +269,26 @@ async fn an_outage_is_told_and_its_end_too() {
     assert_eq!(alerts(&world).await, Vec::<String>::new());
     let counts = *world.sender.as_ref().unwrap().watch_counts().borrow();
     assert_eq!((counts.posts, counts.sent), (1, 1));
+}
+
+/// Every import of a first load hangs: what just changed has a place all the same.
+#[tokio::test(start_paused = true)]
+async fn a_first_load_that_hangs_leaves_room_for_what_just_changed() {
+    let mut settings = support::settings();
+    settings.batch_contacts_max = 1;
+    let options = SandboxOptions { access_token_lifetime: 1000 * HOUR, ..SandboxOptions::default() };
+    let mut world = World::with(options, settings).await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::StickImport).times(32));
+    let context = ReadContext { lane: Lane::FirstLoad, ..world.context(world.clock.now().0, true) };
+    let items = keys(40).iter().map(|key| Incoming::Contact(support::contact(key, &[]))).collect();
+    let page =
+        world.store.call(move |checkpoint| checkpoint.record_page(&context, &mut SeenRows::default(), items, None));
+    page.await.unwrap();
+    world.send_for(10 * MINUTE).await;
+    let hanging = world.sandbox.unfinished_imports();
+    assert!((20..32).contains(&hanging), "{hanging} hang");
+    world.sandbox.clear_faults();
+    world.crm_says(&[("live", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(MINUTE).await;
+    assert_eq!(world.reteno_holds("live", "town").as_deref(), Some("Kyiv"));
 }
