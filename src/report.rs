@@ -30,11 +30,19 @@ pub fn say_json(document: &serde_json::Value) {
     say(&format!("{document:#}"));
 }
 
+/// A narrower terminal would break each cell into letters.
+const WIDTH_MIN: u16 = 40;
+
 /// A table without borders: columns aligned, numbers to the right.
 #[must_use]
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // a terminal that says it has next to no width does not know it
+    let arrangement = match table.width() {
+        Some(WIDTH_MIN..) => ContentArrangement::Dynamic,
+        Some(_) | None => ContentArrangement::Disabled,
+    };
+    table.load_style(NOTHING).set_content_arrangement(arrangement);
     if !header.is_empty() {
         table.set_header(header.iter().copied());
     }

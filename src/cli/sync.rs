@@ -144,12 +144,8 @@ pub(super) async fn read_all(
         let on_page =
             |balance: &Balance| bar.set_message(format!("read {}, changed {}", balance.read, balance.changed));
         let read = read_feed(feed, Reach::Changes, &CycleParts { on_page: &on_page, ..*parts }).await;
-        match &read {
-            Ok(report) => {
-                bar.finish_with_message(format!("read {}, changed {}", report.balance.read, report.balance.changed));
-            }
-            Err(_) => bar.finish_with_message("failed"),
-        }
+        // what came of it is printed with the result
+        bar.finish_and_clear();
         reports.push((feed.name.clone(), read));
     }
     reports
