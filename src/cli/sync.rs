@@ -220,6 +220,7 @@ fn show(
                 "rejected",
                 "held",
                 "gone",
+                "fields left out",
             ];
             report::say(&report::table(&header, rows));
             report::say(&format!(
@@ -279,9 +280,9 @@ fn balance_row(name: &str, balance: &Balance) -> Vec<String> {
         rejected,
         held,
         created: _,
-        dropped_fields: _,
+        dropped_fields,
         gone,
     } = balance;
-    let figures = [read, unchanged, changed, waiting, repeated, stale, filtered, rejected, held, gone];
+    let figures = [read, unchanged, changed, waiting, repeated, stale, filtered, rejected, held, gone, dropped_fields];
     std::iter::once(name.to_owned()).chain(figures.into_iter().map(ToString::to_string)).collect()
 }
