@@ -366,3 +366,36 @@ async fn an_unreachable_reteno_is_temporary() {
     let open = installation.run(&["sync", "--wait", "1s"]).await;
     assert_eq!(open.code, 75, "{open:?}");
 }
+
+/// A tap that speaks of a town alone: the change cannot be sent before its source was read in full, and `sync` says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_waits_for_a_full_read_is_temporary() {
+    let installation = authorized().await;
+    let text = std::fs::read_to_string(installation.path("config.toml")).unwrap();
+    let tap = installation.path("tap.sh");
+    let singer = format!(
+        "kind = \"singer\"\ncommand = [\"sh\", \"{}\"]\nconfig = \"tap.json\"\ncatalog = \"catalog.json\"\nstream = \"c\"",
+        tap.display()
+    );
+    std::fs::write(installation.path("config.toml"), text.replace("kind = \"file\"\npath = \"contacts.csv\"", &singer))
+        .unwrap();
+    std::fs::write(installation.path("tap.json"), "{}").unwrap();
+    let catalog = r#"{"streams":[{"tap_stream_id":"c","stream":"c","schema":{},"metadata":[
+        {"breadcrumb":[],"metadata":{"selected":true,"replication-method":"INCREMENTAL"}}]}]}"#;
+    std::fs::write(installation.path("catalog.json"), catalog).unwrap();
+    let says = |record: &str| {
+        let schema = r#"{"type":"SCHEMA","stream":"c","schema":{"properties":{}},"key_properties":["id"]}"#;
+        let record = format!(r#"{{"type":"RECORD","stream":"c","record":{record}}}"#);
+        let state = r#"{"type":"STATE","value":{"at":1}}"#;
+        std::fs::write(&tap, format!("echo '{schema}'\necho '{record}'\necho '{state}'\n")).unwrap();
+    };
+    says(r#"{"id":"1","email":"c1@example.com","town":"Kyiv"}"#);
+    assert_eq!(installation.run(&["sync"]).await.code, 0);
+    says(r#"{"id":"1","town":"Lviv"}"#);
+    let waits = installation.run(&["sync"]).await;
+    assert_eq!(waits.code, 75, "{waits:?}");
+    assert!(waits.stderr.contains("1 contacts wait for a full read"), "{waits:?}");
+    says(r#"{"id":"1","email":"c1@example.com","town":"Lviv"}"#);
+    assert_eq!(installation.run(&["sync"]).await.code, 0);
+    assert_eq!(installation.held(), [("1".into(), "Lviv".into())]);
+}

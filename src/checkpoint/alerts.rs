@@ -54,9 +54,9 @@ impl Checkpoint {
             .map(|rows| rows > 0)
     }
 
-    /// Ends every alert whose name is `like` this (in SQL's way).
-    pub fn end_alerts_like(&mut self, like: &str) -> Result<(), CheckpointError> {
-        self.connection.execute("DELETE FROM alert WHERE name LIKE ?1", [like]).attempt("end alerts").map(|_| ())
+    /// Ends every alert that Reteno refuses a set of fields.
+    pub fn end_mask_alerts(&mut self) -> Result<(), CheckpointError> {
+        self.connection.execute("DELETE FROM alert WHERE name LIKE 'mask-%'", []).attempt("end alerts").map(|_| ())
     }
 
     /// All alerts, oldest first.

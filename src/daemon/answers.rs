@@ -12,8 +12,8 @@ use super::standing::TOKEN_REFUSED_ALERT;
 
 /// A pause that lasts this long is told by an alert: shorter ones come with every restart of a router.
 const STANDSTILL_TOLD: std::time::Duration = std::time::Duration::from_mins(1);
-/// How long before a part of a halved batch another part may have got through, in milliseconds.
-const SIBLING_AGE_MAX: i64 = 60 * 60 * 1000;
+/// How long before a part of a halved batch another part may have got through.
+const SIBLING_AGE_MAX: std::time::Duration = std::time::Duration::from_hours(1);
 /// Reteno may not know an import right after it named it; after this long it never will.
 const MISSING_MAX: std::time::Duration = std::time::Duration::from_mins(10);
 /// How long contacts wait whose import's mapping is not understood. Shorter sends all of them too often for nothing.
@@ -233,14 +233,14 @@ impl Sender {
         if import.posts == 1 {
             tracing::warn!(
                 import = id.0,
-                "no answer to a call that may have been carried out ({cause}): the same body goes out again"
+                "a call that may have been carried out got no answer: the same body goes out again"
             );
         }
         // others get through and this one never does: then it is about what it carries
         let is_part = self.store.call(move |checkpoint| checkpoint.is_part(id)).await?;
         let patience = if is_part { PROBE_AGE_MAX } else { self.settings.import_age_max };
         // a part may be the last that is sent: its sibling's success, shortly before, tells as much
-        let since = if is_part { Timestamp(import.created_at.0 - SIBLING_AGE_MAX) } else { import.created_at };
+        let since = if is_part { import.created_at.minus(SIBLING_AGE_MAX) } else { import.created_at };
         if now.since(import.created_at) >= patience && self.pause.has_succeeded_since(since) {
             return self.give_up(&import, cause, now).await;
         }

@@ -108,9 +108,8 @@ impl Sender {
                         held.push((import.id, members.into_iter().flat_map(|m| m.locks).collect::<Vec<_>>()));
                     }
                 }
-                // what they speak of is only known to the process that raised them
-                checkpoint.end_alerts_like("mask-%")?;
-                checkpoint.end_alerts_like("body")?;
+                // which fields are refused is only known to the process that raised them
+                checkpoint.end_mask_alerts()?;
                 Ok((checkpoint.hash().clone(), checkpoint.last_part()?, held))
             })
             .await?;

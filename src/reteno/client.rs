@@ -69,9 +69,11 @@ impl Client {
                 SubmitAnswer::Refused { status, reason } => {
                     SubmitAnswer::Refused { status, reason: text::reason_without(&reason, &body) }
                 }
-                answer @ (SubmitAnswer::Accepted { .. }
-                | SubmitAnswer::NotWritten { .. }
-                | SubmitAnswer::Uncertain { .. }) => answer,
+                SubmitAnswer::Accepted { session, mut failed } => {
+                    text::clean_failures(&mut failed, &body);
+                    SubmitAnswer::Accepted { session, failed }
+                }
+                answer @ (SubmitAnswer::NotWritten { .. } | SubmitAnswer::Uncertain { .. }) => answer,
             },
             Err(unsent) => SubmitAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
         }

@@ -4,6 +4,9 @@
 //! (e-mail addresses, phones, tokens) and the values that the caller knows; it cannot know a name by its form.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::plan::answer::FailedContact;
 
 /// The longest text that is kept, in characters.
 pub const TEXT_CHARS_MAX: usize = 300;
@@ -76,6 +79,36 @@ pub fn reason_without(reason: &str, request: &[u8]) -> String {
     // the longest first: a part must not be masked before the whole
     values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
     clean_without(reason, &values)
+}
+
+/// Takes out of each refusal what its contact carried in the request: Reteno repeats channels and ids beside it, and by
+/// them the contact is found there.
+pub fn clean_failures(failed: &mut [FailedContact], request: &[u8]) {
+    if failed.is_empty() {
+        return;
+    }
+    let Ok(request) = serde_json::from_slice::<serde_json::Value>(request) else { return };
+    let contacts = request.get("contacts").and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut by_identity: BTreeMap<String, usize> = BTreeMap::new();
+    for (place, contact) in contacts.iter().enumerate() {
+        let channels = contact.get("channels").and_then(serde_json::Value::as_array).into_iter().flatten();
+        let values = channels.filter_map(|channel| channel.get("value")).chain(contact.get("externalCustomerId"));
+        by_identity.extend(values.filter_map(serde_json::Value::as_str).map(|value| (identity(value), place)));
+    }
+    for failure in failed {
+        let channels = failure.channels.iter().map(|(_, value)| value);
+        let known = channels.chain(&failure.external_customer_id).map(|value| identity(value.expose()));
+        if let Some(place) = known.into_iter().find_map(|value| by_identity.get(&value).copied()) {
+            let mut values = Vec::new();
+            collect_texts(&contacts[place], &mut values);
+            failure.error = clean_without(&failure.error, &values);
+        }
+    }
+}
+
+/// Reteno stores addresses in lower case and phones without their plus sign.
+fn identity(value: &str) -> String {
+    value.trim_start_matches('+').to_lowercase()
 }
 
 /// Every text that stands in the `contacts` of a body, or in the one contact that it is.
@@ -258,6 +291,25 @@ mod tests {
         let said = "town Bila Tserkva of Olena is not known; email is fine, town is not";
         assert_eq!(reason_without(said, body), "town <value> of <value> is not known; email is fine, town is not");
         assert_eq!(reason_without("said", b"no json"), "said");
+    }
+
+    #[test]
+    fn a_refusal_of_one_contact_repeats_nothing_that_it_carried() {
+        let body = br#"{"contacts":[{"channels":[{"type":"sms","value":"+380955547708"}],"address":{"town":"Lutsk"}},
+            {"channels":[{"type":"email","value":"O@example.com"}],"address":{"town":"Bila Tserkva"}}]}"#;
+        let failed = |kind: &str, value: &str, error: &str| FailedContact {
+            channels: vec![(kind.to_owned(), crate::contact::Personal::new(value))],
+            error: error.to_owned(),
+            ..FailedContact::default()
+        };
+        let mut all = [
+            failed("email", "o@example.com", "no town Bila Tserkva, try Lutsk"),
+            failed("sms", "380955547708", "no town Lutsk"),
+            failed("email", "another@example.com", "no town Lutsk"),
+        ];
+        clean_failures(&mut all, body);
+        let errors = all.map(|failure| failure.error);
+        assert_eq!(errors, ["no town <value>, try Lutsk", "no town <value>", "no town Lutsk"]);
     }
 
     #[test]
