@@ -31,7 +31,18 @@ pub enum Field {
     ContactKey,
     /// An additional field by Reteno's numeric id.
     Additional(u32),
+    /// The whole set of subscription categories: their keys in order, joined by commas. Not part of a bulk call: it has
+    /// a call of its own, which replaces the set.
+    Subscriptions,
+    /// Membership in a static segment, by the number of its name ([`Field::segment`]): the value is [`MEMBER`], clear
+    /// means that the contact is to leave.
+    Segment(u32),
 }
+
+/// The value of a [`Field::Segment`] whose contact is in it.
+pub const MEMBER: &str = "in";
+/// Segments have the codes from here on; additional fields end before.
+const SEGMENT_CODES: u32 = 0xF000_0000;
 
 impl Field {
     /// Every standard field, in order.
@@ -50,7 +61,27 @@ impl Field {
         Self::ContactKey,
     ];
 
-    /// The name Reteno gives a standard field in `contactFields`; `None` for additional fields.
+    /// The field of a segment's name. Two names may share a number, once in 2^28: the configuration refuses such a pair.
+    #[must_use]
+    pub fn segment(name: &str) -> Self {
+        // FNV-1a: fixed for ever, since the number is stored
+        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Self::Segment(hash & !SEGMENT_CODES)
+    }
+
+    /// Whether a bulk call writes it: a value of the contact, or its membership in a segment.
+    #[must_use]
+    pub const fn is_bulk(self) -> bool {
+        !matches!(self, Self::Subscriptions)
+    }
+
+    /// Whether it is a membership.
+    #[must_use]
+    pub const fn is_segment(self) -> bool {
+        matches!(self, Self::Segment(_))
+    }
+
+    /// The name Reteno gives a standard field in `contactFields`; `None` for all others.
     #[must_use]
     pub const fn standard_name(self) -> Option<&'static str> {
         Some(match self {
@@ -66,7 +97,7 @@ impl Field {
             Self::LanguageCode => "languageCode",
             Self::TimeZone => "timeZone",
             Self::ContactKey => "contactKey",
-            Self::Additional(_) => return None,
+            Self::Additional(_) | Self::Subscriptions | Self::Segment(_) => return None,
         })
     }
 
@@ -85,11 +116,14 @@ impl Field {
             | Self::LanguageCode
             | Self::TimeZone
             | Self::ContactKey
-            | Self::Additional(_) => false,
+            | Self::Additional(_)
+            | Self::Subscriptions
+            | Self::Segment(_) => false,
         }
     }
 
-    /// The number under which the checkpoint keeps a field: standard fields 1 to 63, additional fields id + 64.
+    /// The number under which the checkpoint keeps a field: standard fields and the set of categories 1 to 63, additional
+    /// fields id + 64, segments from 2^32 - 2^28 on.
     /// Part of the stored format: never renumber.
     #[must_use]
     pub const fn code(self) -> u32 {
@@ -106,15 +140,23 @@ impl Field {
             Self::LanguageCode => 10,
             Self::TimeZone => 11,
             Self::ContactKey => 12,
+            Self::Subscriptions => 13,
             Self::Additional(id) => id.saturating_add(64),
+            Self::Segment(number) => SEGMENT_CODES | number,
         }
     }
 
     /// The field of a stored code; `None` for a number that no version of this program wrote.
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
+        if code >= SEGMENT_CODES {
+            return Some(Self::Segment(code & !SEGMENT_CODES));
+        }
         if code >= 64 {
             return Some(Self::Additional(code - 64));
+        }
+        if code == Self::Subscriptions.code() {
+            return Some(Self::Subscriptions);
         }
         Self::STANDARD.into_iter().find(|field| field.code() == code)
     }
@@ -125,6 +167,8 @@ impl fmt::Display for Field {
         match (self.standard_name(), self) {
             (Some(name), _) => f.write_str(name),
             (None, Self::Additional(id)) => write!(f, "additional field {id}"),
+            (None, Self::Subscriptions) => f.write_str("subscription categories"),
+            (None, Self::Segment(number)) => write!(f, "segment {number:07x}"),
             (None, _) => f.write_str("field"),
         }
     }

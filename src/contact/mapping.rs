@@ -99,7 +99,9 @@ impl OnInvalid {
             | Field::LanguageCode
             | Field::TimeZone
             | Field::ContactKey
-            | Field::Additional(_) => Self::DropField,
+            | Field::Additional(_)
+            | Field::Subscriptions
+            | Field::Segment(_) => Self::DropField,
         }
     }
 }
@@ -229,6 +231,8 @@ fn rule_for(field: Field, mapping: &FieldMapping, additional: Option<AdditionalR
         Field::Postcode => Rule::Line(POSTCODE_LENGTH_MAX),
         Field::LanguageCode => Rule::Language,
         Field::TimeZone => Rule::TimeZone,
-        Field::Additional(_) => Rule::Additional(additional.unwrap_or_else(AdditionalRule::untyped)),
+        Field::Additional(_) | Field::Subscriptions | Field::Segment(_) => {
+            Rule::Additional(additional.unwrap_or_else(AdditionalRule::untyped))
+        }
     }
 }

@@ -21,11 +21,11 @@ mod tests;
 
 pub use additional::{AdditionalField, Catalog, FieldKind};
 pub use channels::{Region, canonical_email, canonical_phone};
-pub use field::{Field, Personal, Wanted};
+pub use field::{Field, MEMBER, Personal, Wanted};
 pub use fingerprint::{CANONICAL_VERSION, Fingerprint, Fingerprinter, derive};
 pub use mapping::{FieldMapping, FieldProblem, FieldRef, Filter, Mapping, OnInvalid, UnknownField};
 pub use moment::Moment;
-pub use outcome::{Contact, DroppedField, Mapped, Reason, RecordRejection};
+pub use outcome::{Consent, Contact, DroppedField, Mapped, Reason, RecordRejection};
 pub use prints::{FieldPrints, PrintsError};
 pub use record::{Columns, Header, Record, Row};
 pub use refusal::Refusal;

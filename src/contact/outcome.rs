@@ -18,6 +18,17 @@ pub struct Contact {
     pub changed_at: Option<i64>,
     /// Fields whose value breaks a rule: they are not sent, and listed.
     pub dropped: Vec<DroppedField>,
+    /// What the record says of mails to the address; `None`: nothing, which is never yes and never no.
+    pub consent: Option<Consent>,
+}
+
+/// What a record says of the contact's consent to e-mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// The person wants no mail.
+    No,
+    /// The person wants mail.
+    Yes,
 }
 
 impl Contact {

@@ -168,7 +168,7 @@ impl ResolvedMapping {
             Read::Value(text) => Moment::parse(&text).map(Moment::unix_millis),
             Read::Absent | Read::Empty | Read::NotScalar => None,
         });
-        Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped }))
+        Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped, consent: None }))
     }
 
     /// The CRM's id of a record alone, as of one that is deleted.

@@ -74,6 +74,72 @@ pub enum SingleAnswer {
     },
 }
 
+/// The answer to a call that does one thing at once and may be repeated: `emails/unsubscribed/add` and `delete`, `DELETE
+/// contact/{id}`, `PUT contact/{id}/subscriptions`, `group/{id}/contacts/detach`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeedAnswer {
+    /// Reteno did it.
+    Done,
+    /// 404 where the path names a contact or a segment: Reteno does not know it (any more).
+    NotThere,
+    /// Refused because of what it holds; certainly nothing was written.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Reteno's words, masked and cut.
+        reason: String,
+    },
+    /// Certainly nothing was written, and the call is not at fault.
+    NotWritten {
+        /// Why.
+        cause: NotWritten,
+        /// Not before this long, where Reteno said so.
+        retry_after: Option<Duration>,
+    },
+    /// It may or may not have been carried out: the same call is made again.
+    Uncertain {
+        /// In words for an operator, without personal data.
+        cause: String,
+        /// Not before this long; at least a minute after a 409.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// The answer to `POST v1/contact/subscribe`, which starts workflows: never repeated by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubscribeAnswer {
+    /// Reteno took the contact.
+    Taken {
+        /// Reteno's contact id.
+        id: i64,
+        /// `emailStatus`, as Reteno words it.
+        email_status: Option<String>,
+        /// `new`: the contact was not known before.
+        is_new: Option<bool>,
+    },
+    /// 409: the same body was sent within a minute. Never success, and never failure: it may have been sent.
+    RepeatedWithinMinute,
+    /// Refused because of what it holds; certainly nothing was written.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Reteno's words, masked and cut.
+        reason: String,
+    },
+    /// Certainly nothing was written, and the contact is not at fault.
+    NotWritten {
+        /// Why.
+        cause: NotWritten,
+        /// Not before this long, where Reteno said so.
+        retry_after: Option<Duration>,
+    },
+    /// It may have been sent.
+    Uncertain {
+        /// In words for an operator, without personal data.
+        cause: String,
+    },
+}
+
 /// Why a call certainly wrote nothing although the batch is not to blame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotWritten {

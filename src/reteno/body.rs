@@ -216,7 +216,9 @@ const fn additional_id(field: Field) -> Option<u32> {
         | Field::Postcode
         | Field::LanguageCode
         | Field::TimeZone
-        | Field::ContactKey => None,
+        | Field::ContactKey
+        | Field::Subscriptions
+        | Field::Segment(_) => None,
     }
 }
 
