@@ -177,7 +177,13 @@ fn the_file_shrinks_with_what_it_holds() {
         let contacts = (0..2_000).map(|id| {
             let fields =
                 vec![(Field::Email, value(format!("c{id}@example.com"))), (Field::Town, value(town.repeat(100)))];
-            Incoming::Contact(Contact { key: id.to_string(), fields, changed_at: None, dropped: Vec::new() })
+            Incoming::Contact(Contact {
+                key: id.to_string(),
+                fields,
+                changed_at: None,
+                dropped: Vec::new(),
+                consent: None,
+            })
         });
         let mapped = vec![Field::Email, Field::Town];
         let (asked_at, now, lane) = (NOW.0, NOW.0, Lane::FirstLoad);
