@@ -13,6 +13,8 @@ CREATE TABLE source (
     cursor           TEXT,                         -- opaque, the source's own words; NULL: from the beginning
     full_read_wanted INTEGER NOT NULL DEFAULT 0 CHECK (full_read_wanted IN (0, 1, 2)), -- 1: read all once; 2: being read
     mapping          INTEGER,                      -- hash of the mapping its records were last read with
+    mapping_is_new   INTEGER NOT NULL DEFAULT 0 CHECK (mapping_is_new IN (0, 1)), -- no full read with it has ended yet
+    consent_mapping  INTEGER,                      -- hash of how its records speak of consent
     first_load_done  INTEGER NOT NULL DEFAULT 0 CHECK (first_load_done IN (0, 1)),
     last_started_at  INTEGER,
     last_ended_at    INTEGER,
@@ -35,13 +37,21 @@ CREATE TABLE contact (
     not_before   INTEGER NOT NULL DEFAULT 0,
     import       INTEGER,                          -- the unfinished import that carries it
     split        INTEGER,                          -- the part of a halved batch it is sent with
-    stuck        INTEGER NOT NULL DEFAULT 0 CHECK (stuck IN (0, 1, 2)), -- 1: rejected until it changes; 2: values must be read again
+    stuck        INTEGER NOT NULL DEFAULT 0 CHECK (stuck BETWEEN 0 AND 4), -- 1: rejected until it changes; 2: values must be read again; 3: another contact has its channel; 4: gone, and its ending is done
+    judged       INTEGER NOT NULL DEFAULT 1 CHECK (judged IN (0, 1)), -- 0: what changed has not been weighed by the guard
+    held         INTEGER NOT NULL DEFAULT 0,       -- entries in held: it may not be sent as it is
+    restores     INTEGER NOT NULL DEFAULT 0 CHECK (restores IN (0, 1)), -- we deleted it in Reteno: it comes back when it is sent
+    fired        INTEGER NOT NULL DEFAULT 0 CHECK (fired IN (0, 1)), -- a call that starts a workflow was begun for it
+    identity     BLOB,                             -- external id, e-mail and phone, sealed: only where a deed may need them
+    email_status TEXT,                             -- what Reteno said when it was subscribed by a form
     -- only what differs waits, and what is in an import differs
-    CHECK (acknowledged IS NOT NULL OR (import IS NULL AND stuck <> 2))
+    CHECK (acknowledged IS NOT NULL OR (import IS NULL AND stuck NOT IN (2, 4)))
 ) STRICT;
 
 CREATE UNIQUE INDEX contact_key ON contact (source, key);
-CREATE INDEX contact_due ON contact (lane, split DESC, id) WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0;
+CREATE INDEX contact_due ON contact (lane, split DESC, id)
+    WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND judged = 1;
+CREATE INDEX contact_unjudged ON contact (source) WHERE judged = 0;
 CREATE INDEX contact_open ON contact (stuck, source) WHERE acknowledged IS NOT NULL;
 
 CREATE TABLE waiting (
@@ -52,8 +62,9 @@ CREATE TABLE waiting (
 CREATE TABLE import (
     id             INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: alerts and logs name it
     state          TEXT    NOT NULL CHECK (state IN ('intent', 'submitted', 'ghost')),
-    call           TEXT    NOT NULL CHECK (call IN ('bulk', 'upsert', 'update')),
-    target         INTEGER,                        -- Reteno's id, where the call updates one contact by it
+    call           TEXT    NOT NULL CHECK (call IN ('bulk', 'upsert', 'update', 'categories', 'subscribe', 'upload', 'learn',
+                                                    'unsubscribe', 'resubscribe', 'detach', 'delete', 'erase')),
+    target         INTEGER,                        -- Reteno's id of the contact or segment that the path of the call names
     mask           BLOB    NOT NULL,               -- codes of the fields it writes
     body           BLOB,                           -- exact bytes; dropped when Reteno has named the import
     session        TEXT,                           -- asyncSessionId
@@ -67,7 +78,7 @@ CREATE TABLE import (
     missing_since  INTEGER,                        -- Reteno answers 404 since
     unmatched      INTEGER NOT NULL DEFAULT 0,     -- failures that named no contact we could tell
     ghost_until    INTEGER,                        -- a copy that nobody watches may be applied until then
-    CHECK ((call = 'update') = (target IS NOT NULL)),
+    CHECK ((call IN ('update', 'categories', 'detach', 'delete', 'erase')) = (target IS NOT NULL)),
     CHECK ((state = 'intent') = (body IS NOT NULL)),
     CHECK (state <> 'submitted' OR session IS NOT NULL),
     CHECK (state <> 'ghost' OR ghost_until IS NOT NULL)
@@ -80,6 +91,7 @@ CREATE TABLE member (
     prior   BLOB    NOT NULL,                      -- what was acknowledged before, for a certain refusal
     locks   BLOB    NOT NULL,                      -- keyed hashes of external id, Reteno id, e-mail, phone: 9 bytes each
     failure TEXT,                                  -- Reteno named it in failedContacts
+    deed    INTEGER,                               -- the deed that the call does, where it writes no fields
     PRIMARY KEY (import, contact)
 ) STRICT, WITHOUT ROWID;
 
@@ -88,11 +100,12 @@ CREATE TABLE rejection (
     source  INTEGER NOT NULL REFERENCES source (id),
     key     TEXT,                                  -- the CRM's id, where it is known
     place   TEXT,                                  -- line or message, where no id is known
-    kind    TEXT    NOT NULL CHECK (kind IN ('record', 'field', 'reteno', 'skipped')),
+    kind    TEXT    NOT NULL CHECK (kind IN ('record', 'field', 'reteno', 'skipped', 'shared', 'erased', 'doubtful', 'consent')),
     field   TEXT,
     reason  TEXT    NOT NULL,                      -- never a value
     seen_at INTEGER NOT NULL,
     read_at INTEGER NOT NULL,                      -- the read that saw it last: a full read forgets what it did not see
+    ignored INTEGER NOT NULL DEFAULT 0 CHECK (ignored IN (0, 1)), -- an operator has seen it and lets it be
     CHECK (key IS NOT NULL OR place IS NOT NULL)
 ) STRICT;
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use rusqlite::params;
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints, Values};
+use crate::contact::{Field, Values};
 use crate::plan::batch::Candidate;
-use crate::plan::change::Sides;
 use crate::plan::lock::locks_of;
 use crate::plan::{ContactId, Lane};
 
-use super::{Attempt, Checkpoint, CheckpointError, unreadable};
+use super::sendable::{COLUMNS, JOINED, SendRules, Sendable};
+use super::{Attempt, Checkpoint, CheckpointError};
 
 /// A stored time further ahead than this is due now: no wait of ours is longer, so the clock was set back.
 pub(super) const WAIT_MAX: Duration = Duration::from_hours(360);
@@ -50,34 +50,28 @@ impl Checkpoint {
         now: Timestamp,
         limit: usize,
         at_most: &BTreeMap<Vec<Field>, usize>,
+        rules: &SendRules,
     ) -> Result<Due, CheckpointError> {
+        const ACTION: &str = "look for what is due";
         let mut query = self
             .connection
-            .prepare_cached(
-                "SELECT c.id, c.lane, c.split, c.desired, c.acknowledged, c.reteno_id, length(w.vals) \
-                 FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id \
-                 WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 \
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS}, c.split, length(w.vals) \
+                 FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id {JOINED} \
+                 WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 AND c.judged = 1 \
                    AND (c.not_before <= ?1 OR c.not_before > ?2) \
-                 ORDER BY c.lane, c.split DESC, c.id",
-            )
-            .attempt("look for what is due")?;
-        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0]).attempt("look for what is due")?;
+                 ORDER BY c.lane, c.split DESC, c.id"
+            ))
+            .attempt(ACTION)?;
+        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0]).attempt(ACTION)?;
         let mut candidates = Vec::new();
         let mut taken: BTreeMap<Vec<Field>, usize> = BTreeMap::new();
-        while let Some(row) = rows.next().attempt("look for what is due")? {
+        while let Some(row) = rows.next().attempt(ACTION)? {
             if candidates.len() == limit {
                 return Ok(Due { candidates, is_more: true });
             }
-            let (desired, acknowledged): (Vec<u8>, Vec<u8>) =
-                (row.get(3).attempt("read a contact")?, row.get(4).attempt("read a contact")?);
-            let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
-            let acknowledged = FieldPrints::decode(&acknowledged).map_err(unreadable("list of prints"))?;
-            let sides = Sides { desired, acknowledged: Some(acknowledged) };
-            let locks = locks_of(&sides, row.get(5).attempt("read a contact")?, &self.hash);
-            let mask = sides.due();
-            if mask.is_empty() {
-                continue;
-            }
+            let Some(sendable) = Sendable::read(row, &self.connection, rules, &self.hash)? else { continue };
+            let Sendable { sides, reteno_id, mask, flavor } = sendable;
             if let Some(bound) = at_most.get(&mask) {
                 let taken = taken.entry(mask.clone()).or_default();
                 if *taken == *bound {
@@ -86,13 +80,13 @@ impl Checkpoint {
                 *taken += 1;
             }
             candidates.push(Candidate {
-                contact: ContactId(row.get(0).attempt("read a contact")?),
-                lane: Lane::from_number(row.get(1).attempt("read a contact")?),
-                part: row.get(2).attempt("read a contact")?,
+                contact: ContactId(row.get(0).attempt(ACTION)?),
+                lane: Lane::from_number(row.get(5).attempt(ACTION)?),
+                part: row.get(10).attempt(ACTION)?,
+                locks: locks_of(&sides, reteno_id, &self.hash),
                 mask,
-                locks,
-                bytes: BODY_OVERHEAD
-                    + usize::try_from(row.get::<_, i64>(6).attempt("read a contact")?).unwrap_or(0) * 2,
+                flavor,
+                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(11).attempt(ACTION)?).unwrap_or(0) * 2,
             });
         }
         Ok(Due { candidates, is_more: false })
@@ -102,8 +96,9 @@ impl Checkpoint {
     pub fn next_due_at(&self, now: Timestamp) -> Result<Option<Timestamp>, CheckpointError> {
         self.connection
             .query_row(
-                "SELECT min(not_before) FROM contact INDEXED BY contact_due \
-                 WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND not_before > ?1",
+                "SELECT min(at) FROM (SELECT min(not_before) AS at FROM contact INDEXED BY contact_due \
+                 WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND judged = 1 AND not_before > ?1 \
+                 UNION ALL SELECT min(not_before) FROM deed WHERE state = 'due' AND import IS NULL AND not_before > ?1)",
                 [now.0],
                 |row| row.get::<_, Option<i64>>(0),
             )
@@ -111,18 +106,29 @@ impl Checkpoint {
             .map(|time| time.map(Timestamp))
     }
 
-    /// How many contacts Reteno is not known to hold in their desired state, leaving out those that are
-    /// rejected or wait for a full read; the second
-    /// count leaves out those, too, that wait only for a ghost to pass.
+    /// How many contacts Reteno is not known to hold in their desired state, and deeds that are to be done, leaving out
+    /// those that are rejected or wait for a full read; the second count leaves out those, too, that wait only for a
+    /// ghost to pass, or for a person.
     pub fn count_open(&self, now: Timestamp) -> Result<(u64, u64), CheckpointError> {
-        self.connection
+        let (open, active): (i64, i64) = self
+            .connection
             .query_row(
-                "SELECT count(*), count(*) FILTER (WHERE import IS NOT NULL OR not_before <= ?1 OR split IS NOT NULL OR attempts > 0) \
+                "SELECT count(*), count(*) FILTER (WHERE import IS NOT NULL \
+                   OR held = 0 AND (not_before <= ?1 OR split IS NOT NULL OR attempts > 0)) \
                  FROM contact WHERE acknowledged IS NOT NULL AND stuck = 0",
                 [now.0],
-                |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned())),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )
-            .attempt("count what is open")
+            .attempt("count what is open")?;
+        let (deeds, active_deeds): (i64, i64) = self
+            .connection
+            .query_row(
+                "SELECT count(*), count(*) FILTER (WHERE import IS NOT NULL OR state = 'due' AND not_before <= ?1) FROM deed",
+                [now.0],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .attempt("count what is to be done")?;
+        Ok(((open + deeds).cast_unsigned(), (active + active_deeds).cast_unsigned()))
     }
 
     /// The highest number of a part of a halved batch.

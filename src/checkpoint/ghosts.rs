@@ -11,6 +11,7 @@ use crate::plan::change::doubtful_fields;
 use crate::plan::lock::{Lock, decode_locks};
 
 use super::due::WAIT_MAX;
+use super::settle_deeds::renew_opt_outs;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// What other copies that nobody watches may still write.
@@ -36,6 +37,7 @@ impl Checkpoint {
         }
         let transaction = self.connection.transaction().attempt(ACTION)?;
         for id in over {
+            renew_opt_outs(&transaction, ImportId(id))?;
             transaction
                 .execute("DELETE FROM alert WHERE name = 'import-' || ?1", [id])
                 .and_then(|_| transaction.execute("DELETE FROM member WHERE import = ?1", [id]))

@@ -20,6 +20,24 @@ pub enum CallKind {
     Upsert,
     /// `PUT v1/contact/{id}` with Reteno's id.
     Update(i64),
+    /// `PUT v1/contact/{id}/subscriptions` with Reteno's id.
+    Categories(i64),
+    /// `POST v1/contact/subscribe`.
+    Subscribe,
+    /// `POST v1/contacts/upload`.
+    Upload,
+    /// `POST v1/contacts` that writes nothing, to find Reteno's ids out.
+    Learn,
+    /// `POST v1/emails/unsubscribed/add`.
+    Unsubscribe,
+    /// `POST v1/emails/unsubscribed/delete`.
+    Resubscribe,
+    /// `POST v1/group/{id}/contacts/detach` with Reteno's id of the segment.
+    Detach(i64),
+    /// `DELETE v1/contact/{id}`.
+    Delete(i64),
+    /// `DELETE v1/contact/{id}?erase=true`.
+    Erase(i64),
 }
 
 impl CallKind {
@@ -28,6 +46,53 @@ impl CallKind {
             Self::Bulk => ("bulk", None),
             Self::Upsert => ("upsert", None),
             Self::Update(id) => ("update", Some(id)),
+            Self::Categories(id) => ("categories", Some(id)),
+            Self::Subscribe => ("subscribe", None),
+            Self::Upload => ("upload", None),
+            Self::Learn => ("learn", None),
+            Self::Unsubscribe => ("unsubscribe", None),
+            Self::Resubscribe => ("resubscribe", None),
+            Self::Detach(group) => ("detach", Some(group)),
+            Self::Delete(id) => ("delete", Some(id)),
+            Self::Erase(id) => ("erase", Some(id)),
+        }
+    }
+
+    fn from_stored(name: &str, target: Option<i64>) -> Self {
+        match (name, target) {
+            ("update", Some(id)) => Self::Update(id),
+            ("categories", Some(id)) => Self::Categories(id),
+            ("detach", Some(group)) => Self::Detach(group),
+            ("delete", Some(id)) => Self::Delete(id),
+            ("erase", Some(id)) => Self::Erase(id),
+            ("upsert", _) => Self::Upsert,
+            ("subscribe", _) => Self::Subscribe,
+            ("upload", _) => Self::Upload,
+            ("learn", _) => Self::Learn,
+            ("unsubscribe", _) => Self::Unsubscribe,
+            ("resubscribe", _) => Self::Resubscribe,
+            // the CHECK constraints of the table allow no other words
+            _ => Self::Bulk,
+        }
+    }
+
+    /// Its word: what people read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.stored().0
+    }
+
+    /// Whether it does deeds, and so writes no fields.
+    #[must_use]
+    pub const fn is_deed(self) -> bool {
+        match self {
+            Self::Learn
+            | Self::Unsubscribe
+            | Self::Resubscribe
+            | Self::Detach(_)
+            | Self::Delete(_)
+            | Self::Erase(_) => true,
+            Self::Bulk | Self::Upsert | Self::Update(_) | Self::Categories(_) | Self::Subscribe | Self::Upload => false,
         }
     }
 }
@@ -237,7 +302,7 @@ pub(super) fn encode_mask(mask: &[Field]) -> Vec<u8> {
     mask.iter().flat_map(|field| field.code().to_le_bytes()).collect()
 }
 
-fn decode_mask(bytes: &[u8]) -> Vec<Field> {
+pub(super) fn decode_mask(bytes: &[u8]) -> Vec<Field> {
     let (codes, _) = bytes.as_chunks::<4>();
     codes.iter().filter_map(|code| Field::from_code(u32::from_le_bytes(*code))).collect()
 }
@@ -255,11 +320,7 @@ fn read_import(row: &Row<'_>) -> rusqlite::Result<OpenImport> {
             "submitted" => ImportState::Submitted,
             _ => ImportState::Ghost,
         },
-        call: match (call.as_str(), row.get::<_, Option<i64>>("target")?) {
-            ("update", Some(id)) => CallKind::Update(id),
-            ("upsert", _) => CallKind::Upsert,
-            _ => CallKind::Bulk,
-        },
+        call: CallKind::from_stored(&call, row.get("target")?),
         mask: decode_mask(&mask),
         session: row.get("session")?,
         contacts: row.get::<_, i64>("contacts")?.cast_unsigned(),

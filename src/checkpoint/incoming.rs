@@ -1,9 +1,12 @@
 //! The words of a page: what it may do, what it brings, and what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::contact::{Contact, Field};
 use crate::plan::balance::Balance;
+use crate::plan::guard::{Harm, Verb};
+use crate::plan::policy::Policy;
 use crate::plan::{Lane, SourceId};
 
 /// What a page may do.
@@ -22,6 +25,10 @@ pub enum PageMode {
 pub struct ReadContext {
     /// The source's row.
     pub source: SourceId,
+    /// Its name.
+    pub source_name: String,
+    /// When the read began, milliseconds.
+    pub began: i64,
     /// When this page was asked for, milliseconds.
     pub asked_at: i64,
     /// The present moment, milliseconds: what is noted as read after it was read before the clock was set back.
@@ -36,6 +43,8 @@ pub struct ReadContext {
     pub stores_cursor: bool,
     /// What it may do.
     pub mode: PageMode,
+    /// What the operator lets the source do.
+    pub policy: Arc<Policy>,
 }
 
 /// A record after mapping.
@@ -78,6 +87,8 @@ pub struct Preview {
     pub by_mask: BTreeMap<(bool, Vec<Field>), u64>,
     /// The first few (CRM id, due fields).
     pub samples: Vec<(String, Vec<Field>)>,
+    /// Contacts by what the guard counts them under.
+    pub by_verb: BTreeMap<Verb, u64>,
 }
 
 pub(super) const SAMPLES_MAX: usize = 10;
@@ -90,6 +101,17 @@ impl Preview {
         }
         let room = SAMPLES_MAX.saturating_sub(self.samples.len());
         self.samples.extend(next.samples.into_iter().take(room));
+        for (verb, count) in next.by_verb {
+            *self.by_verb.entry(verb).or_default() += count;
+        }
+    }
+
+    /// Counts one contact under each verb of its harms.
+    pub(super) fn weigh(&mut self, harms: &[Harm]) {
+        let verbs: BTreeSet<Verb> = harms.iter().map(|harm| harm.verb).collect();
+        for verb in verbs {
+            *self.by_verb.entry(verb).or_default() += 1;
+        }
     }
 }
 

@@ -1,16 +1,18 @@
 //! The intent to send: from its commit on, nobody knows what Reteno holds of the fields it carries.
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints, Values};
+use crate::contact::{Field, Fingerprinter, Values};
+use crate::plan::batch::Batch;
 use crate::plan::change::{Sides, carried};
 use crate::plan::lock::{Lock, encode_locks, locks_of};
 use crate::plan::{ContactId, ImportId};
 
 use super::due::MemberValues;
 use super::imports::{CallKind, encode_mask};
+use super::sendable::{COLUMNS, JOINED, SendRules, Sendable};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// An import whose intent is on disk.
@@ -27,14 +29,15 @@ pub struct BegunImport {
 }
 
 impl Checkpoint {
-    /// Writes the intent to send `contacts` with the fields `mask` (a single call carries all that is desired, whatever
-    /// `mask` says): from this commit on nobody knows what Reteno holds of them. `build` makes the exact body of the members that are still due with just these fields; `None` where no
-    /// member is left, and nothing is stored where it fails. Nothing may be sent before this returns.
+    /// Writes the intent to send a batch (a single call carries all that is desired, whatever its mask says): from this
+    /// commit on nobody knows what Reteno holds of its fields. `build` makes the exact body of the members that are still
+    /// due in just this way; `None` where no member is left, and nothing is stored where it fails. Nothing may be sent
+    /// before this returns.
     pub fn begin_import<E>(
         &mut self,
         call: CallKind,
-        mask: &[Field],
-        contacts: &[ContactId],
+        batch: &Batch,
+        rules: &SendRules,
         now: Timestamp,
         build: impl FnOnce(&[MemberValues]) -> Result<Bytes, E>,
     ) -> Result<Result<Option<BegunImport>, E>, CheckpointError> {
@@ -42,10 +45,10 @@ impl Checkpoint {
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .attempt("store an intent")?;
-        let mut members = Vec::with_capacity(contacts.len());
-        let mut rows = Vec::with_capacity(contacts.len());
-        for contact in contacts {
-            if let Some((values, sides)) = load_member(&transaction, *contact, mask, call)? {
+        let (mut members, mut rows) = (Vec::new(), Vec::new());
+        let lookup = Lookup { transaction: &transaction, batch, rules, call, hash: &self.hash };
+        for contact in &batch.contacts {
+            if let Some((values, sides)) = lookup.load_member(*contact)? {
                 members.push(values);
                 rows.push(sides);
             }
@@ -56,8 +59,19 @@ impl Checkpoint {
             return Ok(Ok(None));
         };
         let mask = match call {
-            CallKind::Bulk => mask.to_vec(),
-            CallKind::Upsert | CallKind::Update(_) => first.desired.iter().map(|(field, _)| field).collect(),
+            CallKind::Upsert | CallKind::Update(_) => {
+                first.desired.iter().map(|(field, _)| field).filter(|field| !field.is_segment() && field.is_bulk()).collect()
+            }
+            CallKind::Bulk
+            | CallKind::Categories(_)
+            | CallKind::Subscribe
+            | CallKind::Upload
+            | CallKind::Learn
+            | CallKind::Unsubscribe
+            | CallKind::Resubscribe
+            | CallKind::Detach(_)
+            | CallKind::Delete(_)
+            | CallKind::Erase(_) => batch.mask.clone(),
         };
         let body = match build(&members) {
             Ok(body) => body,
@@ -77,6 +91,11 @@ impl Checkpoint {
             let locks = locks_of(sides, member.reteno_id, &self.hash);
             take_member(&transaction, import, (member.contact, sides), &mask, &locks)?;
             all_locks.extend(locks);
+            if batch.flavor.fires || call == CallKind::Subscribe {
+                transaction
+                    .execute("UPDATE contact SET fired = 1 WHERE id = ?1", [member.contact.0])
+                    .attempt("store that a workflow may start")?;
+            }
         }
         transaction.commit().attempt("store an intent")?;
         let contacts = members.into_iter().map(|member| member.contact).collect();
@@ -84,41 +103,41 @@ impl Checkpoint {
     }
 }
 
-fn load_member(
-    transaction: &Transaction<'_>,
-    contact: ContactId,
-    mask: &[Field],
+/// Looks the members of a batch up once more, in the transaction that takes them.
+struct Lookup<'a> {
+    transaction: &'a Transaction<'a>,
+    batch: &'a Batch,
+    rules: &'a SendRules,
     call: CallKind,
-) -> Result<Option<(MemberValues, Sides)>, CheckpointError> {
-    type Stored = (Vec<u8>, Vec<u8>, Vec<u8>, Option<i64>, u32);
-    let stored: Option<Stored> = transaction
-        .prepare_cached(
-            "SELECT c.desired, c.acknowledged, w.vals, c.reteno_id, c.attempts \
-             FROM contact c JOIN waiting w ON w.contact = c.id \
-             WHERE c.id = ?1 AND c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0",
-        )
-        .and_then(|mut query| {
-            query
-                .query_row([contact.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
-                .optional()
-        })
-        .attempt("read a contact that is due")?;
-    let Some((desired, acknowledged, values, reteno_id, attempts)) = stored else { return Ok(None) };
-    let sides = Sides {
-        desired: FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?,
-        acknowledged: Some(FieldPrints::decode(&acknowledged).map_err(unreadable("list of prints"))?),
-    };
-    let due = sides.due();
-    let is_still_due = match call {
-        CallKind::Bulk => due == mask,
-        CallKind::Upsert | CallKind::Update(_) => !due.is_empty(),
-    };
-    let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
-    if due.iter().any(|field| values.get(*field).is_none()) {
-        starve(transaction, contact)?;
-        return Ok(None);
+    hash: &'a Fingerprinter,
+}
+
+impl Lookup<'_> {
+    fn load_member(&self, contact: ContactId) -> Result<Option<(MemberValues, Sides)>, CheckpointError> {
+        const ACTION: &str = "read a contact that is due";
+        let mut query = self
+            .transaction
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS}, w.vals, c.attempts FROM contact c JOIN waiting w ON w.contact = c.id {JOINED} \
+                 WHERE c.id = ?1 AND c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 AND c.judged = 1"
+            ))
+            .attempt(ACTION)?;
+        let mut rows = query.query([contact.0]).attempt(ACTION)?;
+        let Some(row) = rows.next().attempt(ACTION)? else { return Ok(None) };
+        let Some(sendable) = Sendable::read(row, self.transaction, self.rules, self.hash)? else { return Ok(None) };
+        let Sendable { sides, reteno_id, mask, flavor } = sendable;
+        let is_single = matches!(self.call, CallKind::Upsert | CallKind::Update(_));
+        let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
+        let values: Vec<u8> = row.get(10).attempt(ACTION)?;
+        let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
+        let attempts = row.get(11).attempt(ACTION)?;
+        drop(rows);
+        if mask.iter().any(|field| values.get(*field).is_none()) {
+            starve(self.transaction, contact)?;
+            return Ok(None);
+        }
+        Ok(is_still_due.then_some((MemberValues { contact, values, reteno_id, attempts }, sides)))
     }
-    Ok(is_still_due.then_some((MemberValues { contact, values, reteno_id, attempts }, sides)))
 }
 
 /// A value that is due is not at hand: only a full read of the source brings it back.

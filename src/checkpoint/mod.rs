@@ -5,8 +5,14 @@
 //! transitions of a row come from `plan`. It never deletes a damaged file.
 
 mod alerts;
+mod channels;
+mod consents;
+mod deeds;
 mod due;
+mod endings;
 mod ghosts;
+mod guard;
+mod holds;
 mod imports;
 mod incoming;
 mod intents;
@@ -16,8 +22,13 @@ mod pages;
 mod reads;
 mod rejections;
 mod report;
+mod rows;
 mod seal;
+mod sendable;
 mod settle;
+mod settle_deeds;
+mod stuck;
+mod tombstones;
 mod vault;
 
 use std::path::PathBuf;
@@ -26,9 +37,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 
 use crate::contact::Fingerprinter;
+use crate::random::Random;
 
 pub use alerts::Alert;
+pub use consents::ConsentCycle;
+pub use deeds::{BegunDeeds, DeedSubject};
 pub use due::{Due, MemberValues};
+pub use guard::Weighed;
+pub use holds::{Approved, HeldItem, Hold};
 pub use imports::{CallKind, ImportState, OpenImport};
 pub use incoming::{Incoming, PageMode, PageOutcome, Preview, ReadContext};
 pub use intents::BegunImport;
@@ -36,7 +52,9 @@ pub use open::{OpenOptions, Opened};
 pub use reads::{ReadProof, SeenRows, SourceRow};
 pub use rejections::{RejectionKind, RejectionRow};
 pub use report::{ContactStory, FieldStory, LaneCount, StatusReport};
+pub use sendable::SendRules;
 pub use settle::{Settlement, UnknownFate};
+pub use settle_deeds::DeedEnd;
 pub use vault::{AccountIdentity, CheckpointVault};
 
 /// An open checkpoint. Not shared: [`Store`] hands it from thread to thread.
@@ -44,6 +62,7 @@ pub struct Checkpoint {
     connection: Connection,
     hash: Fingerprinter,
     sealing_key: [u8; 32],
+    random: Random,
     dir: PathBuf,
     /// How many changes this connection had made when the write-ahead log was last emptied.
     settled_changes: Option<u64>,

@@ -74,6 +74,7 @@ impl Checkpoint {
             connection,
             hash,
             sealing_key,
+            random: random.clone(),
             dir: options.dir.clone(),
             settled_changes: None,
             _sender_lock: sender_lock,

@@ -1,10 +1,14 @@
 //! Sources, their cursors, and what a complete read proves.
 
+use std::sync::Arc;
+
 use rusqlite::{OptionalExtension, params};
 
 use crate::clock::Timestamp;
 use crate::plan::SourceId;
+use crate::plan::policy::Policy;
 
+use super::endings::mark_missing;
 use super::rejections::{Superseded, forget_superseded};
 use super::{Attempt, Checkpoint, CheckpointError};
 
@@ -24,9 +28,10 @@ struct Bits {
 }
 
 impl SeenRows {
-    /// The source speaks of a row: with a record, one that cannot be used, or one that says it is deleted.
-    pub fn see(&mut self, row: i64) {
-        self.seen.insert(row);
+    /// The source speaks of a row: with a record, one that cannot be used, or one that says it is deleted; false where
+    /// it did before.
+    pub fn see(&mut self, row: i64) -> bool {
+        self.seen.insert(row)
     }
 
     /// A record says what the row is to be; false where one did before.
@@ -56,8 +61,10 @@ impl Bits {
 }
 
 /// What a read that came to its end proves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReadProof {
+    /// What the operator lets the source do.
+    pub policy: Arc<Policy>,
     /// When it began.
     pub began: Timestamp,
     /// It began at the beginning of the source.
@@ -155,7 +162,11 @@ impl Checkpoint {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
         transaction
-            .execute("UPDATE source SET mapping = ?2 WHERE id = ?1", [source.0, mapping.cast_signed()])
+            .execute(
+                "UPDATE source SET mapping_is_new = max(mapping_is_new, mapping IS NOT NULL AND mapping <> ?2), \
+                 mapping = ?2 WHERE id = ?1",
+                [source.0, mapping.cast_signed()],
+            )
             .attempt(ACTION)?;
         if is_other {
             transaction
@@ -198,13 +209,13 @@ impl Checkpoint {
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .attempt("end a read")?;
-        let superseded = match proof {
-            ReadProof { has_values: true, .. } => Superseded::All,
-            ReadProof { from_beginning: true, .. } => Superseded::Places,
-            ReadProof { .. } => Superseded::OldPlaces,
+        let superseded = match (proof.has_values, proof.from_beginning) {
+            (true, _) => Superseded::All,
+            (false, true) => Superseded::Places,
+            (false, false) => Superseded::OldPlaces,
         };
         forget_superseded(&transaction, source, superseded, proof.began)?;
-        let gone = if proof.is_full { mark_gone(&transaction, source, seen, (proof.began, now))? } else { 0 };
+        let gone = if proof.is_full { mark_gone(&transaction, source, seen, (proof.began, now), &proof.policy)? } else { 0 };
         // one that was asked for while it read is still wanted; a load that brought nobody was none
         transaction
             .execute(
@@ -260,6 +271,7 @@ fn mark_gone(
     source: SourceId,
     seen: &SeenRows,
     (began, now): (Timestamp, Timestamp),
+    policy: &Policy,
 ) -> Result<u64, CheckpointError> {
     if count_contacts(transaction, source)? == seen.seen.count {
         return Ok(0);
@@ -272,11 +284,6 @@ fn mark_gone(
         ids.and_then(|ids| ids.filter(|id| !id.as_ref().is_ok_and(|id| seen.seen.contains(*id))).collect())
             .attempt("look for gone contacts")?
     };
-    let mut mark = transaction
-        .prepare_cached("UPDATE contact SET sightings = sightings + 1 WHERE id = ?1")
-        .attempt("mark a gone contact")?;
-    for id in &missing {
-        mark.execute([id]).attempt("mark a gone contact")?;
-    }
+    mark_missing(transaction, &missing, policy, (source, began.0))?;
     Ok(missing.len() as u64)
 }

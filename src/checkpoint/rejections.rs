@@ -20,17 +20,40 @@ pub enum RejectionKind {
     Reteno,
     /// Reteno finished an import without the contact: deleted there, most likely.
     Skipped,
+    /// Another contact with the same e-mail or phone is sent in its place.
+    Shared,
+    /// It was erased, and the CRM shows it again.
+    Erased,
+    /// A call that starts something got no answer: it may have been sent.
+    Doubtful,
+    /// A consent that was newly given could not be told to Reteno in time.
+    Consent,
 }
 
 impl RejectionKind {
-    const ALL: [Self; 4] = [Self::Record, Self::Field, Self::Reteno, Self::Skipped];
+    const ALL: [Self; 8] = [
+        Self::Record,
+        Self::Field,
+        Self::Reteno,
+        Self::Skipped,
+        Self::Shared,
+        Self::Erased,
+        Self::Doubtful,
+        Self::Consent,
+    ];
 
-    const fn name(self) -> &'static str {
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Record => "record",
             Self::Field => "field",
             Self::Reteno => "reteno",
             Self::Skipped => "skipped",
+            Self::Shared => "shared",
+            Self::Erased => "erased",
+            Self::Doubtful => "doubtful",
+            Self::Consent => "consent",
         }
     }
 }

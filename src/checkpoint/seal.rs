@@ -10,23 +10,43 @@ use super::{Checkpoint, CheckpointError};
 
 const NONCE_BYTES: usize = 24;
 
-impl Checkpoint {
+/// Seals and opens with the checkpoint's key.
+#[derive(Clone, Copy)]
+pub(super) struct Sealer([u8; 32]);
+
+impl Sealer {
+    pub(super) const fn of(key: &[u8; 32]) -> Self {
+        Self(*key)
+    }
+
     /// Seals `plain`; `name` says what it is and binds it to its place.
-    pub(super) fn seal(&self, name: &'static str, plain: &[u8], random: &Random) -> Result<Vec<u8>, CheckpointError> {
+    pub(super) fn seal(self, name: &'static str, plain: &[u8], random: &Random) -> Result<Vec<u8>, CheckpointError> {
         let nonce = random.bytes::<NONCE_BYTES>();
         let payload = Payload { msg: plain, aad: name.as_bytes() };
         let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| CheckpointError::Sealed(name))?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    /// Opens what [`Checkpoint::seal`] made under the same name and key.
-    pub(super) fn unseal(&self, name: &'static str, sealed: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+    /// Opens what [`Sealer::seal`] made under the same name and key.
+    pub(super) fn unseal(self, name: &'static str, sealed: &[u8]) -> Result<Vec<u8>, CheckpointError> {
         let (nonce, text) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(CheckpointError::Sealed(name))?;
         let payload = Payload { msg: text, aad: name.as_bytes() };
         self.cipher().decrypt(&XNonce::from(*nonce), payload).map_err(|_| CheckpointError::Sealed(name))
     }
 
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(&self.sealing_key.into())
+    fn cipher(self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(&self.0.into())
+    }
+}
+
+impl Checkpoint {
+    /// As [`Sealer::seal`].
+    pub(super) fn seal(&self, name: &'static str, plain: &[u8], random: &Random) -> Result<Vec<u8>, CheckpointError> {
+        Sealer::of(&self.sealing_key).seal(name, plain, random)
+    }
+
+    /// As [`Sealer::unseal`].
+    pub(super) fn unseal(&self, name: &'static str, sealed: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+        Sealer::of(&self.sealing_key).unseal(name, sealed)
     }
 }

@@ -13,6 +13,7 @@ use crate::plan::{ContactId, ImportId, Lane, SourceId};
 
 use super::ghosts::Ghosts;
 use super::rejections::{RejectionKind, record_rejection};
+use super::settle_deeds::renew_opt_outs;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// What becomes of the members whose outcome is unknown.
@@ -83,6 +84,7 @@ impl Checkpoint {
             let end = MemberEnd { contact: *contact, stored, settlement, now, in_first_half };
             end.apply(&transaction, outcome, &ghosts)?;
         }
+        renew_opt_outs(&transaction, import)?;
         let ghost_until = settlement.ghost_until.map(|until| until.0).max(old_ghost).filter(|until| *until > now.0);
         close(&transaction, import, ghost_until)?;
         transaction.commit().attempt("end an import")
@@ -124,6 +126,10 @@ impl Checkpoint {
                 "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, \
                  attempts = 0, stuck = 2; \
                  DELETE FROM waiting; \
+                 DELETE FROM consent; \
+                 UPDATE deed SET import = NULL, not_before = 0, reteno_id = NULL, \
+                   state = iif(kind IN ('learn', 'resubscribe') OR state = 'held', state, 'unjudged'); \
+                 DELETE FROM deed WHERE kind IN ('learn', 'resubscribe') OR kind = 'unsubscribe' AND cause <> 'gone'; \
                  DELETE FROM rejection WHERE kind IN ('reteno', 'skipped'); \
                  DELETE FROM setting WHERE name = 'catalog'; \
                  UPDATE source SET full_read_wanted = 1;",
@@ -185,7 +191,7 @@ impl MemberEnd<'_> {
         transaction
             .prepare_cached(
                 "UPDATE contact SET import = NULL, acknowledged = ?2, reteno_id = coalesce(?3, reteno_id), \
-                 not_before = ?4, attempts = 0, split = NULL, stuck = iif(?2 IS NULL, 0, stuck) WHERE id = ?1",
+                 not_before = ?4, attempts = 0, split = NULL, restores = 0, stuck = iif(?2 IS NULL AND stuck <> 3, 0, stuck) WHERE id = ?1",
             )
             .and_then(|mut update| {
                 let known = sides.acknowledged.as_ref().map(FieldPrints::encode);
@@ -257,7 +263,7 @@ impl MemberEnd<'_> {
         transaction
             .prepare_cached(
                 "UPDATE contact SET import = NULL, acknowledged = ?2, not_before = ?3, split = ?4, lane = ?5, \
-                 attempts = attempts + ?6, stuck = iif(?2 IS NULL, 0, stuck) WHERE id = ?1",
+                 attempts = attempts + ?6, stuck = iif(?2 IS NULL AND stuck <> 3, 0, stuck) WHERE id = ?1",
             )
             .and_then(|mut update| {
                 update.execute(params![
@@ -311,7 +317,7 @@ fn load_stored(
     }))
 }
 
-fn close(transaction: &Transaction<'_>, import: ImportId, ghost_until: Option<i64>) -> Result<(), CheckpointError> {
+pub(super) fn close(transaction: &Transaction<'_>, import: ImportId, ghost_until: Option<i64>) -> Result<(), CheckpointError> {
     match ghost_until {
         Some(until) => transaction.execute(
             "UPDATE import SET state = 'ghost', body = NULL, ghost_until = ?2, repeat_at = NULL, check_at = NULL WHERE id = ?1",

@@ -11,6 +11,33 @@ use super::halving::Gate;
 use super::lock::{Lock, LockSet};
 use super::{ContactId, Lane};
 
+/// Which call a contact goes into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Route {
+    /// One that writes fields.
+    #[default]
+    Fields,
+    /// The one that replaces the set of its categories, once nothing else is due.
+    Categories,
+    /// The double opt-in of a form's new contact.
+    Form,
+}
+
+/// What holds for a whole request besides its mask: only contacts that agree in all of it go together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flavor {
+    /// Which call.
+    pub route: Route,
+    /// The segments that the contacts enter (true) or leave.
+    pub segments: Vec<(Field, bool)>,
+    /// Contacts that were deleted in Reteno come back.
+    pub restores: bool,
+    /// They are found by Reteno's id, since the external id changes.
+    pub renames: bool,
+    /// Contacts that are new to Reteno start a workflow there.
+    pub fires: bool,
+}
+
 /// A contact that is due, without its values.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -22,6 +49,8 @@ pub struct Candidate {
     pub part: Option<i64>,
     /// The fields to be written.
     pub mask: Vec<Field>,
+    /// What else must be the same in a call.
+    pub flavor: Flavor,
     /// What no other unfinished call may share.
     pub locks: Vec<Lock>,
     /// How many bytes it adds to a body, at most.
@@ -33,6 +62,8 @@ pub struct Candidate {
 pub struct Batch {
     /// The fields to be written.
     pub mask: Vec<Field>,
+    /// What else holds for all members.
+    pub flavor: Flavor,
     /// The members, in the order of the candidates.
     pub contacts: Vec<ContactId>,
     /// The first lane among its members.
@@ -71,7 +102,7 @@ pub fn plan_batches(
     gate: impl Fn(&[Field]) -> Gate,
     busy: &BTreeSet<Vec<Field>>,
 ) -> Vec<Batch> {
-    let mut open: BTreeMap<(&[Field], Option<i64>), Group> = BTreeMap::new();
+    let mut open: BTreeMap<(&[Field], &Flavor, Option<i64>), Group> = BTreeMap::new();
     let mut taken: BTreeSet<Lock> = BTreeSet::new();
     let mut probes: BTreeMap<&[Field], Option<i64>> = BTreeMap::new();
     let mut done: Vec<Group> = Vec::new();
@@ -94,7 +125,7 @@ pub fn plan_batches(
             break;
         }
         let is_probe = probes.contains_key(mask);
-        let key = (mask, candidate.part);
+        let key = (mask, &candidate.flavor, candidate.part);
         let is_overfull = open.get(&key).is_some_and(|group| {
             group.batch.contacts.len() >= limits.contacts_max || group.bytes + candidate.bytes > limits.bytes_max
         });
@@ -127,7 +158,8 @@ pub fn plan_batches(
 
 impl Group {
     fn begin(candidate: &Candidate) -> Self {
-        let batch = Batch { mask: candidate.mask.clone(), contacts: Vec::new(), lane: candidate.lane };
+        let (mask, flavor) = (candidate.mask.clone(), candidate.flavor.clone());
+        let batch = Batch { mask, flavor, contacts: Vec::new(), lane: candidate.lane };
         Self { batch, bytes: 0, is_bulk: candidate.lane.is_bulk() }
     }
 

@@ -3,7 +3,7 @@
 //! Records move only `desired`, answers move only `acknowledged`; what differs is due. A field that `acknowledged` does
 //! not list is unknown, and unknown differs from everything.
 
-use crate::contact::{Contact, Field, FieldPrints, Fingerprint, Fingerprinter, Wanted};
+use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter, Wanted};
 
 use super::balance::Seen;
 
@@ -134,17 +134,19 @@ impl Observation {
     }
 }
 
-/// What `contact` wants, seen from a row that wanted `before`: a field it does not speak of stays as it was, a field
-/// that is no longer `mapped` goes, and an empty one is a wish only where a value was seen before.
+/// What a record wants with the `fields` of it that count, seen from a row that wanted `before`: a field it does not
+/// speak of stays as it was, a field that is no longer `mapped` goes.
 #[must_use]
-pub fn desired_after(before: &FieldPrints, contact: &Contact, mapped: &[Field], hash: &Fingerprinter) -> FieldPrints {
+pub fn desired_after(
+    before: &FieldPrints,
+    fields: &[(Field, Wanted)],
+    mapped: &[Field],
+    hash: &Fingerprinter,
+) -> FieldPrints {
     let mut next = before.clone();
     next.retain_fields(mapped);
-    for (field, wanted) in &contact.fields {
-        match wanted {
-            Wanted::Clear if next.get(*field).is_none() => {}
-            Wanted::Clear | Wanted::Value(_) => next.set(*field, hash.field(*field, wanted)),
-        }
+    for (field, wanted) in fields {
+        next.set(*field, hash.field(*field, wanted));
     }
     next
 }

@@ -4,9 +4,14 @@ pub mod answer;
 pub mod balance;
 pub mod batch;
 pub mod change;
+pub mod consent;
+pub mod deed;
+pub mod guard;
 pub mod halving;
+pub mod identity;
 pub mod lock;
 pub mod outcome;
+pub mod policy;
 
 /// A contact's row in the checkpoint, in order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

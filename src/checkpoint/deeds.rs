@@ -1,0 +1,292 @@
+//! Deeds: calls that do something about a contact without writing its fields. What is due, and the intent to do it.
+
+use bytes::Bytes;
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use crate::clock::Timestamp;
+use crate::contact::{Field, FieldPrints, Fingerprint, Values};
+use crate::plan::change::Sides;
+use crate::plan::deed::{DeedCall, DeedCause, DeedId, DeedKind, DueDeed};
+use crate::plan::lock::{Lock, encode_locks, locks_of};
+use crate::plan::{ContactId, ImportId, SourceId};
+
+use super::consents::IDENTITY;
+use super::due::WAIT_MAX;
+use super::endings::begin_erasure;
+use super::imports::CallKind;
+use super::tombstones::Grave;
+use super::{Attempt, Checkpoint, CheckpointError, unreadable};
+
+/// A deed as it is written down for the first time.
+pub(super) struct NewDeed<'a> {
+    pub(super) contact: i64,
+    pub(super) key: &'a str,
+    pub(super) source: SourceId,
+    pub(super) kind: DeedKind,
+    pub(super) cause: DeedCause,
+    pub(super) address: Fingerprint,
+    pub(super) segment: i64,
+    /// When the read began that asks for it.
+    pub(super) cycle: i64,
+    pub(super) expires_at: Option<i64>,
+}
+
+/// Who a deed is about, for its body.
+#[derive(Debug)]
+pub struct DeedSubject {
+    /// The deed.
+    pub deed: DeedId,
+    /// External id, e-mail and phone.
+    pub identity: Values,
+    /// Reteno's id.
+    pub reteno_id: Option<i64>,
+}
+
+/// A call whose intent is on disk.
+#[derive(Debug)]
+pub struct BegunDeeds {
+    /// Its row.
+    pub import: ImportId,
+    /// The exact body; empty for a call without one.
+    pub body: Bytes,
+    /// What no other call may share until it has ended.
+    pub locks: Vec<Lock>,
+}
+
+/// Writes a deed down; one that stands already, and that nobody does yet, is renewed.
+pub(super) fn store_deed(transaction: &Transaction<'_>, deed: &NewDeed<'_>) -> Result<(), CheckpointError> {
+    const ACTION: &str = "store what is to be done";
+    let NewDeed { contact, key, source, kind, cause, address, segment, cycle, expires_at } = deed;
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO cycle (source, began) VALUES (?1, ?2)")
+        .and_then(|mut insert| insert.execute(params![source.0, cycle]))
+        .attempt(ACTION)?;
+    let state = if cause.is_guarded() { "unjudged" } else { "due" };
+    transaction
+        .prepare_cached(
+            "INSERT INTO deed (source, contact, key, kind, cause, address, segment, identity, reteno_id, state, cycle, expires_at) \
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, c.identity, c.reteno_id, ?8, \
+               (SELECT id FROM cycle WHERE source = ?1 AND began = ?9), ?10 FROM contact c WHERE c.id = ?2 \
+             ON CONFLICT (contact, kind, address, segment) DO UPDATE SET cause = excluded.cause, \
+               state = iif(import IS NULL, excluded.state, state), hold = iif(import IS NULL, NULL, hold), \
+               identity = coalesce(excluded.identity, identity), expires_at = excluded.expires_at, not_before = 0",
+        )
+        .and_then(|mut insert| {
+            insert.execute(params![
+                source.0,
+                contact,
+                key,
+                kind.name(),
+                cause.name(),
+                address.to_u64().cast_signed(),
+                segment,
+                state,
+                cycle,
+                expires_at
+            ])
+        })
+        .attempt(ACTION)
+        .map(|_| ())
+}
+
+/// Forgets what is to be done of a kind about a contact and nobody does yet; says whether somebody does it.
+pub(super) fn drop_idle_deeds(
+    transaction: &Transaction<'_>,
+    contact: i64,
+    kind: DeedKind,
+) -> Result<bool, CheckpointError> {
+    const ACTION: &str = "take back what was to be done";
+    let dropped = transaction
+        .prepare_cached("DELETE FROM deed WHERE contact = ?1 AND kind = ?2 AND import IS NULL AND cause <> 'gone'")
+        .and_then(|mut delete| delete.execute(params![contact, kind.name()]))
+        .attempt(ACTION)?;
+    if dropped > 0 {
+        super::holds::drop_empty_holds(transaction)?;
+    }
+    transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM deed WHERE contact = ?1 AND kind = ?2 AND import IS NOT NULL)")
+        .and_then(|mut query| query.query_row(params![contact, kind.name()], |row| row.get(0)))
+        .attempt(ACTION)
+}
+
+impl Checkpoint {
+    /// The deeds that may be done now, opt-outs first. One that needs Reteno's id of a contact whose id is not known asks
+    /// for it to be found out.
+    pub fn load_due_deeds(&mut self, now: Timestamp, limit: u32) -> Result<Vec<DueDeed>, CheckpointError> {
+        const ACTION: &str = "look for what is to be done";
+        let has_any: bool = self
+            .connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM deed WHERE state = 'due' AND import IS NULL)")
+            .and_then(|mut query| query.query_row([], |row| row.get(0)))
+            .attempt(ACTION)?;
+        if !has_any {
+            return Ok(Vec::new());
+        }
+        self.ask_for_ids(now)?;
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT d.id, d.contact, d.kind, d.segment, coalesce(c.reteno_id, d.reteno_id), d.attempts, d.address, \
+                 c.desired, c.acknowledged FROM deed d LEFT JOIN contact c ON c.id = d.contact \
+                 WHERE d.state = 'due' AND d.import IS NULL AND (d.not_before <= ?1 OR d.not_before > ?2) \
+                 AND (d.kind NOT IN ('delete', 'erase') OR coalesce(c.reteno_id, d.reteno_id) IS NOT NULL) \
+                 ORDER BY d.kind <> 'unsubscribe', d.kind <> 'erase', d.id LIMIT ?3",
+            )
+            .attempt(ACTION)?;
+        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0, limit]).attempt(ACTION)?;
+        let mut due = Vec::new();
+        while let Some(row) = rows.next().attempt(ACTION)? {
+            let kind: String = row.get(2).attempt(ACTION)?;
+            let Some(kind) = DeedKind::from_name(&kind) else { continue };
+            let prints = |blob: Option<Vec<u8>>| {
+                blob.map(|blob| FieldPrints::decode(&blob)).transpose().map_err(unreadable("list of prints"))
+            };
+            let desired = prints(row.get(7).attempt(ACTION)?)?.unwrap_or_default();
+            let acknowledged = prints(row.get(8).attempt(ACTION)?)?;
+            let reteno_id = row.get(4).attempt(ACTION)?;
+            due.push(DueDeed {
+                id: DeedId(row.get(0).attempt(ACTION)?),
+                contact: ContactId(row.get(1).attempt(ACTION)?),
+                kind,
+                group: row.get::<_, i64>(3).attempt(ACTION)?.cast_unsigned(),
+                reteno_id,
+                is_alone: row.get::<_, i64>(5).attempt(ACTION)? > 0,
+                locks: locks_of(&Sides { desired, acknowledged }, reteno_id, &self.hash),
+            });
+        }
+        Ok(due)
+    }
+
+    /// Where a contact is to be deleted, or its categories are to be set, and Reteno's id of it is not known, it is to be
+    /// found out first.
+    fn ask_for_ids(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
+        self.connection
+            .execute(
+                "INSERT OR IGNORE INTO deed (source, contact, key, kind, cause, identity, state, cycle, not_before) \
+                 SELECT d.source, d.contact, d.key, 'learn', 'again', d.identity, 'due', d.cycle, 0 FROM deed d \
+                 LEFT JOIN contact c ON c.id = d.contact \
+                 WHERE d.kind IN ('delete', 'erase') AND d.state = 'due' AND d.import IS NULL AND d.not_before <= ?1 \
+                 AND coalesce(c.reteno_id, d.reteno_id) IS NULL AND d.identity IS NOT NULL",
+                [now.0],
+            )
+            .attempt("ask for Reteno's ids")
+            .map(|_| ())
+    }
+
+    /// Writes down the intent to make a call. `build` makes its exact body; nothing is stored where it fails, and nothing
+    /// may be sent before this returns. An erasure leaves its tombstone first, in the file and in the database.
+    pub fn begin_deeds<E>(
+        &mut self,
+        call: &DeedCall,
+        kind: CallKind,
+        now: Timestamp,
+        build: impl FnOnce(&[DeedSubject]) -> Result<Bytes, E>,
+    ) -> Result<Result<Option<BegunDeeds>, E>, CheckpointError> {
+        const ACTION: &str = "store the intent to do something";
+        let graves = if call.kind == DeedKind::Erase { self.append_graves(&call.deeds, now)? } else { Vec::new() };
+        let sealer = super::seal::Sealer::of(&self.sealing_key);
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let mut subjects = Vec::new();
+        let mut members = Vec::new();
+        for deed in &call.deeds {
+            let Some((contact, subject, sides)) = load_subject(&transaction, *deed, sealer)? else { continue };
+            let locks = locks_of(&sides, subject.reteno_id, &self.hash);
+            members.push((*deed, contact, locks));
+            subjects.push(subject);
+        }
+        if subjects.is_empty() {
+            return Ok(Ok(None));
+        }
+        let body = match build(&subjects) {
+            Ok(body) => body,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (name, target) = kind.stored();
+        transaction
+            .execute(
+                "INSERT INTO import (state, call, target, mask, body, contacts, created_at, posts, posted_at) \
+                 VALUES ('intent', ?1, ?2, x'', ?3, ?4, ?5, 1, ?5)",
+                params![name, target, body.as_ref(), members.len().cast_signed(), now.0],
+            )
+            .attempt(ACTION)?;
+        let import = ImportId(transaction.last_insert_rowid());
+        let mut all_locks = Vec::new();
+        for (deed, contact, locks) in members {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO member (import, contact, carried, prior, locks, deed) VALUES (?1, ?2, x'', x'', ?3, ?4)",
+                )
+                .and_then(|mut insert| insert.execute(params![import.0, contact, encode_locks(&locks), deed.0]))
+                .and_then(|_| {
+                    transaction
+                        .prepare_cached("UPDATE deed SET import = ?2 WHERE id = ?1")
+                        .and_then(|mut update| update.execute(params![deed.0, import.0]))
+                })
+                .attempt(ACTION)?;
+            if let Some((_, grave)) = graves.iter().find(|(of, _)| *of == deed) {
+                begin_erasure(&transaction, contact, now.0, grave)?;
+            }
+            all_locks.extend(locks);
+        }
+        transaction.commit().attempt(ACTION)?;
+        Ok(Ok(Some(BegunDeeds { import, body, locks: all_locks })))
+    }
+
+    fn append_graves(&self, deeds: &[DeedId], now: Timestamp) -> Result<Vec<(DeedId, Grave)>, CheckpointError> {
+        const ACTION: &str = "read whom to erase";
+        let mut graves = Vec::new();
+        for deed in deeds {
+            let found: Option<(String, String, Vec<u8>)> = self
+                .connection
+                .prepare_cached(
+                    "SELECT s.name, d.key, c.desired FROM deed d JOIN source s ON s.id = d.source \
+                     JOIN contact c ON c.id = d.contact WHERE d.id = ?1",
+                )
+                .and_then(|mut query| {
+                    query.query_row([deed.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
+                })
+                .attempt(ACTION)?;
+            let Some((source, key, desired)) = found else { continue };
+            let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
+            let grave = Grave::of(&source, &key, &desired, &self.hash);
+            self.append_grave(&grave, now)?;
+            graves.push((*deed, grave));
+        }
+        Ok(graves)
+    }
+}
+
+type Subject = (i64, DeedSubject, Sides);
+
+fn load_subject(
+    transaction: &Transaction<'_>,
+    deed: DeedId,
+    sealer: super::seal::Sealer,
+) -> Result<Option<Subject>, CheckpointError> {
+    const ACTION: &str = "read whom a deed is about";
+    type Stored = (i64, Option<Vec<u8>>, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
+    let stored: Option<Stored> = transaction
+        .prepare_cached(
+            "SELECT d.contact, d.identity, coalesce(c.reteno_id, d.reteno_id), c.desired, c.acknowledged \
+             FROM deed d LEFT JOIN contact c ON c.id = d.contact \
+             WHERE d.id = ?1 AND d.state = 'due' AND d.import IS NULL",
+        )
+        .and_then(|mut query| {
+            query
+                .query_row([deed.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+                .optional()
+        })
+        .attempt(ACTION)?;
+    let Some((contact, identity, reteno_id, desired, acknowledged)) = stored else { return Ok(None) };
+    let prints = |blob: Option<Vec<u8>>| {
+        blob.map(|blob| FieldPrints::decode(&blob)).transpose().map_err(unreadable("list of prints"))
+    };
+    let sides = Sides { desired: prints(desired)?.unwrap_or_default(), acknowledged: prints(acknowledged)? };
+    let mut identity = match identity {
+        Some(sealed) => Values::decode(&sealer.unseal(IDENTITY, &sealed)?).map_err(unreadable("identity"))?,
+        None => Values::default(),
+    };
+    identity.retain_fields(&[Field::ExternalCustomerId, Field::Email, Field::Sms]);
+    Ok(Some((contact, DeedSubject { deed, identity, reteno_id }, sides)))
+}

@@ -1,0 +1,146 @@
+//! Contacts that are gone from the CRM: when that is believed, what is to be done, and what a return takes back.
+
+use rusqlite::{Transaction, params};
+
+use crate::contact::{Field, FieldPrints, Fingerprint};
+use crate::plan::SourceId;
+use crate::plan::deed::{DeedCause, DeedKind};
+use crate::plan::policy::Policy;
+
+use super::deeds::{NewDeed, store_deed};
+use super::holds::drop_empty_holds;
+use super::pages::Page;
+use super::reads::SeenRows;
+use super::tombstones::bury;
+use super::{Attempt, CheckpointError, unreadable};
+
+/// Gone counts only when it was seen twice: two complete reads without the contact, or the CRM's own word and one of them.
+const SIGHTINGS_NEEDED: i64 = 2;
+
+impl Page<'_> {
+    /// The CRM says that a contact is deleted: one sighting. Seen, so that a complete read does not count it once more.
+    pub(super) fn record_deleted(&mut self, key: &str, seen: &mut SeenRows) -> Result<(), CheckpointError> {
+        let Some(row) = self.load(key)? else { return Ok(()) };
+        if !seen.see(row.id) {
+            return Ok(());
+        }
+        self.outcome.balance.gone += 1;
+        self.statement("UPDATE contact SET sightings = sightings + 1 WHERE id = ?1")?
+            .execute([row.id])
+            .attempt("mark a gone contact")?;
+        if row.sightings + 1 == SIGHTINGS_NEEDED {
+            end_contact(self.transaction, &self.context.policy, row.id, (self.context.source, self.context.began))?;
+        }
+        Ok(())
+    }
+
+    /// The contact is there again: what was to be done about its end, and nobody has begun, is off.
+    pub(super) fn cancel_endings(&self, id: i64) -> Result<(), CheckpointError> {
+        self.statement("DELETE FROM deed WHERE contact = ?1 AND cause = 'gone' AND import IS NULL AND kind <> 'erase'")?
+            .execute([id])
+            .and_then(|_| self.transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))
+            .attempt("take back the end of a contact")?;
+        drop_empty_holds(self.transaction)
+    }
+}
+
+/// Marks what a complete read did not see, and ends those that it did not see for the second time.
+pub(super) fn mark_missing(
+    transaction: &Transaction<'_>,
+    missing: &[i64],
+    policy: &Policy,
+    of: (SourceId, i64),
+) -> Result<(), CheckpointError> {
+    const ACTION: &str = "mark a gone contact";
+    let mut mark = transaction
+        .prepare_cached("UPDATE contact SET sightings = sightings + 1 WHERE id = ?1 RETURNING sightings")
+        .attempt(ACTION)?;
+    for id in missing {
+        let sightings: i64 = mark.query_row([id], |row| row.get(0)).attempt(ACTION)?;
+        if sightings == SIGHTINGS_NEEDED {
+            end_contact(transaction, policy, *id, of)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes down what is to be done about a contact that is gone.
+fn end_contact(
+    transaction: &Transaction<'_>,
+    policy: &Policy,
+    id: i64,
+    (source, cycle): (SourceId, i64),
+) -> Result<(), CheckpointError> {
+    const ACTION: &str = "end a contact";
+    let Some(kind) = DeedKind::of_ending(policy.ending) else { return Ok(()) };
+    let (key, desired): (String, Vec<u8>) = transaction
+        .prepare_cached("SELECT key, desired FROM contact WHERE id = ?1")
+        .and_then(|mut query| query.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))))
+        .attempt(ACTION)?;
+    let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
+    if policy.shares_ids && is_elsewhere(transaction, id, desired.get(Field::ExternalCustomerId))? {
+        return Ok(());
+    }
+    let address = desired.get(Field::Email).unwrap_or(Fingerprint::UNKNOWN);
+    if kind == DeedKind::Unsubscribe && address.is_unknown() {
+        return Ok(());
+    }
+    let segments: &[u64] = if kind == DeedKind::Detach { &policy.groups } else { &[0] };
+    for segment in segments {
+        let deed = NewDeed {
+            contact: id,
+            key: &key,
+            source,
+            kind,
+            cause: DeedCause::Gone,
+            address: if kind == DeedKind::Unsubscribe { address } else { Fingerprint::UNKNOWN },
+            segment: segment.cast_signed(),
+            cycle,
+            expires_at: None,
+        };
+        store_deed(transaction, &deed)?;
+    }
+    Ok(())
+}
+
+/// Whether another source still has the contact. The external id is kept among the channels where sources share ids.
+fn is_elsewhere(
+    transaction: &Transaction<'_>,
+    id: i64,
+    external_id: Option<Fingerprint>,
+) -> Result<bool, CheckpointError> {
+    let Some(print) = external_id else { return Ok(false) };
+    transaction
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM channel h JOIN contact c ON c.id = h.contact \
+             WHERE h.print = ?1 AND c.id <> ?2 AND c.sightings < ?3 AND c.stuck <> 4)",
+        )
+        .and_then(|mut query| {
+            query.query_row(params![print.to_u64().cast_signed(), id, SIGHTINGS_NEEDED], |row| row.get(0))
+        })
+        .attempt("look for a contact in other sources")
+}
+
+/// An erasure begins: from this commit on no call may carry the contact. Its values leave the rows, what waits and what
+/// was not answered; the tombstone stops its return.
+pub(super) fn begin_erasure(
+    transaction: &Transaction<'_>,
+    contact: i64,
+    now: i64,
+    grave: &super::tombstones::Grave,
+) -> Result<(), CheckpointError> {
+    const ACTION: &str = "begin an erasure";
+    bury(transaction, grave, now)?;
+    transaction
+        .execute("DELETE FROM waiting WHERE contact = ?1", [contact])
+        .and_then(|_| transaction.execute("DELETE FROM held WHERE contact = ?1", [contact]))
+        .and_then(|_| {
+            transaction.execute(
+                "UPDATE contact SET stuck = 4, acknowledged = coalesce(acknowledged, x''), held = 0, split = NULL \
+                 WHERE id = ?1",
+                [contact],
+            )
+        })
+        .attempt(ACTION)?;
+    drop_empty_holds(transaction)
+}

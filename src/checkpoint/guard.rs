@@ -1,0 +1,376 @@
+//! Weighs what a read has changed, before the first call of its kind goes out: what is too much is held.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Transaction, params};
+
+use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
+use crate::plan::SourceId;
+use crate::plan::change::Sides;
+use crate::plan::deed::DeedKind;
+use crate::plan::guard::{Guard, Harm, Heavy, Verb, Weight, harms_of, harms_of_mapping};
+
+use super::holds::Hold;
+use super::{Attempt, Checkpoint, CheckpointError, unreadable};
+
+const ACTION: &str = "weigh what has changed";
+const HOUR_MS: i64 = 60 * 60 * 1000;
+const HOURS_COUNTED: i64 = 24;
+
+/// What was weighed.
+#[derive(Clone, Debug, Default)]
+pub struct Weighed {
+    /// What is held now and was not before.
+    pub holds: Vec<Hold>,
+    /// Contacts that it holds.
+    pub held: u64,
+}
+
+/// What all the changed rows of a source come to.
+#[derive(Default)]
+struct Scales {
+    contacts: BTreeMap<Verb, u64>,
+    values: BTreeMap<(Field, Fingerprint), u64>,
+}
+
+impl Checkpoint {
+    /// Weighs what the source has changed and nobody has weighed yet, and lets it go out or holds it.
+    pub fn weigh_changes(&mut self, source: SourceId, guard: &Guard, now: i64) -> Result<Weighed, CheckpointError> {
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let is_restored: bool = transaction
+            .query_row("SELECT EXISTS (SELECT 1 FROM alert WHERE name = 'restored')", [], |row| row.get(0))
+            .attempt(ACTION)?;
+        let guard = Guard { holds_all: guard.holds_all || is_restored, ..guard.clone() };
+        let judge = Judge { transaction: &transaction, source, guard: &guard, hash: &self.hash, now };
+        let mut weighed = Weighed::default();
+        judge.weigh_rows(&mut weighed)?;
+        for kind in [DeedKind::Unsubscribe, DeedKind::Detach, DeedKind::Delete, DeedKind::Erase] {
+            judge.weigh_deeds(kind, &mut weighed)?;
+        }
+        transaction
+            .execute("DELETE FROM passed WHERE hour < ?1", [now / HOUR_MS - HOURS_COUNTED])
+            .attempt(ACTION)?;
+        transaction.commit().attempt(ACTION)?;
+        Ok(weighed)
+    }
+}
+
+struct Judge<'a> {
+    transaction: &'a Transaction<'a>,
+    source: SourceId,
+    guard: &'a Guard,
+    hash: &'a Fingerprinter,
+    now: i64,
+}
+
+impl Judge<'_> {
+    fn weigh_rows(&self, weighed: &mut Weighed) -> Result<(), CheckpointError> {
+        let is_mapping_new: bool = self
+            .transaction
+            .query_row("SELECT mapping_is_new FROM source WHERE id = ?1", [self.source.0], |row| row.get(0))
+            .attempt(ACTION)?;
+        let mut scales = Scales::default();
+        let mut heavy = Heavy::default();
+        let mut rows = 0_u64;
+        self.each_row(is_mapping_new, |_, harms| {
+            rows += 1;
+            scales.add(harms);
+            for harm in harms.iter().filter(|harm| harm.verb == Verb::Overwrite) {
+                if let Some(field) = harm.field {
+                    heavy.add((field, harm.print));
+                }
+            }
+            Ok(())
+        })?;
+        if rows == 0 {
+            return Ok(());
+        }
+        scales.values = heavy.candidates();
+        self.each_row(is_mapping_new, |_, harms| {
+            for harm in harms.iter().filter(|harm| harm.verb == Verb::Overwrite) {
+                if let Some(count) = harm.field.and_then(|field| scales.values.get_mut(&(field, harm.print))) {
+                    *count += 1;
+                }
+            }
+            Ok(())
+        })?;
+        let held = self.decide(&scales, weighed)?;
+        if !held.is_empty() {
+            let mut contacts = BTreeSet::new();
+            let mut items = Vec::new();
+            self.each_row(is_mapping_new, |contact, harms| {
+                for (hold, harm) in held.iter().flat_map(|holding| holding.items(harms)) {
+                    contacts.insert(contact);
+                    items.push((hold, contact, harm));
+                }
+                Ok(())
+            })?;
+            for (hold, contact, harm) in items {
+                hold_item(self.transaction, hold, contact, harm.field, harm.print)?;
+            }
+            weighed.held += contacts.len() as u64;
+        }
+        self.transaction
+            .execute("UPDATE contact SET judged = 1 WHERE source = ?1 AND judged = 0", [self.source.0])
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+
+    /// Which verbs, and which values, are held; what is not is noted as passed.
+    fn decide(&self, scales: &Scales, weighed: &mut Weighed) -> Result<Vec<Holding>, CheckpointError> {
+        let known = self.count_known()?;
+        let mut held = Vec::new();
+        for (verb, fresh) in &scales.contacts {
+            if *verb == Verb::Overwrite {
+                continue;
+            }
+            let weight = Weight { fresh: *fresh, passed: self.count_passed(*verb, None)?, known };
+            if self.guard.holds(*verb, weight) {
+                let hold = self.open_hold(*verb, None, weight)?;
+                held.push(Holding { hold: hold.id, verb: *verb, value: None });
+                weighed.holds.push(hold);
+            } else {
+                self.note_passed(*verb, None, *fresh)?;
+            }
+        }
+        for (value, fresh) in &scales.values {
+            let weight = Weight { fresh: *fresh, passed: self.count_passed(Verb::Overwrite, Some(*value))?, known };
+            if self.guard.holds(Verb::Overwrite, weight) {
+                let hold = self.open_hold(Verb::Overwrite, Some(value.0), weight)?;
+                held.push(Holding { hold: hold.id, verb: Verb::Overwrite, value: Some(*value) });
+                weighed.holds.push(hold);
+            } else {
+                self.note_passed(Verb::Overwrite, Some(*value), *fresh)?;
+            }
+        }
+        Ok(held)
+    }
+
+    fn weigh_deeds(&self, kind: DeedKind, weighed: &mut Weighed) -> Result<(), CheckpointError> {
+        let Some(verb) = kind.verb() else { return Ok(()) };
+        let fresh: i64 = self
+            .transaction
+            .prepare_cached(
+                "SELECT count(DISTINCT contact) FROM deed WHERE source = ?1 AND kind = ?2 AND state = 'unjudged'",
+            )
+            .and_then(|mut query| query.query_row(params![self.source.0, kind.name()], |row| row.get(0)))
+            .attempt(ACTION)?;
+        if fresh == 0 {
+            return Ok(());
+        }
+        let fresh = fresh.cast_unsigned();
+        let weight = Weight { fresh, passed: self.count_passed(verb, None)?, known: self.count_known()? };
+        if !self.guard.holds(verb, weight) {
+            self.note_passed(verb, None, fresh)?;
+            return self.release_deeds(kind);
+        }
+        let hold = self.open_hold(verb, None, weight)?;
+        self.transaction
+            .execute(
+                "UPDATE deed SET state = 'held', hold = ?3 WHERE source = ?1 AND kind = ?2 AND state = 'unjudged'",
+                params![self.source.0, kind.name(), hold.id],
+            )
+            .attempt(ACTION)?;
+        if kind == DeedKind::Unsubscribe {
+            self.hold_addresses(hold.id)?;
+        }
+        weighed.held += fresh;
+        weighed.holds.push(hold);
+        Ok(())
+    }
+
+    /// While an opt-out is held, its contact is neither made nor given the address.
+    fn hold_addresses(&self, hold: i64) -> Result<(), CheckpointError> {
+        let contacts: Vec<(i64, i64, bool)> = self
+            .transaction
+            .prepare_cached(
+                "SELECT d.contact, d.address, c.reteno_id IS NULL AND c.acknowledged = x'' \
+                 FROM deed d JOIN contact c ON c.id = d.contact WHERE d.hold = ?1 AND d.cause = 'sight'",
+            )
+            .and_then(|mut query| {
+                query.query_map([hold], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+            })
+            .attempt(ACTION)?;
+        for (contact, address, is_new) in contacts {
+            let (field, print) = if is_new {
+                (None, Fingerprint::UNKNOWN)
+            } else {
+                (Some(Field::Email), Fingerprint::from_u64(address.cast_unsigned()))
+            };
+            hold_item(self.transaction, hold, contact, field, print)?;
+        }
+        Ok(())
+    }
+
+    fn release_deeds(&self, kind: DeedKind) -> Result<(), CheckpointError> {
+        self.transaction
+            .execute(
+                "UPDATE deed SET state = 'due' WHERE source = ?1 AND kind = ?2 AND state = 'unjudged'",
+                params![self.source.0, kind.name()],
+            )
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+
+    /// Visits every changed row of the source with what its changes come to.
+    fn each_row(
+        &self,
+        is_mapping_new: bool,
+        mut visit: impl FnMut(i64, &[Harm]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let mut query = self
+            .transaction
+            .prepare_cached(
+                "SELECT id, desired, acknowledged, reteno_id IS NULL OR restores = 1 FROM contact \
+                 WHERE source = ?1 AND judged = 0 AND acknowledged IS NOT NULL",
+            )
+            .attempt(ACTION)?;
+        let mut rows = query.query([self.source.0]).attempt(ACTION)?;
+        while let Some(row) = rows.next().attempt(ACTION)? {
+            let prints = |blob: Vec<u8>| FieldPrints::decode(&blob).map_err(unreadable("list of prints"));
+            let acknowledged = prints(row.get(2).attempt(ACTION)?)?;
+            let is_untold: bool = row.get(3).attempt(ACTION)?;
+            let is_new = is_untold && acknowledged.is_empty();
+            let sides = Sides { desired: prints(row.get(1).attempt(ACTION)?)?, acknowledged: Some(acknowledged) };
+            let mut harms = harms_of(&sides, is_new, self.hash);
+            if is_mapping_new && !is_new {
+                harms.extend(harms_of_mapping(&sides));
+            }
+            visit(row.get(0).attempt(ACTION)?, &harms)?;
+        }
+        Ok(())
+    }
+
+    fn count_known(&self) -> Result<u64, CheckpointError> {
+        self.transaction
+            .prepare_cached("SELECT count(*) FROM contact WHERE source = ?1")
+            .and_then(|mut query| query.query_row([self.source.0], |row| row.get::<_, i64>(0)))
+            .attempt(ACTION)
+            .map(i64::cast_unsigned)
+    }
+
+    fn count_passed(&self, verb: Verb, value: Option<(Field, Fingerprint)>) -> Result<u64, CheckpointError> {
+        let (field, print) = stored(value);
+        self.transaction
+            .prepare_cached(
+                "SELECT coalesce(sum(contacts), 0) FROM passed \
+                 WHERE source = ?1 AND verb = ?2 AND field = ?3 AND print = ?4 AND hour BETWEEN ?5 AND ?6",
+            )
+            .and_then(|mut query| {
+                let hour = self.now / HOUR_MS;
+                query.query_row(
+                    params![self.source.0, verb.name(), field, print, hour - HOURS_COUNTED, hour],
+                    |row| row.get::<_, i64>(0),
+                )
+            })
+            .attempt(ACTION)
+            .map(i64::cast_unsigned)
+    }
+
+    fn note_passed(&self, verb: Verb, value: Option<(Field, Fingerprint)>, contacts: u64) -> Result<(), CheckpointError> {
+        let (field, print) = stored(value);
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO passed (source, verb, field, print, hour, contacts) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                 ON CONFLICT DO UPDATE SET contacts = contacts + excluded.contacts",
+            )
+            .and_then(|mut insert| {
+                insert.execute(params![
+                    self.source.0,
+                    verb.name(),
+                    field,
+                    print,
+                    self.now / HOUR_MS,
+                    contacts.cast_signed()
+                ])
+            })
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+
+    fn open_hold(&self, verb: Verb, field: Option<Field>, weight: Weight) -> Result<Hold, CheckpointError> {
+        let bound = self.guard.bound(verb);
+        let what = field.map_or_else(String::new, |field| format!(" one value over {field} in"));
+        let before = match weight.passed {
+            0 => String::new(),
+            passed => format!(", after {passed} in the last 24 hours"),
+        };
+        let limit = if self.guard.holds_all {
+            "an older checkpoint was put in place".to_owned()
+        } else {
+            format!("the limit is {} or {} %", bound.contacts, bound.percent)
+        };
+        let reason =
+            format!("{}{what} {} of {} contacts{before}: {limit}", verb.name(), weight.fresh, weight.known);
+        self.transaction
+            .execute(
+                "INSERT INTO hold (source, verb, reason, created_at) VALUES (?1, ?2, ?3, ?4)",
+                params![self.source.0, verb.name(), reason, self.now],
+            )
+            .attempt(ACTION)?;
+        let source = self
+            .transaction
+            .query_row("SELECT name FROM source WHERE id = ?1", [self.source.0], |row| row.get(0))
+            .attempt(ACTION)?;
+        let id = self.transaction.last_insert_rowid();
+        let created_at = crate::clock::Timestamp(self.now);
+        Ok(Hold { id, source, verb: verb.name().to_owned(), reason, created_at, contacts: weight.fresh })
+    }
+}
+
+/// What of a row a hold holds.
+struct Holding {
+    hold: i64,
+    verb: Verb,
+    value: Option<(Field, Fingerprint)>,
+}
+
+impl Holding {
+    fn items(&self, harms: &[Harm]) -> Vec<(i64, Harm)> {
+        let is_held = |harm: &&Harm| {
+            harm.verb == self.verb
+                && self.value.is_none_or(|(field, print)| harm.field == Some(field) && harm.print == print)
+        };
+        harms.iter().filter(is_held).map(|harm| (self.hold, *harm)).collect()
+    }
+}
+
+impl Scales {
+    fn add(&mut self, harms: &[Harm]) {
+        let verbs: BTreeSet<Verb> = harms.iter().map(|harm| harm.verb).collect();
+        for verb in verbs {
+            *self.contacts.entry(verb).or_default() += 1;
+        }
+    }
+}
+
+fn stored(value: Option<(Field, Fingerprint)>) -> (i64, i64) {
+    value.map_or((0, 0), |(field, print)| (i64::from(field.code()), print.to_u64().cast_signed()))
+}
+
+fn hold_item(
+    transaction: &Transaction<'_>,
+    hold: i64,
+    contact: i64,
+    field: Option<Field>,
+    print: Fingerprint,
+) -> Result<(), CheckpointError> {
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO held (hold, contact, field, print) VALUES (?1, ?2, ?3, ?4)")
+        .and_then(|mut insert| {
+            insert.execute(params![
+                hold,
+                contact,
+                field.map_or(0, |field| i64::from(field.code())),
+                print.to_u64().cast_signed()
+            ])
+        })
+        .and_then(|added| {
+            transaction
+                .prepare_cached("UPDATE contact SET held = held + ?2 WHERE id = ?1")
+                .and_then(|mut update| update.execute(params![contact, added.cast_signed()]))
+        })
+        .attempt("hold a change")
+        .map(|_| ())
+}

@@ -1,0 +1,266 @@
+//! A contact's row, as a page finds it and leaves it.
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::contact::{Field, FieldPrints, Values, Wanted};
+use crate::plan::Lane;
+use crate::plan::change::{Known, Observation, ReadStamp, Sides};
+
+use super::incoming::PageMode;
+use super::pages::Page;
+use super::rejections::{RejectionKind, forget_rejections};
+use super::stuck::Stuck;
+use super::{Attempt, CheckpointError, unreadable};
+
+pub(super) struct Row {
+    pub(super) id: i64,
+    pub(super) known: Known,
+    pub(super) dropped: i64,
+    pub(super) sightings: i64,
+    pub(super) is_in_import: bool,
+    pub(super) lane: Lane,
+    pub(super) stuck: Stuck,
+    pub(super) held: i64,
+    pub(super) has_identity: bool,
+}
+
+impl Page<'_> {
+    pub(super) fn load(&self, key: &str) -> Result<Option<Row>, CheckpointError> {
+        let row = self
+            .statement(
+                "SELECT id, desired, acknowledged, changed_at, read_at, stuck, dropped, sightings, import IS NOT NULL, \
+                 lane, held, identity IS NOT NULL FROM contact WHERE source = ?1 AND key = ?2",
+            )?
+            .query_row(params![self.context.source.0, key], |row| {
+                let desired = row.get_ref(1)?.as_blob().map(FieldPrints::decode);
+                let acknowledged = row.get_ref(2)?.as_blob_or_null().map(|blob| blob.map(FieldPrints::decode));
+                let asked_at: i64 = row.get(4)?;
+                let asked_at = if asked_at > self.context.now { 0 } else { asked_at };
+                let stamp = ReadStamp { changed_at: row.get(3)?, asked_at };
+                let rest = (row.get(6)?, row.get(7)?, row.get(8)?, row.get::<_, i64>(9)?, row.get(10)?, row.get(11)?);
+                Ok((row.get(0)?, desired, acknowledged, stamp, row.get::<_, i64>(5)?, rest))
+            })
+            .optional()
+            .attempt("read a contact")?;
+        let Some((id, desired, acknowledged, stamp, stuck, rest)) = row else { return Ok(None) };
+        let blob = unreadable::<Box<dyn std::error::Error + Send + Sync>>("list of prints");
+        let desired = desired.map_err(|e| blob(e.into()))?.map_err(|e| blob(e.into()))?;
+        let acknowledged = acknowledged.map_err(|e| blob(e.into()))?.transpose().map_err(|e| blob(e.into()))?;
+        let sides = Sides { desired, acknowledged };
+        let stuck = Stuck::from_number(stuck);
+        let known = Known {
+            sides,
+            stamp,
+            is_rejected: matches!(stuck, Stuck::Rejected | Stuck::Shadowed),
+            is_starved: matches!(stuck, Stuck::Starved | Stuck::Ended),
+            is_repeated: false,
+        };
+        let (dropped, sightings, is_in_import, lane, held, has_identity) = rest;
+        let lane = Lane::from_number(lane);
+        Ok(Some(Row { id, known, dropped, sightings, is_in_import, lane, stuck, held, has_identity }))
+    }
+
+    pub(super) fn insert(
+        &self,
+        key: &str,
+        fields: &[(Field, Wanted)],
+        sides: &Sides,
+        stamp: ReadStamp,
+    ) -> Result<i64, CheckpointError> {
+        let acknowledged = match self.context.mode {
+            PageMode::Baseline => None,
+            PageMode::Apply | PageMode::Preview => sides.acknowledged.as_ref().map(FieldPrints::encode),
+        };
+        // the contacts of a first load are what the operator asked for
+        let is_judged = acknowledged.is_none() || self.context.lane == Lane::FirstLoad;
+        let id = self
+            .statement(
+                "INSERT INTO contact (source, key, desired, acknowledged, changed_at, read_at, lane, judged, not_before) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .insert(params![
+                self.context.source.0,
+                key,
+                sides.desired.encode(),
+                acknowledged,
+                stamp.changed_at,
+                stamp.asked_at,
+                self.context.lane.number(),
+                is_judged,
+                self.quiet_until(),
+            ])
+            .attempt("store a contact")?;
+        if acknowledged.is_some() {
+            self.store_values(id, &wanted_values(fields, &sides.desired))?;
+        }
+        Ok(id)
+    }
+
+    /// A change that a person may still be typing waits for the next one.
+    fn quiet_until(&self) -> i64 {
+        let quiet = i64::try_from(self.context.policy.quiet_for.as_millis()).unwrap_or(i64::MAX);
+        if quiet == 0 || self.context.lane != Lane::Live { 0 } else { self.context.now.saturating_add(quiet) }
+    }
+
+    /// Says whether the row can be sent as it is now.
+    pub(super) fn update(
+        &self,
+        (key, fields): (&str, &[(Field, Wanted)]),
+        mut sides: Sides,
+        row: &Row,
+        stamp: ReadStamp,
+    ) -> Result<Sides, CheckpointError> {
+        if self.context.mode == PageMode::Baseline && !row.is_in_import {
+            sides.acknowledged = None;
+        }
+        let mut stuck = Stuck::No;
+        if let Some(known) = sides.acknowledged.clone() {
+            let values = self.merged_values(fields, &sides, row)?;
+            let missing: Vec<Field> = sides.due().into_iter().filter(|field| values.get(*field).is_none()).collect();
+            if self.context.is_full {
+                // the whole record does not speak of them: leave Reteno alone
+                for field in &missing {
+                    sides.desired.remove(*field);
+                }
+                sides = sides.with_known(known);
+            } else if !missing.is_empty() || self.lacks_identity(&sides, &values) {
+                stuck = Stuck::Starved;
+            }
+            self.store_values(row.id, &values)?;
+        }
+        match (&sides.acknowledged, row.is_in_import) {
+            (Some(_), _) => {}
+            // what an import carries is unknown until it ends, whatever is wanted
+            (None, true) => sides.acknowledged = Some(row.known.sides.known()),
+            (None, false) => self.drop_values(row.id)?,
+        }
+        let is_waiting = row.known.sides.acknowledged.is_some() && !row.known.is_rejected && row.stuck != Stuck::Ended;
+        let lane = if is_waiting { row.lane.min(self.context.lane) } else { self.context.lane };
+        self.statement(
+            "UPDATE contact SET desired = ?2, acknowledged = ?3, changed_at = ?4, read_at = ?5, lane = ?6, stuck = ?7, \
+             attempts = 0, not_before = ?8, split = NULL, sightings = 0, judged = 0 WHERE id = ?1",
+        )?
+        .execute(params![
+            row.id,
+            sides.desired.encode(),
+            sides.acknowledged.as_ref().map(FieldPrints::encode),
+            stamp.changed_at.or(row.known.stamp.changed_at),
+            stamp.asked_at,
+            lane.number(),
+            stuck.number(),
+            self.quiet_until(),
+        ])
+        .attempt("store a contact")?;
+        if stuck == Stuck::Starved {
+            self.want_full_read()?;
+        }
+        self.forget_refusal(row, key)?;
+        Ok(sides)
+    }
+
+    /// What Reteno refused is another wish by now, or is taken as held.
+    fn forget_refusal(&self, row: &Row, key: &str) -> Result<(), CheckpointError> {
+        if !row.known.is_rejected {
+            return Ok(());
+        }
+        let kinds = [RejectionKind::Reteno, RejectionKind::Skipped, RejectionKind::Shared];
+        forget_rejections(self.transaction, self.context.source, key, &kinds)
+    }
+
+    /// Whether nothing that is at hand tells Reteno whose change this is: a call needs the external id and one channel of
+    /// the contact, although they have not changed.
+    fn lacks_identity(&self, sides: &Sides, values: &Values) -> bool {
+        let has = |field: Field| {
+            sides
+                .desired
+                .get(field)
+                .filter(|print| !self.hash.is_clear(field, *print))
+                .map(|_| values.get(field).is_some())
+        };
+        let channels = [has(Field::Email), has(Field::Sms)];
+        has(Field::ExternalCustomerId) == Some(false)
+            || (channels.contains(&Some(false)) && !channels.contains(&Some(true)))
+    }
+
+    /// A record that moves nothing still says that the contact is there, and how old its news are.
+    pub(super) fn touch(
+        &self,
+        (row, key): (&Row, &str),
+        stamp: ReadStamp,
+        observation: &Observation,
+    ) -> Result<(), CheckpointError> {
+        let is_void = observation.is_void;
+        if observation.is_doubtful {
+            self.want_full_read()?;
+        }
+        let is_newer = !is_void && stamp.changed_at > row.known.stamp.changed_at;
+        let settles = self.context.mode == PageMode::Baseline && !row.is_in_import;
+        if settles && row.known.sides.acknowledged.is_some() {
+            self.drop_values(row.id)?;
+            self.statement("UPDATE contact SET acknowledged = NULL, stuck = 0, split = NULL WHERE id = ?1")?
+                .execute([row.id])
+                .attempt("store a contact")?;
+            self.forget_refusal(row, key)?;
+        }
+        // a full read marks what it has seen; another read has to say so in the row, or a page of an older read that
+        // comes later would be believed
+        if is_newer || row.sightings > 0 || (!self.context.is_full && !is_void) {
+            self.statement("UPDATE contact SET changed_at = ?2, read_at = ?3, sightings = 0 WHERE id = ?1")?
+                .execute(params![
+                    row.id,
+                    if is_newer { stamp.changed_at } else { row.known.stamp.changed_at },
+                    stamp.asked_at.max(row.known.stamp.asked_at),
+                ])
+                .attempt("store a contact")?;
+        }
+        Ok(())
+    }
+
+    /// The record's values over those that waited before, for the fields that are desired.
+    fn merged_values(&self, fields: &[(Field, Wanted)], sides: &Sides, row: &Row) -> Result<Values, CheckpointError> {
+        let values = wanted_values(fields, &sides.desired);
+        let is_whole = sides.desired.iter().all(|(field, _)| values.get(field).is_some());
+        if is_whole || row.known.sides.acknowledged.is_none() {
+            return Ok(values);
+        }
+        let waiting: Option<Vec<u8>> = self
+            .statement("SELECT vals FROM waiting WHERE contact = ?1")?
+            .query_row([row.id], |row| row.get(0))
+            .optional()
+            .attempt("read waiting values")?;
+        let Some(waiting) = waiting else { return Ok(values) };
+        let mut merged = Values::decode(&waiting).map_err(unreadable("waiting value"))?;
+        merged.merge(values);
+        Ok(merged)
+    }
+
+    fn store_values(&self, id: i64, values: &Values) -> Result<(), CheckpointError> {
+        self.statement("INSERT OR REPLACE INTO waiting (contact, vals) VALUES (?1, ?2)")?
+            .execute(params![id, values.encode()])
+            .attempt("store waiting values")
+            .map(|_| ())
+    }
+
+    pub(super) fn drop_values(&self, id: i64) -> Result<(), CheckpointError> {
+        self.statement("DELETE FROM waiting WHERE contact = ?1")?
+            .execute([id])
+            .attempt("drop waiting values")
+            .map(|_| ())
+    }
+
+    pub(super) fn want_full_read(&self) -> Result<(), CheckpointError> {
+        self.statement("UPDATE source SET full_read_wanted = 1 WHERE id = ?1")?
+            .execute([self.context.source.0])
+            .attempt("ask for a full read")
+            .map(|_| ())
+    }
+}
+
+/// The values of the fields that are desired: an empty field that nobody has ever seen filled is not one of them.
+fn wanted_values(fields: &[(Field, Wanted)], desired: &FieldPrints) -> Values {
+    let wanted = fields.iter().filter(|(field, _)| desired.get(*field).is_some());
+    let mut values = Values::default();
+    wanted.for_each(|(field, wanted)| values.set(*field, wanted.clone()));
+    values
+}
+

@@ -1,0 +1,138 @@
+//! What of a row may be sent, and how: the same for the look at what is due and for the intent.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, Row, params};
+
+use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
+use crate::plan::batch::{Flavor, Route};
+use crate::plan::change::Sides;
+use crate::plan::{Lane, SourceId};
+
+use super::{Attempt, CheckpointError, unreadable};
+
+/// What the operator has set about calls, as far as it decides which contacts go together.
+#[derive(Clone, Debug, Default)]
+pub struct SendRules {
+    /// Sources whose new contacts go through the double opt-in.
+    pub forms: BTreeSet<SourceId>,
+    /// Contacts that were deleted in Reteno come back with what just changed.
+    pub restores: bool,
+    /// And with full reads.
+    pub restores_in_full_reads: bool,
+    /// New contacts start a workflow when they just came.
+    pub fires: bool,
+    /// And when a full read brought them.
+    pub fires_in_full_reads: bool,
+}
+
+/// The columns that [`Sendable::read`] reads, in its order, of a contact `c` with its `consent s` that is not lowered.
+pub(super) const COLUMNS: &str = "c.id, c.source, c.desired, c.acknowledged, c.reteno_id, c.lane, c.held, c.restores, \
+                                  c.fired, s.contact IS NOT NULL";
+/// Joins what [`COLUMNS`] needs.
+pub(super) const JOINED: &str = "LEFT JOIN consent s ON s.contact = c.id AND s.said = 1 AND s.lowered_at IS NULL";
+
+/// What of a row may be sent.
+#[derive(Debug)]
+pub(super) struct Sendable {
+    pub(super) sides: Sides,
+    pub(super) reteno_id: Option<i64>,
+    /// The fields of the next call.
+    pub(super) mask: Vec<Field>,
+    pub(super) flavor: Flavor,
+}
+
+impl Sendable {
+    /// `None` where nothing may be sent now.
+    pub(super) fn read(
+        row: &Row<'_>,
+        connection: &Connection,
+        rules: &SendRules,
+        hash: &Fingerprinter,
+    ) -> Result<Option<Self>, CheckpointError> {
+        const ACTION: &str = "read a contact that is due";
+        let prints = |place| -> Result<FieldPrints, CheckpointError> {
+            let blob: Vec<u8> = row.get(place).attempt(ACTION)?;
+            FieldPrints::decode(&blob).map_err(unreadable("list of prints"))
+        };
+        let sides = Sides { desired: prints(2)?, acknowledged: Some(prints(3)?) };
+        let (id, held): (i64, i64) = (row.get(0).attempt(ACTION)?, row.get(6).attempt(ACTION)?);
+        let mut due = sides.due();
+        if held > 0 && !drop_held(connection, id, &sides, &mut due)? {
+            return Ok(None);
+        }
+        let is_gagged: bool = row.get(9).attempt(ACTION)?;
+        // somebody who wants no mail is unsubscribed before the address is told
+        if due.is_empty() || (is_gagged && due.contains(&Field::Email)) {
+            return Ok(None);
+        }
+        let traits = Traits {
+            is_form: rules.forms.contains(&SourceId(row.get(1).attempt(ACTION)?)),
+            reteno_id: row.get(4).attempt(ACTION)?,
+            lane: Lane::from_number(row.get(5).attempt(ACTION)?),
+            restores: row.get(7).attempt(ACTION)?,
+            has_fired: row.get(8).attempt(ACTION)?,
+        };
+        Ok(Some(traits.decide(sides, &due, rules, hash)))
+    }
+}
+
+struct Traits {
+    is_form: bool,
+    reteno_id: Option<i64>,
+    lane: Lane,
+    restores: bool,
+    has_fired: bool,
+}
+
+impl Traits {
+    fn decide(&self, sides: Sides, due: &[Field], rules: &SendRules, hash: &Fingerprinter) -> Sendable {
+        let reteno_id = self.reteno_id;
+        if self.is_form {
+            let flavor = Flavor { route: Route::Form, ..Flavor::default() };
+            return Sendable { mask: due.to_vec(), sides, reteno_id, flavor };
+        }
+        let mask: Vec<Field> = due.iter().copied().filter(|field| field.is_bulk()).collect();
+        if mask.is_empty() {
+            let flavor = Flavor { route: Route::Categories, ..Flavor::default() };
+            return Sendable { mask: due.to_vec(), sides, reteno_id, flavor };
+        }
+        let is_full = self.lane.is_bulk();
+        let known = sides.acknowledged.as_ref();
+        let is_new = reteno_id.is_none() && known.is_some_and(FieldPrints::is_empty);
+        let has_other_id = known.is_some_and(|known| known.get(Field::ExternalCustomerId).is_some());
+        let membership = |field: Field| {
+            let is_in = sides.desired.get(field).is_some_and(|print| !hash.is_clear(field, print));
+            (field, is_in)
+        };
+        let flavor = Flavor {
+            route: Route::Fields,
+            segments: mask.iter().copied().filter(|field| field.is_segment()).map(membership).collect(),
+            restores: self.restores || if is_full { rules.restores_in_full_reads } else { rules.restores },
+            renames: mask.contains(&Field::ExternalCustomerId) && (reteno_id.is_some() || has_other_id),
+            fires: is_new && !self.has_fired && if is_full { rules.fires_in_full_reads } else { rules.fires },
+        };
+        Sendable { sides, reteno_id, mask, flavor }
+    }
+}
+
+/// Leaves out what is held; false where the contact as a whole is.
+fn drop_held(
+    connection: &Connection,
+    id: i64,
+    sides: &Sides,
+    due: &mut Vec<Field>,
+) -> Result<bool, CheckpointError> {
+    let items: Vec<(i64, i64)> = connection
+        .prepare_cached("SELECT field, print FROM held WHERE contact = ?1")
+        .and_then(|mut query| query.query_map(params![id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .attempt("read what is held of a contact")?;
+    for (code, print) in items {
+        let Some(field) = u32::try_from(code).ok().filter(|code| *code > 0).and_then(Field::from_code) else {
+            return Ok(false);
+        };
+        let print = Fingerprint::from_u64(print.cast_unsigned());
+        due.retain(|other| *other != field || sides.desired.get(field) != Some(print));
+    }
+    Ok(true)
+}

@@ -1,0 +1,180 @@
+//! Tombstones of erased contacts: keyed hashes by which a return is recognised, in the database and in a file beside it
+//! that is only ever appended to, so that an older copy of the database does not forget them.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use crate::clock::Timestamp;
+use crate::contact::{Contact, Field, FieldPrints, Fingerprinter};
+use crate::plan::SourceId;
+
+use super::pages::Page;
+use super::{Attempt, Checkpoint, CheckpointError};
+
+/// Beside the database.
+const FILE: &str = "tombstones.log";
+
+/// The hashes of one contact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Grave {
+    /// Of source and CRM id: it names the grave.
+    pub(super) id: i64,
+    /// Of external id, e-mail and phone.
+    pub(super) prints: Vec<i64>,
+}
+
+impl Grave {
+    pub(super) fn of(source: &str, key: &str, prints: &FieldPrints, hash: &Fingerprinter) -> Self {
+        let fields = [Field::ExternalCustomerId, Field::Email, Field::Sms];
+        let known = fields.into_iter().filter_map(|field| {
+            prints.get(field).filter(|print| !print.is_unknown() && !hash.is_clear(field, *print))
+        });
+        Self { id: grave_of(source, key, hash), prints: known.map(|print| print.to_u64().cast_signed()).collect() }
+    }
+}
+
+fn grave_of(source: &str, key: &str, hash: &Fingerprinter) -> i64 {
+    hash.text("grave", &format!("{}\u{0}{source}{key}", source.len())).cast_signed()
+}
+
+/// Writes a grave into the database.
+pub(super) fn bury(transaction: &Transaction<'_>, grave: &Grave, erased_at: i64) -> Result<(), CheckpointError> {
+    let mut insert = transaction
+        .prepare_cached("INSERT OR IGNORE INTO tombstone (hash, grave, erased_at) VALUES (?1, ?2, ?3)")
+        .attempt("store a tombstone")?;
+    for hash in std::iter::once(&grave.id).chain(&grave.prints) {
+        insert.execute(params![hash, grave.id, erased_at]).attempt("store a tombstone")?;
+    }
+    Ok(())
+}
+
+impl Page<'_> {
+    /// When the contact was erased, by any of what it is known by.
+    pub(super) fn find_tombstone(&self, contact: &Contact) -> Result<Option<Timestamp>, CheckpointError> {
+        if !self.has_tombstones {
+            return Ok(None);
+        }
+        let prints = self.hash.fields(&contact.fields);
+        let grave = Grave::of(&self.context.source_name, &contact.key, &prints, self.hash);
+        let mut query = self.statement("SELECT erased_at FROM tombstone WHERE hash = ?1")?;
+        for hash in std::iter::once(&grave.id).chain(&grave.prints) {
+            let found: Option<i64> =
+                query.query_row([hash], |row| row.get(0)).optional().attempt("look for a tombstone")?;
+            if let Some(erased_at) = found {
+                return Ok(Some(Timestamp(erased_at)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Checkpoint {
+    /// Lets an erased contact come back; says when it was erased, or `None` where it was not.
+    pub fn lift_tombstone(&mut self, source: SourceId, key: &str) -> Result<Option<Timestamp>, CheckpointError> {
+        const ACTION: &str = "lift a tombstone";
+        let grave = self.grave_in(source, key)?;
+        let erased_at = self.find_grave(grave)?;
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        transaction
+            .execute("DELETE FROM tombstone WHERE grave = ?1", [grave])
+            .and_then(|_| transaction.execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1", [source.0]))
+            .and_then(|_| {
+                let forget = "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = 'erased'";
+                transaction.execute(forget, params![source.0, key])
+            })
+            .attempt(ACTION)?;
+        transaction.commit().attempt(ACTION)?;
+        if erased_at.is_some() {
+            append(&self.dir.join(FILE), &format!("lifted {grave:016x}\n"))?;
+        }
+        Ok(erased_at)
+    }
+
+    /// When a contact was erased.
+    pub fn erased_at(&self, source: SourceId, key: &str) -> Result<Option<Timestamp>, CheckpointError> {
+        self.find_grave(self.grave_in(source, key)?)
+    }
+
+    fn find_grave(&self, grave: i64) -> Result<Option<Timestamp>, CheckpointError> {
+        self.connection
+            .query_row("SELECT erased_at FROM tombstone WHERE hash = ?1", [grave], |row| row.get(0))
+            .optional()
+            .attempt("look for a tombstone")
+            .map(|time| time.map(Timestamp))
+    }
+
+    fn grave_in(&self, source: SourceId, key: &str) -> Result<i64, CheckpointError> {
+        let name: String = self
+            .connection
+            .query_row("SELECT name FROM source WHERE id = ?1", [source.0], |row| row.get(0))
+            .attempt("read a source")?;
+        Ok(grave_of(&name, key, &self.hash))
+    }
+
+    /// Appends a grave to the file beside the database, durably. Comes before the database's own entry: a grave that
+    /// only the file knows is read at the next start.
+    pub(super) fn append_grave(&self, grave: &Grave, now: Timestamp) -> Result<(), CheckpointError> {
+        let prints: Vec<String> = grave.prints.iter().map(|print| format!("{print:016x}")).collect();
+        append(&self.dir.join(FILE), &format!("erased {} {:016x} {}\n", now.0, grave.id, prints.join(" ")))
+    }
+
+    /// Takes over what only the file knows: an older copy of the database was put in place. What cannot be read in it is
+    /// left where it is, and told.
+    pub(super) fn read_graves(&mut self) -> Result<usize, CheckpointError> {
+        const ACTION: &str = "read the tombstones beside the checkpoint";
+        let path = self.dir.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            Err(source) => return Err(CheckpointError::File { action: "read", path, source }),
+        };
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let mut unreadable = 0;
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            match read_line(line) {
+                Some(Line::Erased(grave, erased_at)) => bury(&transaction, &grave, erased_at)?,
+                Some(Line::Lifted(grave)) => {
+                    transaction.execute("DELETE FROM tombstone WHERE grave = ?1", [grave]).attempt(ACTION)?;
+                }
+                None => unreadable += 1,
+            }
+        }
+        transaction.commit().attempt(ACTION)?;
+        Ok(unreadable)
+    }
+}
+
+enum Line {
+    Erased(Grave, i64),
+    Lifted(i64),
+}
+
+fn read_line(line: &str) -> Option<Line> {
+    let number = |word: &str| u64::from_str_radix(word, 16).ok().map(u64::cast_signed);
+    let mut words = line.split(' ').filter(|word| !word.is_empty());
+    match words.next()? {
+        "erased" => {
+            let erased_at = words.next()?.parse().ok()?;
+            let id = number(words.next()?)?;
+            let prints = words.map(number).collect::<Option<_>>()?;
+            Some(Line::Erased(Grave { id, prints }, erased_at))
+        }
+        "lifted" => number(words.next()?).map(Line::Lifted),
+        _ => None,
+    }
+}
+
+fn append(path: &Path, line: &str) -> Result<(), CheckpointError> {
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        file.write_all(line.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|source| CheckpointError::File { action: "append to", path: path.to_owned(), source })
+}

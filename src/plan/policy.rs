@@ -1,0 +1,91 @@
+//! What the operator lets a source do: the same values for the daemon, for `plan` and for tests. Holds no contact.
+
+use std::time::Duration;
+
+use crate::contact::{Contact, Field, FieldPrints, Wanted};
+
+use super::guard::Guard;
+use super::identity::SharedChannel;
+
+/// What the records of a source may do.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// How much harm goes out unasked.
+    pub guard: Guard,
+    /// What happens to a contact that is gone.
+    pub ending: Ending,
+    /// Reteno's ids of the segments that a gone contact leaves.
+    pub groups: Vec<u64>,
+    /// Its records speak of consent.
+    pub has_consent: bool,
+    /// Fields that are not simply kept equal.
+    pub write_rules: Vec<(Field, WriteRule)>,
+    /// An empty field is cleared also where no value was ever seen.
+    pub clear_at_first_sight: bool,
+    /// A change waits this long for the next one.
+    pub quiet_for: Duration,
+    /// Which of several contacts with one channel is sent.
+    pub shared_channel: SharedChannel,
+    /// The channels that only one contact may have.
+    pub unique: Vec<Field>,
+    /// Other sources may have the same contacts, under the same external ids.
+    pub shares_ids: bool,
+    /// A double opt-in form: its contacts are subscribed once and never updated.
+    pub is_form: bool,
+}
+
+impl Policy {
+    /// Whether external id, e-mail and phone are to be kept, sealed: what unsubscribes or deletes needs them later.
+    #[must_use]
+    pub fn keeps_identity(&self) -> bool {
+        self.has_consent || self.ending != Ending::Keep
+    }
+
+    fn rule(&self, field: Field) -> WriteRule {
+        self.write_rules.iter().find(|(ruled, _)| *ruled == field).map_or(WriteRule::Always, |(_, rule)| *rule)
+    }
+}
+
+/// What happens to a contact that is gone from the CRM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// It leaves the segments that the configuration names with their ids.
+    Detach,
+    /// Its address gets no more mail.
+    Unsubscribe,
+    /// It is deleted in Reteno, where it can be restored.
+    Delete,
+    /// It is erased in Reteno, for ever, and never sent again.
+    Erase,
+}
+
+/// When a field of the CRM is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteRule {
+    /// Whenever it changes.
+    Always,
+    /// For contacts that are new to this checkpoint.
+    AtFirstSight,
+    /// Whenever it changes to a value.
+    NeverClear,
+}
+
+/// The fields of a record that count, seen from a row that wanted `before` (`None`: the contact is new).
+#[must_use]
+pub fn fields_that_count(contact: &Contact, before: Option<&FieldPrints>, policy: &Policy) -> Vec<(Field, Wanted)> {
+    let counts = |field: Field, wanted: &Wanted| {
+        let is_seen = before.is_some_and(|before| before.get(field).is_some());
+        let is_allowed = match (policy.rule(field), wanted) {
+            (WriteRule::Always, _) | (WriteRule::NeverClear, Wanted::Value(_)) => true,
+            (WriteRule::NeverClear, Wanted::Clear) => false,
+            (WriteRule::AtFirstSight, _) => before.is_none(),
+        };
+        // an empty field is a wish only where a value was seen before
+        let is_cleared_unseen = policy.clear_at_first_sight && !field.is_segment();
+        is_allowed && (is_seen || is_cleared_unseen || matches!(wanted, Wanted::Value(_)))
+    };
+    contact.fields.iter().filter(|(field, wanted)| counts(*field, wanted)).cloned().collect()
+}
