@@ -120,10 +120,9 @@ fn read_flags<'a>(flags: &'a [CategoryFlag], view: &View<'_>) -> Option<Result<V
     for flag in flags {
         match flag.selector.read_one_in(view) {
             Read::Absent => absent += 1,
-            Read::Empty => {}
             Read::NotScalar => return Some(Err(FLAG_NOT_SCALAR)),
             Read::Value(text) if flag.yes.contains(&folded(&text)) => keys.push(flag.key.as_str()),
-            Read::Value(_) => {}
+            Read::Empty | Read::Value(_) => {}
         }
     }
     match absent {
@@ -242,7 +241,7 @@ mod tests {
 
     #[test]
     fn flags_tell_the_set_only_when_all_of_them_are_there() {
-        let rows: [(serde_json::Value, Said<'_>); 13] = [
+        let rows: [(serde_json::Value, Said<'_>); 14] = [
             (json!({"wants_news": true, "no_deals": false}), Some(Ok("deals,news"))),
             (json!({"wants_news": " YES ", "no_deals": "no"}), Some(Ok("deals,news"))),
             (json!({"wants_news": 1.0, "no_deals": 1}), Some(Ok("news"))),
@@ -250,6 +249,7 @@ mod tests {
             (json!({"wants_news": false, "no_deals": true}), Some(Ok(""))),
             // an empty flag is no yes, also where the yes is a CRM's no
             (json!({"wants_news": null, "no_deals": ""}), Some(Ok(""))),
+            (json!({"wants_news": [], "no_deals": 0}), Some(Ok("deals"))),
             (json!({"wants_news": "perhaps", "no_deals": "false"}), Some(Ok("deals"))),
             // nothing said
             (json!({}), None),

@@ -20,8 +20,6 @@ pub mod text;
 pub mod values;
 
 #[cfg(test)]
-mod level_tests;
-#[cfg(test)]
 mod tests;
 
 pub use additional::{AdditionalField, Catalog, FieldKind};

@@ -1,5 +1,7 @@
 //! Mapping whole records, and properties of everything canonical.
 
+mod levels;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

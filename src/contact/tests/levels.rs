@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::super::*;
 
 fn selector(place: &str) -> Selector {
     Selector::parse(place).unwrap()
