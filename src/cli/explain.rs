@@ -195,7 +195,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::contact::{FieldMapping, FieldRef, Mapping, OnInvalid, Record, Selector};
+    use crate::contact::{FieldMapping, FieldRef, Mapping, OnInvalid, Record, Selector, WriteRule};
 
     fn mapping() -> ResolvedMapping {
         let field = |name: &str, place: &str| FieldMapping {
@@ -204,12 +204,16 @@ mod tests {
             on_invalid: OnInvalid::DropField,
             region: None,
             prefix: String::new(),
+            write: WriteRule::Always,
         };
         let mapping = Mapping {
             key: Selector::parse("id").unwrap(),
             fields: vec![field("email", "mail")],
             changed_at: Some(Selector::parse("at").unwrap()),
             filter: None,
+            consent: None,
+            subscriptions: None,
+            segments: Vec::new(),
         };
         mapping.resolve(&Catalog::empty()).0
     }

@@ -3,7 +3,7 @@
 //! Knows no standard field and fetches nothing: the catalog is handed in.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::moment::Moment;
 use super::refusal::{Checked, NOTHING_VISIBLE, Refusal};
@@ -60,10 +60,11 @@ pub struct AdditionalField {
     pub readonly: bool,
 }
 
-/// The additional fields that an account has.
+/// The additional fields and subscription categories that an account has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Catalog {
     by_id: BTreeMap<u32, AdditionalField>,
+    categories: Option<BTreeSet<String>>,
 }
 
 impl Catalog {
@@ -71,6 +72,19 @@ impl Catalog {
     #[must_use]
     pub fn empty() -> Self {
         Self::default()
+    }
+
+    /// With the keys of the account's subscription categories (`GET v1/subscriptions`).
+    #[must_use]
+    pub fn with_categories(self, categories: BTreeSet<String>) -> Self {
+        Self { categories: Some(categories), ..self }
+    }
+
+    /// The keys of the subscription categories; `None` where the account could not be asked for them, so that any may
+    /// be one.
+    #[must_use]
+    pub const fn categories(&self) -> Option<&BTreeSet<String>> {
+        self.categories.as_ref()
     }
 
     /// Adds a field; an earlier one with its id is replaced.
@@ -98,7 +112,7 @@ impl Catalog {
 
 impl FromIterator<AdditionalField> for Catalog {
     fn from_iter<I: IntoIterator<Item = AdditionalField>>(fields: I) -> Self {
-        Self { by_id: fields.into_iter().map(|field| (field.id, field)).collect() }
+        Self { by_id: fields.into_iter().map(|field| (field.id, field)).collect(), categories: None }
     }
 }
 

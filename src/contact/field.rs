@@ -206,3 +206,34 @@ pub enum Wanted {
     /// The canonical value.
     Value(Personal),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// These numbers are in every checkpoint.
+    #[test]
+    fn stored_codes_stay_what_they_are() {
+        let rows = [
+            (Field::ExternalCustomerId, 1),
+            (Field::ContactKey, 12),
+            (Field::Subscriptions, 13),
+            (Field::Additional(1), 65),
+            // the highest id that Reteno can have, far from the segments
+            (Field::Additional(2_147_483_647), 2_147_483_711),
+            (Field::Segment(0), 0xF000_0000),
+            (Field::segment(""), 0xF11C_9DC5),
+            (Field::segment("CRM contacts"), 0xFD1D_7220),
+            (Field::segment("CRM Contacts"), 0xF0B0_F640),
+            (Field::segment("Клієнти"), 0xFFAD_F6A8),
+            (Field::Segment(0x0FFF_FFFF), 0xFFFF_FFFF),
+        ];
+        for (field, code) in rows {
+            assert_eq!(field.code(), code, "{field}: {:#x}", field.code());
+            assert_eq!(Field::from_code(code), Some(field), "{field}");
+        }
+        for code in [0, 14, 63] {
+            assert_eq!(Field::from_code(code), None, "{code}");
+        }
+    }
+}

@@ -4,15 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-use serde_json_path::JsonPath;
-
 use super::additional::{AdditionalRule, Catalog};
+use super::categories::{CategoriesRule, SubscriptionsMapping};
 use super::channels::{Region, prepare_phones};
+use super::consent::{ConsentMapping, ConsentRule};
 use super::field::Field;
-use super::resolved::{ResolvedField, ResolvedMapping, Rule};
+use super::filter::Filter;
+use super::resolved::{Levels, ResolvedField, ResolvedMapping, ResolvedSegment, Rule};
 use super::rules::{ADDRESS_LENGTH_MAX, PLACE_LENGTH_MAX, POSTCODE_LENGTH_MAX};
-use super::selector::{Selector, View};
+use super::selector::Selector;
 
 /// Reteno's ids are 32-bit signed numbers.
 const FIELD_ID_MAX: u32 = i32::MAX.cast_unsigned();
@@ -28,6 +28,21 @@ pub struct Mapping {
     pub changed_at: Option<Selector>,
     /// Which records are wanted; all without one.
     pub filter: Option<Filter>,
+    /// Where consent to e-mail stands.
+    pub consent: Option<ConsentMapping>,
+    /// Where the subscription categories stand. They are then the CRM's: each write replaces the whole set.
+    pub subscriptions: Option<SubscriptionsMapping>,
+    /// The static segments that contacts are put into, and leave.
+    pub segments: Vec<SegmentMapping>,
+}
+
+/// A static segment and who belongs to it.
+#[derive(Debug, Clone)]
+pub struct SegmentMapping {
+    /// Its name in Reteno.
+    pub name: String,
+    /// Contacts belong to it while this holds; always without one.
+    pub condition: Option<Filter>,
 }
 
 /// Where one field comes from.
@@ -43,6 +58,20 @@ pub struct FieldMapping {
     pub region: Option<Region>,
     /// For `externalCustomerId`: put before the value, so that two sources share no id. Empty for none.
     pub prefix: String,
+    /// When it may be written.
+    pub write: WriteRule,
+}
+
+/// When a field may be written: who owns it, the CRM or those who work in Reteno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WriteRule {
+    /// Whenever the CRM's value changes.
+    #[default]
+    Always,
+    /// Only for a contact that is new to the checkpoint. It may overwrite what a contact that is already in Reteno has.
+    AtFirstSight,
+    /// Whenever it changes, but never to nothing.
+    NeverClear,
 }
 
 /// A field as it is named in a configuration.
@@ -106,28 +135,10 @@ impl OnInvalid {
     }
 }
 
-/// Which records are wanted: a `JSONPath` that is applied to a list holding the record alone, and keeps the record when
-/// it finds anything. So a condition is written `$[?@.active == true]`, and `$[?@.email]` asks whether a key is there.
-/// A table row is an object of texts: `$[?@.active == '1']`.
-#[derive(Debug, Clone)]
-pub struct Filter(JsonPath);
-
-impl Filter {
-    /// Reads a filter. The error tells where the path is wrong.
-    pub fn parse(text: &str) -> Result<Self, serde_json_path::ParseError> {
-        JsonPath::parse(text.trim()).map(Self)
-    }
-
-    /// Whether the record is wanted. Copies the record, which only sources with a filter pay for.
-    pub(super) fn keeps(&self, view: &View<'_>) -> bool {
-        !self.0.query(&Value::Array(vec![view.json().clone()])).is_empty()
-    }
-}
-
 /// A mapped field that the account does not offer as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownField {
-    /// As configured: an id, a key, or a field's name.
+    /// As configured: an id, a key, or the name of a field or segment.
     pub name: String,
     /// What is wrong, and what was done.
     pub problem: FieldProblem,
@@ -145,6 +156,9 @@ pub enum FieldProblem {
     ReadOnly,
     /// The field is mapped twice: the first counts, this one is left out.
     MappedTwice,
+    /// The account has no subscription category with the key: where a record says yes to it, its categories are not
+    /// sent.
+    UnknownCategory,
 }
 
 impl FieldProblem {
@@ -157,17 +171,38 @@ impl FieldProblem {
             }
             Self::UnknownKey => "write the key as PROFILE.FIELD, as Reteno shows it, or use the numeric id",
             Self::ReadOnly => "remove the field from the mapping",
+            Self::UnknownCategory => {
+                "compare the key with the subscription categories in Reteno; upper and lower case count"
+            }
             Self::MappedTwice => "map the field once; several places are given as a list, the first value wins",
         }
     }
 }
 
 impl Mapping {
-    /// Looks the additional fields up and prepares the mapping for records. What is unknown is returned beside it.
+    /// Looks the additional fields and the categories up and prepares the mapping for records. What is unknown is
+    /// returned beside it.
     #[must_use]
     pub fn resolve(&self, catalog: &Catalog) -> (ResolvedMapping, Vec<UnknownField>) {
-        let mut resolved = BTreeMap::new();
         let mut unknown = Vec::new();
+        let fields = self.resolve_fields(catalog, &mut unknown);
+        let levels = Levels {
+            consent: self.consent.as_ref().map(ConsentRule::of),
+            categories: self.subscriptions.as_ref().map(|mapping| CategoriesRule::of(mapping, catalog)),
+            segments: self.resolve_segments(&mut unknown),
+        };
+        let keys = levels.categories.iter().flat_map(CategoriesRule::unknown_keys);
+        let problem = FieldProblem::UnknownCategory;
+        unknown.extend(keys.map(|key| UnknownField { name: key.to_owned(), problem }));
+        if fields.contains_key(&Field::Sms) {
+            prepare_phones();
+        }
+        let fields = fields.into_values().collect();
+        (ResolvedMapping::of(self, fields, levels), unknown)
+    }
+
+    fn resolve_fields(&self, catalog: &Catalog, unknown: &mut Vec<UnknownField>) -> BTreeMap<Field, ResolvedField> {
+        let mut resolved = BTreeMap::new();
         for mapping in &self.fields {
             let (field, additional) = match resolve_field(&mapping.field, catalog) {
                 Ok(found) => found,
@@ -185,13 +220,24 @@ impl Mapping {
             }
             let rule = rule_for(field, mapping, additional);
             let selector = mapping.selector.clone();
-            resolved.insert(field, ResolvedField { field, selector, on_invalid: mapping.on_invalid, rule });
+            let (on_invalid, write) = (mapping.on_invalid, mapping.write);
+            resolved.insert(field, ResolvedField { field, selector, on_invalid, rule, write });
         }
-        if resolved.contains_key(&Field::Sms) {
-            prepare_phones();
+        resolved
+    }
+
+    /// In the order of fields, each once.
+    fn resolve_segments(&self, unknown: &mut Vec<UnknownField>) -> Vec<ResolvedSegment> {
+        let mut resolved = BTreeMap::new();
+        for SegmentMapping { name, condition } in &self.segments {
+            let field = Field::segment(name);
+            if resolved.contains_key(&field) {
+                unknown.push(UnknownField { name: name.clone(), problem: FieldProblem::MappedTwice });
+                continue;
+            }
+            resolved.insert(field, ResolvedSegment { field, name: name.clone(), condition: condition.clone() });
         }
-        let resolved = resolved.into_values().collect();
-        (ResolvedMapping::of(self.key.clone(), resolved, self.changed_at.clone(), self.filter.clone()), unknown)
+        resolved.into_values().collect()
     }
 }
 
@@ -199,6 +245,8 @@ fn resolve_field(reference: &FieldRef, catalog: &Catalog) -> Result<(Field, Opti
     let problem = |problem| UnknownField { name: name_of(reference), problem };
     let found = match reference {
         FieldRef::Known(Field::Additional(id)) => catalog.by_id(*id),
+        // their places are configured apart
+        FieldRef::Known(Field::Subscriptions | Field::Segment(_)) => return Err(problem(FieldProblem::UnknownKey)),
         FieldRef::Known(field) => return Ok((*field, None)),
         FieldRef::Key(key) => Some(catalog.by_key(key).ok_or_else(|| problem(FieldProblem::UnknownKey))?),
     };

@@ -1,8 +1,11 @@
 //! Contacts in Reteno's words, valid by construction. Pure: knows no clock, no network, no database.
 
 pub mod additional;
+pub mod categories;
 pub mod channels;
+pub mod consent;
 pub mod field;
+pub mod filter;
 pub mod fingerprint;
 pub mod mapping;
 pub mod moment;
@@ -20,10 +23,13 @@ pub mod values;
 mod tests;
 
 pub use additional::{AdditionalField, Catalog, FieldKind};
+pub use categories::{CategoryFlag, SubscriptionsMapping};
 pub use channels::{Region, canonical_email, canonical_phone};
+pub use consent::ConsentMapping;
 pub use field::{Field, MEMBER, Personal, Wanted};
+pub use filter::Filter;
 pub use fingerprint::{CANONICAL_VERSION, Fingerprint, Fingerprinter, derive};
-pub use mapping::{FieldMapping, FieldProblem, FieldRef, Filter, Mapping, OnInvalid, UnknownField};
+pub use mapping::{FieldMapping, FieldProblem, FieldRef, Mapping, OnInvalid, SegmentMapping, UnknownField, WriteRule};
 pub use moment::Moment;
 pub use outcome::{Consent, Contact, DroppedField, Mapped, Reason, RecordRejection};
 pub use prints::{FieldPrints, PrintsError};

@@ -5,9 +5,12 @@
 use std::borrow::Cow;
 
 use super::additional::AdditionalRule;
+use super::categories::CategoriesRule;
 use super::channels::{Region, canonical_email, canonical_phone};
-use super::field::{Field, Personal, Wanted};
-use super::mapping::{Filter, OnInvalid};
+use super::consent::ConsentRule;
+use super::field::{Field, MEMBER, Personal, Wanted};
+use super::filter::Filter;
+use super::mapping::{Mapping, OnInvalid, WriteRule};
 use super::moment::Moment;
 use super::outcome::{Contact, DroppedField, Mapped, NO_CHANNEL, Reason, RecordRejection};
 use super::record::{Columns, Record};
@@ -30,6 +33,25 @@ pub struct ResolvedMapping {
     fields: Vec<Field>,
     changed_at: Option<Selector>,
     filter: Option<Filter>,
+    levels: Levels,
+    segment_names: Vec<(Field, String)>,
+}
+
+/// What a contact is beside its values.
+#[derive(Debug, Clone)]
+pub(super) struct Levels {
+    pub(super) consent: Option<ConsentRule>,
+    pub(super) categories: Option<CategoriesRule>,
+    /// In the order of fields, each once.
+    pub(super) segments: Vec<ResolvedSegment>,
+}
+
+/// One segment with its condition.
+#[derive(Debug, Clone)]
+pub(super) struct ResolvedSegment {
+    pub(super) field: Field,
+    pub(super) name: String,
+    pub(super) condition: Option<Filter>,
 }
 
 /// One field with its place and rule.
@@ -39,6 +61,7 @@ pub(super) struct ResolvedField {
     pub(super) selector: Selector,
     pub(super) on_invalid: OnInvalid,
     pub(super) rule: Rule,
+    pub(super) write: WriteRule,
 }
 
 /// The rule of a field.
@@ -94,20 +117,40 @@ struct Draft {
 }
 
 impl ResolvedMapping {
-    pub(super) fn of(
-        key: Selector,
-        resolved: Vec<ResolvedField>,
-        changed_at: Option<Selector>,
-        filter: Option<Filter>,
-    ) -> Self {
-        let fields = resolved.iter().map(|resolved| resolved.field).collect();
-        Self { key, resolved, fields, changed_at, filter }
+    /// `resolved` is in the order of fields, each once.
+    pub(super) fn of(mapping: &Mapping, resolved: Vec<ResolvedField>, levels: Levels) -> Self {
+        let segment_names: Vec<_> =
+            levels.segments.iter().map(|segment| (segment.field, segment.name.clone())).collect();
+        let fields = resolved.iter().map(|resolved| resolved.field);
+        let fields = fields.chain(levels.categories.iter().map(|_| Field::Subscriptions));
+        let fields = fields.chain(levels.segments.iter().map(|segment| segment.field)).collect();
+        let Mapping { key, changed_at, filter, fields: _, consent: _, subscriptions: _, segments: _ } = mapping.clone();
+        Self { key, resolved, fields, changed_at, filter, levels, segment_names }
     }
 
-    /// Every mapped field, in order.
+    /// Every mapped field, in order; among them the set of categories and the segments.
     #[must_use]
     pub fn fields(&self) -> &[Field] {
         &self.fields
+    }
+
+    /// When a field may be written; `Always` for one without a rule.
+    #[must_use]
+    pub fn write_rule(&self, field: Field) -> WriteRule {
+        let place = self.resolved.binary_search_by_key(&field, |resolved| resolved.field);
+        place.map_or(WriteRule::Always, |place| self.resolved[place].write)
+    }
+
+    /// The segments with their names in Reteno, in the order of fields: a [`Field::Segment`] has only the number.
+    #[must_use]
+    pub fn segment_names(&self) -> &[(Field, String)] {
+        &self.segment_names
+    }
+
+    /// Whether records say something of consent to e-mail.
+    #[must_use]
+    pub const fn has_consent(&self) -> bool {
+        self.levels.consent.is_some()
     }
 
     /// The columns that it reads, for a source that has columns.
@@ -126,12 +169,13 @@ impl ResolvedMapping {
         };
         let mut mapped: Vec<(String, String)> =
             self.resolved.iter().flat_map(|field| -> Vec<(String, String)> { of_field(field) }).collect();
+        mapped.extend(self.levels.columns());
         let changed_at = self.changed_at.iter().flat_map(Selector::columns).flatten();
         mapped.extend(changed_at.map(|column| ("changed_at".to_owned(), column.to_owned())));
         Columns { key: key.unwrap_or_default(), mapped }
     }
 
-    /// The whole mapping in words: places, rules, the kinds and allowed values of additional fields, the filter. Equal
+    /// The whole mapping in words: places, rules, the kinds and allowed values of additional fields, the filter, consent, categories, segments. Equal
     /// for mappings that make the same of every record; holds configuration only, no personal data.
     #[must_use]
     pub fn shape(&self) -> String {
@@ -149,16 +193,20 @@ impl ResolvedMapping {
     /// contact without one. A channel that the record does not speak of (a partial record of a webhook) may have an
     /// older value, so with such a one the record passes; whether it has is for the caller to know, who asks
     /// [`Contact::reasons_against_making`] for one that is new.
+    ///
+    /// Memberships are always spoken of: their conditions are judged on the record as it comes (see [`Filter`]). The set
+    /// of categories is dropped where the record leaves a part of it open.
     pub fn map(&self, record: &Record) -> Result<Mapped, RecordRejection> {
         let view = View::of(record);
         let key = self.read_key(&view)?;
         if self.filter.as_ref().is_some_and(|filter| !filter.keeps(&view)) {
             return Ok(Mapped::Filtered { key });
         }
-        let mut draft = Draft { fields: Vec::with_capacity(self.resolved.len()), ..Draft::default() };
+        let mut draft = Draft { fields: Vec::with_capacity(self.fields.len()), ..Draft::default() };
         for resolved in &self.resolved {
             draft.add(resolved, resolved.selector.read_in(&view));
         }
+        self.levels.add_to(&mut draft, &view);
         draft.check_channels();
         let Draft { fields, dropped, reasons, channels: _ } = draft;
         if !reasons.is_empty() {
@@ -168,7 +216,8 @@ impl ResolvedMapping {
             Read::Value(text) => Moment::parse(&text).map(Moment::unix_millis),
             Read::Absent | Read::Empty | Read::NotScalar => None,
         });
-        Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped, consent: None }))
+        let consent = self.levels.consent.as_ref().and_then(|rule| rule.read(&view));
+        Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped, consent }))
     }
 
     /// The CRM's id of a record alone, as of one that is deleted.
@@ -183,6 +232,36 @@ impl ResolvedMapping {
             Read::NotScalar => Err(NOT_SCALAR),
         };
         checked.map_err(|text| RecordRejection { key: None, reasons: vec![Reason { field: None, text }] })
+    }
+}
+
+impl Levels {
+    /// The set of categories and the segments, which stand behind all other fields.
+    fn add_to(&self, draft: &mut Draft, view: &View<'_>) {
+        let field = Field::Subscriptions;
+        match self.categories.as_ref().and_then(|rule| rule.read(view)) {
+            None => {}
+            Some(Ok(wanted)) => draft.fields.push((field, wanted)),
+            Some(Err(reason)) => draft.dropped.push(DroppedField { field, reason }),
+        }
+        for ResolvedSegment { field, name: _, condition } in &self.segments {
+            let is_in = condition.as_ref().is_none_or(|condition| condition.keeps(view));
+            let wanted = if is_in { Wanted::Value(Personal::new(MEMBER)) } else { Wanted::Clear };
+            draft.fields.push((*field, wanted));
+        }
+    }
+
+    /// What is read from which column.
+    fn columns(&self) -> Vec<(String, String)> {
+        let consent = self.consent.iter().flat_map(|rule| rule.selector.columns()).flatten();
+        let consent = consent.map(|column| ("consent".to_owned(), column.to_owned()));
+        let categories = self.categories.iter().flat_map(CategoriesRule::columns);
+        let categories = categories.map(|column| (Field::Subscriptions.to_string(), column.to_owned()));
+        let segments = self.segments.iter().flat_map(|segment| {
+            let columns = segment.condition.iter().flat_map(Filter::columns);
+            columns.map(|column| (format!("segment {:?}", segment.name), column.clone()))
+        });
+        consent.chain(categories).chain(segments).collect()
     }
 }
 

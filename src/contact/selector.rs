@@ -82,6 +82,15 @@ impl fmt::Debug for Read<'_> {
     }
 }
 
+/// What a list is taken for.
+#[derive(Clone, Copy)]
+enum Lists {
+    /// A value: its items, joined by commas.
+    Joined,
+    /// No value, unless it is empty.
+    Refused,
+}
+
 impl<'a> Read<'a> {
     /// The same, bound to nothing.
     #[must_use]
@@ -99,25 +108,33 @@ impl<'a> Read<'a> {
         if text.is_empty() { Self::Empty } else { Self::Value(Cow::Borrowed(text)) }
     }
 
-    fn json(value: &'a Value) -> Self {
+    fn json(value: &'a Value, lists: Lists) -> Self {
         match value {
             Value::Null => Self::Empty,
             Value::Bool(true) => Self::Value(Cow::Borrowed("true")),
             Value::Bool(false) => Self::Value(Cow::Borrowed("false")),
             Value::Number(number) => Self::Value(Cow::Owned(plain_number(number))),
             Value::String(text) => Self::text(text),
-            Value::Array(items) => Self::list(items.iter()),
+            Value::Array(items) => Self::list(items.iter(), lists),
             Value::Object(_) => Self::NotScalar,
         }
     }
 
-    fn list(items: impl Iterator<Item = &'a Value>) -> Self {
+    fn list(items: impl Iterator<Item = &'a Value>, lists: Lists) -> Self {
+        match (lists, Self::joined(items)) {
+            (Lists::Joined, joined) => joined,
+            (Lists::Refused, Self::Empty) => Self::Empty,
+            (Lists::Refused, Self::Absent | Self::NotScalar | Self::Value(_)) => Self::NotScalar,
+        }
+    }
+
+    fn joined(items: impl Iterator<Item = &'a Value>) -> Self {
         let mut joined: Option<Cow<'a, str>> = None;
         for item in items {
             if item.is_array() {
                 return Self::NotScalar;
             }
-            match Self::json(item) {
+            match Self::json(item, Lists::Joined) {
                 Self::Absent | Self::Empty => {}
                 Self::NotScalar => return Self::NotScalar,
                 Self::Value(text) => match &mut joined {
@@ -164,21 +181,32 @@ impl Selector {
 
     /// As [`Selector::read`], borrowing from a view that is shared by all selectors of a mapping.
     pub(super) fn read_in<'a>(&self, view: &'a View<'_>) -> Read<'a> {
+        self.read_with(view, Lists::Joined)
+    }
+
+    /// As [`Selector::read_in`], for what is one value or none: a list that holds anything is no scalar.
+    pub(super) fn read_one_in<'a>(&self, view: &'a View<'_>) -> Read<'a> {
+        self.read_with(view, Lists::Refused)
+    }
+
+    fn read_with<'a>(&self, view: &'a View<'_>, lists: Lists) -> Read<'a> {
         match self {
             Self::Name(name) => match view.record {
                 Record::Row(row) => read_cell(row, name),
-                Record::Json(value) => find(value, name)
-                    .map_or_else(|| nothing_at(name.split_once('.').and_then(|(head, _)| value.get(head))), Read::json),
+                Record::Json(value) => match find(value, name) {
+                    Some(found) => Read::json(found, lists),
+                    None => nothing_at(name.split_once('.').and_then(|(head, _)| value.get(head))),
+                },
             },
             Self::Path { path, head } => {
                 let nodes = path.query(view.json());
                 match (nodes.len(), nodes.first()) {
-                    (1, Some(node)) => Read::json(node),
+                    (1, Some(node)) => Read::json(node, lists),
                     (_, None) => nothing_at(head.as_ref().and_then(|head| view.json().get(head))),
-                    (_, Some(_)) => Read::list(nodes.all().into_iter()),
+                    (_, Some(_)) => Read::list(nodes.all().into_iter(), lists),
                 }
             }
-            Self::FirstOf(selectors) => read_first(selectors, view),
+            Self::FirstOf(selectors) => read_first(selectors, view, lists),
         }
     }
 
@@ -208,6 +236,11 @@ fn head_of(path: &str) -> Option<&str> {
         let end = name.find(|letter: char| letter == '.' || letter == '[' || letter.is_whitespace());
         return Some(&name[..end.unwrap_or(name.len())]).filter(|name| !name.is_empty() && *name != "*");
     }
+    quoted_key(rest)
+}
+
+/// The key of the brackets that a text begins with: `['name']`.
+pub(super) fn quoted_key(rest: &str) -> Option<&str> {
     let quoted = rest.strip_prefix('[')?.trim_start();
     let quote = quoted.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
     let (name, after) = quoted[1..].split_once(quote)?;
@@ -218,11 +251,12 @@ fn head_of(path: &str) -> Option<&str> {
 pub(super) struct View<'a> {
     record: &'a Record,
     row_as_json: OnceCell<Value>,
+    in_list: OnceCell<Value>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn of(record: &'a Record) -> Self {
-        Self { record, row_as_json: OnceCell::new() }
+        Self { record, row_as_json: OnceCell::new(), in_list: OnceCell::new() }
     }
 
     pub(super) fn json(&self) -> &Value {
@@ -230,6 +264,11 @@ impl<'a> View<'a> {
             Record::Json(value) => value,
             Record::Row(row) => self.row_as_json.get_or_init(|| row_as_object(row)),
         }
+    }
+
+    /// A list that holds the record alone. A copy, made at most once and only where a condition asks.
+    pub(super) fn in_list(&self) -> &Value {
+        self.in_list.get_or_init(|| Value::Array(vec![self.json().clone()]))
     }
 }
 
@@ -248,10 +287,10 @@ fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 /// A value wins; else something that is no scalar, so that it is reported; else empty, where any place was there.
-fn read_first<'a>(selectors: &[Selector], view: &'a View<'_>) -> Read<'a> {
+fn read_first<'a>(selectors: &[Selector], view: &'a View<'_>, lists: Lists) -> Read<'a> {
     let mut otherwise = Read::Absent;
     for selector in selectors {
-        match (selector.read_in(view), &otherwise) {
+        match (selector.read_with(view, lists), &otherwise) {
             (found @ Read::Value(_), _) => return found,
             (Read::NotScalar, _) => otherwise = Read::NotScalar,
             (Read::Empty, Read::Absent) => otherwise = Read::Empty,

@@ -1,5 +1,7 @@
 //! Mapping whole records, and properties of everything canonical.
 
+mod levels;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -20,9 +22,18 @@ fn mapping(fields: &[(&str, &str)]) -> Mapping {
             FieldRef::Key(_) => OnInvalid::DropField,
         };
         let selector = Selector::parse(place).unwrap();
-        FieldMapping { field, selector, on_invalid, region: Region::parse("UA"), prefix: String::new() }
+        let (region, prefix, write) = (Region::parse("UA"), String::new(), WriteRule::Always);
+        FieldMapping { field, selector, on_invalid, region, prefix, write }
     });
-    Mapping { key: Selector::parse("id").unwrap(), fields: fields.collect(), changed_at: None, filter: None }
+    Mapping {
+        key: Selector::parse("id").unwrap(),
+        fields: fields.collect(),
+        changed_at: None,
+        filter: None,
+        consent: None,
+        subscriptions: None,
+        segments: Vec::new(),
+    }
 }
 
 fn usual() -> Mapping {
@@ -425,6 +436,10 @@ fn wanted_field() -> impl Strategy<Value = (Field, Wanted)> {
         prop::sample::select(Field::STANDARD.to_vec()),
         (0_u32..4).prop_map(Field::Additional),
         (0_u32..1_000_000).prop_map(Field::Additional),
+        (i32::MAX.cast_unsigned() - 4..=i32::MAX.cast_unsigned()).prop_map(Field::Additional),
+        Just(Field::Subscriptions),
+        "[ab]{0,2}".prop_map(|name| Field::segment(&name)),
+        any::<u32>().prop_map(|number| Field::Segment(number & 0x0FFF_FFFF)),
     ];
     let wanted = prop_oneof![
         Just(Wanted::Clear),

@@ -41,6 +41,18 @@ pub fn several_lines(value: &str) -> Cow<'_, str> {
     Cow::Owned(lines.join("\n").trim().to_owned())
 }
 
+/// A word as it is compared: one line without case.
+#[must_use]
+pub fn folded(value: &str) -> String {
+    single_line(value).to_lowercase()
+}
+
+/// Words to compare with: folded, without the empty ones.
+#[must_use]
+pub fn folded_words(words: &[String]) -> Vec<String> {
+    words.iter().map(|word| folded(word)).filter(|word| !word.is_empty()).collect()
+}
+
 /// Length as Reteno may count it. Its documents say "characters"; UTF-16 units are the larger of the usual counts,
 /// so that what passes here is not too long there.
 #[must_use]

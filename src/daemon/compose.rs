@@ -11,8 +11,8 @@ use crate::checkpoint::{CheckpointError, CheckpointVault, Store};
 use crate::clock::Clock;
 use crate::config::{self, Config, FieldTarget, MissingCredentials, SourceConfig, SourceKind};
 use crate::contact::{
-    AdditionalField, Catalog, FieldKind, FieldMapping, FieldRef, Filter, Mapping, OnInvalid, Region, Selector,
-    UnknownField,
+    AdditionalField, Catalog, Field, FieldKind, FieldMapping, FieldRef, Filter, Mapping, OnInvalid, Region, Selector,
+    UnknownField, WriteRule,
 };
 use crate::http::Exchange;
 use crate::http::paced::Paced;
@@ -198,7 +198,8 @@ pub fn build_feed(
     clock: &Clock,
 ) -> (Feed, Vec<UnknownField>) {
     let (mapping, unknown) = build_mapping(source).resolve(catalog);
-    let has_additional = mapping.fields().iter().any(|field| field.standard_name().is_none()) || !unknown.is_empty();
+    let has_additional =
+        mapping.fields().iter().any(|field| matches!(field, Field::Additional(_))) || !unknown.is_empty();
     let is_known = catalog.iter().next().is_some() || !has_additional;
     let feed = Feed {
         name: source.name.clone(),
@@ -252,7 +253,7 @@ fn build_mapping(source: &SourceConfig) -> Mapping {
         .map(|field| {
             let target = match &field.target {
                 FieldTarget::Standard(standard) => FieldRef::Known(*standard),
-                FieldTarget::AdditionalId(id) => FieldRef::Known(crate::contact::Field::Additional(*id)),
+                FieldTarget::AdditionalId(id) => FieldRef::Known(Field::Additional(*id)),
                 FieldTarget::AdditionalKey(key) => FieldRef::Key(key.clone()),
             };
             let usual = match &target {
@@ -268,6 +269,7 @@ fn build_mapping(source: &SourceConfig) -> Mapping {
                 },
                 region: field.region.as_deref().and_then(Region::parse),
                 prefix: field.prefix.clone(),
+                write: WriteRule::Always,
                 field: target,
             }
         })
@@ -280,6 +282,9 @@ fn build_mapping(source: &SourceConfig) -> Mapping {
             .filter
             .as_deref()
             .map(|text| Filter::parse(text).expect("the configuration has parsed the same path")),
+        consent: None,
+        subscriptions: None,
+        segments: Vec::new(),
     }
 }
 
