@@ -6,8 +6,9 @@ use crate::contact::{Contact, Field};
 use crate::plan::balance::Seen;
 use crate::plan::change::Observation;
 
-use super::pages::{Page, Row};
+use super::pages::Page;
 use super::rejections::{RejectionKind, forget_listed, forget_rejections, record_rejection};
+use super::rows::Row;
 use super::{Attempt, CheckpointError};
 
 impl Page<'_> {
@@ -24,7 +25,7 @@ impl Page<'_> {
         key.map_or(Ok(()), |key| self.forget_listed(key, self.context.asked_at - 1))
     }
 
-    fn reject(
+    pub(super) fn reject(
         &mut self,
         subject: (Option<&str>, Option<&str>),
         kind: RejectionKind,

@@ -12,6 +12,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::contact::{Mapped, ResolvedMapping};
 use crate::plan::Lane;
 use crate::plan::balance::Balance;
+use crate::plan::policy::Policy;
 use crate::source::{Cursor, From, Item, Page, Place, ReadEnd, Source, SourceError};
 
 use super::sender::Line;
@@ -27,6 +28,10 @@ pub struct Feed {
     pub source: Source,
     /// How they become contacts.
     pub mapping: Arc<ResolvedMapping>,
+    /// What the operator lets them do.
+    pub policy: Arc<Policy>,
+    /// How they speak of consent, in words that change with it.
+    pub consent_shape: Option<String>,
     /// The mapping in words that change with it: another one makes all records be read once. Empty where it is not
     /// known whole, since the account could not be asked for its additional fields.
     pub shape: String,
@@ -151,7 +156,7 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
         (Some(cursor), false) => From::Cursor(Cursor::from_text(cursor.clone())),
         (Some(_) | None, _) => From::Beginning,
     };
-    let mut cycle = Cycle::begin(feed, &row, is_full, parts);
+    let mut cycle = Cycle::begin(feed, &row, (is_full, began), parts);
     let filling = parts.line.fill();
     let (sender, pages) = mpsc::channel(PAGES_WAITING);
     let stop = parts.stop.child_token();
@@ -177,7 +182,12 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
 }
 
 impl<'a> Cycle<'a> {
-    fn begin(feed: &Feed, row: &SourceRow, is_full: bool, parts: &'a CycleParts<'a>) -> Self {
+    fn begin(
+        feed: &Feed,
+        row: &SourceRow,
+        (is_full, began): (bool, Timestamp),
+        parts: &'a CycleParts<'a>,
+    ) -> Self {
         let lane = match (row.first_load_done, is_full && !feed.source.full_only()) {
             (false, _) => Lane::FirstLoad,
             (true, true) => Lane::Reconcile,
@@ -185,6 +195,9 @@ impl<'a> Cycle<'a> {
         };
         let context = ReadContext {
             source: row.id,
+            source_name: row.name.clone(),
+            began: began.0,
+            policy: Arc::clone(&feed.policy),
             asked_at: 0,
             now: 0,
             mapped: feed.mapping.fields().to_vec(),
@@ -232,6 +245,7 @@ impl<'a> Cycle<'a> {
         let from_beginning = self.context.is_full;
         let is_readable = end.records > 0 && end.malformed == 0;
         let proof = ReadProof {
+            policy: Arc::clone(&self.context.policy),
             began,
             from_beginning,
             // a tap that reads only changes never proves that it gave all, but from the beginning it gives all it has; what

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::contact::{Contact, Field, FieldPrints, Wanted};
+use crate::contact::{Contact, Field, FieldPrints, Wanted, WriteRule};
 
 use super::guard::Guard;
 use super::identity::SharedChannel;
@@ -60,17 +60,6 @@ pub enum Ending {
     Delete,
     /// It is erased in Reteno, for ever, and never sent again.
     Erase,
-}
-
-/// When a field of the CRM is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteRule {
-    /// Whenever it changes.
-    Always,
-    /// For contacts that are new to this checkpoint.
-    AtFirstSight,
-    /// Whenever it changes to a value.
-    NeverClear,
 }
 
 /// The fields of a record that count, seen from a row that wanted `before` (`None`: the contact is new).
