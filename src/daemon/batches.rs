@@ -122,5 +122,6 @@ fn build_body(
         restore_deleted,
         group_names: &[],
         group_names_exclude: &[],
+        event_key_for_new_contacts: None,
     })
 }

@@ -66,6 +66,8 @@ pub struct BulkRequest<'a> {
     pub group_names: &'a [String],
     /// Static segments that the contacts leave.
     pub group_names_exclude: &'a [String],
+    /// The key of the event that Reteno makes for each new contact. A repeat may make the event twice.
+    pub event_key_for_new_contacts: Option<&'a str>,
 }
 
 /// Why a body cannot be built without risking what Reteno holds.
@@ -122,6 +124,7 @@ pub fn bulk_body(request: &BulkRequest<'_>) -> Result<Bytes, BodyError> {
         group_names: request.group_names,
         group_names_exclude: request.group_names_exclude,
         restore_deleted: request.restore_deleted,
+        event_key_for_new_contacts: request.event_key_for_new_contacts,
     }))
 }
 
@@ -130,12 +133,17 @@ pub fn bulk_body(request: &BulkRequest<'_>) -> Result<Bytes, BodyError> {
 /// call cannot take a channel away.
 #[must_use]
 pub fn contact_body(fields: &[(Field, Wanted)]) -> Bytes {
+    to_bytes(&wire_contact(None, &shown_in_single(fields)))
+}
+
+/// What a single call says of each field.
+pub(super) fn shown_in_single(fields: &[(Field, Wanted)]) -> BTreeMap<Field, &str> {
     let shown = fields.iter().filter_map(|(field, wanted)| match (wanted, field) {
         (Wanted::Value(value), _) => Some((*field, value.expose())),
         (Wanted::Clear, Field::Email | Field::Sms) => None,
         (Wanted::Clear, _) => Some((*field, "")),
     });
-    to_bytes(&wire_contact(None, &shown.collect()))
+    shown.collect()
 }
 
 /// The most bytes that a contact adds to the `contacts` of a bulk body, whatever is due: to split batches by size
@@ -222,7 +230,7 @@ const fn additional_id(field: Field) -> Option<u32> {
     }
 }
 
-fn wire_contact<'a>(id: Option<i64>, shown: &BTreeMap<Field, &'a str>) -> WireContact<'a> {
+pub(super) fn wire_contact<'a>(id: Option<i64>, shown: &BTreeMap<Field, &'a str>) -> WireContact<'a> {
     let get = |field: Field| shown.get(&field).copied();
     let channel = |field: Field, kind: &'static str| {
         get(field).map(|value| WireChannel {
@@ -257,7 +265,7 @@ fn international(phone: &str) -> std::borrow::Cow<'_, str> {
     if phone.starts_with('+') { phone.into() } else { format!("+{phone}").into() }
 }
 
-fn to_bytes(value: &impl Serialize) -> Bytes {
+pub(super) fn to_bytes(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).expect("text, numbers and lists with text keys always become JSON").into()
 }
 
@@ -274,11 +282,13 @@ struct WireBulk<'a> {
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     group_names_exclude: &'a [String],
     restore_deleted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_key_for_new_contacts: Option<&'a str>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WireContact<'a> {
+pub(super) struct WireContact<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -357,6 +367,7 @@ mod tests {
             restore_deleted: false,
             group_names: &[],
             group_names_exclude: &[],
+            event_key_for_new_contacts: None,
         }
     }
 
@@ -389,6 +400,7 @@ mod tests {
         let mut request = request(&contacts, &mask);
         let (enters, leaves) = (["A".to_owned()], ["B".to_owned()]);
         (request.group_names, request.group_names_exclude, request.restore_deleted) = (&enters, &leaves, true);
+        request.event_key_for_new_contacts = Some("newContact");
         let body = bulk_body(&request).expect("a body");
         assert_eq!(
             json_of(&body),
@@ -409,6 +421,7 @@ mod tests {
                 "groupNames": ["A"],
                 "groupNamesExclude": ["B"],
                 "restoreDeleted": true,
+                "eventKeyForNewContacts": "newContact",
             })
         );
         assert!(!String::from_utf8_lossy(&body).contains("null"));
@@ -451,6 +464,35 @@ mod tests {
         let silent = [value(Field::ExternalCustomerId, "2")];
         let contacts = [contact(&speaks), contact(&silent)];
         assert_eq!(bulk_body(&request(&contacts, &[Field::Town])), Err(BodyError::MissingField(Field::Town)));
+    }
+
+    #[test]
+    fn segments_and_subscriptions_stand_in_no_contact_and_no_list_of_fields() {
+        let vip = Field::segment("VIP");
+        let fields = [
+            value(Field::ExternalCustomerId, "1"),
+            value(Field::Email, "a@b.example"),
+            value(Field::Subscriptions, "news,offers"),
+            value(vip, crate::contact::MEMBER),
+            (Field::segment("Old"), Wanted::Clear),
+        ];
+        let contacts = [contact(&fields)];
+        let mask = [vip, Field::segment("Old"), Field::Subscriptions];
+        let enters = ["VIP".to_owned()];
+        let bulk = BulkRequest { group_names: &enters, ..request(&contacts, &mask) };
+        let channels = json!([{"type": "email", "value": "a@b.example"}]);
+        assert_eq!(
+            json_of(&bulk_body(&bulk).expect("a body")),
+            json!({
+                "contacts": [{"externalCustomerId": "1", "channels": channels}],
+                "dedupeOn": "externalCustomerId",
+                "contactFields": ["externalCustomerId"],
+                "groupNames": ["VIP"],
+                "restoreDeleted": false,
+            })
+        );
+        let single = json!({"externalCustomerId": "1", "channels": channels});
+        assert_eq!(json_of(&contact_body(&fields)), single);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Every call that this program can make to Reteno. One that is not here cannot be made: there is no way to read a
-//! contact, and none to delete or unsubscribe one.
+//! Every call that this program can make to Reteno: those of "update contacts and segments", and a few harmless ones
+//! that tell of the account. One that is not here cannot be made: there is no way to read a contact, and none to empty
+//! a segment, since the bodies that could do so cannot hold an empty list.
 
 use std::fmt;
 
@@ -8,6 +9,8 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
+
+use crate::reteno::lists::{DetachBody, EmailsBody};
 
 /// One call, with what it carries. `Debug` and `Display` show its name only: bodies are personal.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,6 +23,22 @@ pub enum Call {
     UpsertContact(Bytes),
     /// `PUT v1/contact/{id}`: writes one known contact at once; restores a deleted one.
     UpdateContact(i64, Bytes),
+    /// `DELETE v1/contact/{id}`: a deletion that can be taken back.
+    DeleteContact(i64),
+    /// `DELETE v1/contact/{id}?erase=true`: for good, with everything that Reteno knows of the person.
+    EraseContact(i64),
+    /// `PUT v1/contact/{id}/subscriptions`: replaces the contact's whole set of categories.
+    SetSubscriptions(i64, Bytes),
+    /// `POST v1/contact/subscribe`: double opt-in; starts workflows.
+    Subscribe(Bytes),
+    /// `POST v1/emails/unsubscribed/add`: acts on the addresses, in every contact that has them.
+    Unsubscribe(EmailsBody),
+    /// `POST v1/emails/unsubscribed/delete`.
+    Resubscribe(EmailsBody),
+    /// `POST v1/group/{id}/contacts/detach`: takes contacts out of a static segment. With no ids Reteno empties it.
+    Detach(u64, DetachBody),
+    /// `POST v1/contacts/upload`: Reteno fetches a file of contacts from a link.
+    Upload(Bytes),
     /// `GET v2/version`: the check of an authorization.
     Version,
     /// `GET v1/version`: where the second version is not there.
@@ -63,6 +82,14 @@ impl Call {
             Self::ImportStatus(_) => "GET v1/importstatus",
             Self::UpsertContact(_) => "POST v1/contact",
             Self::UpdateContact(..) => "PUT v1/contact/{id}",
+            Self::DeleteContact(_) => "DELETE v1/contact/{id}",
+            Self::EraseContact(_) => "DELETE v1/contact/{id}?erase=true",
+            Self::SetSubscriptions(..) => "PUT v1/contact/{id}/subscriptions",
+            Self::Subscribe(_) => "POST v1/contact/subscribe",
+            Self::Unsubscribe(_) => "POST v1/emails/unsubscribed/add",
+            Self::Resubscribe(_) => "POST v1/emails/unsubscribed/delete",
+            Self::Detach(..) => "POST v1/group/{id}/contacts/detach",
+            Self::Upload(_) => "POST v1/contacts/upload",
             Self::Version => "GET v2/version",
             Self::VersionOne => "GET v1/version",
             Self::AccountInfo => "GET v1/account/info",
@@ -75,7 +102,7 @@ impl Call {
     pub fn request(&self, api_url: &Url, token: &SecretString) -> Result<http::Request<Bytes>, NotBuilt> {
         let (method, segments, body) = self.parts();
         let mut url = api_url.clone();
-        url.set_query(None);
+        url.set_query(self.query());
         url.set_fragment(None);
         // `extend` encodes each segment, so that no id can leave its place in the path.
         url.path_segments_mut().map_err(|()| NotBuilt::Address)?.pop_if_empty().extend(segments);
@@ -95,6 +122,29 @@ impl Call {
         request.body(body.cloned().unwrap_or_default()).map_err(|_| NotBuilt::Address)
     }
 
+    /// Only erasing has one: left out, `erase` is false.
+    const fn query(&self) -> Option<&'static str> {
+        match self {
+            Self::EraseContact(_) => Some("erase=true"),
+            Self::SubmitContacts(_)
+            | Self::ImportStatus(_)
+            | Self::UpsertContact(_)
+            | Self::UpdateContact(..)
+            | Self::DeleteContact(_)
+            | Self::SetSubscriptions(..)
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_)
+            | Self::Resubscribe(_)
+            | Self::Detach(..)
+            | Self::Upload(_)
+            | Self::Version
+            | Self::VersionOne
+            | Self::AccountInfo
+            | Self::AddressBooks
+            | Self::Subscriptions => None,
+        }
+    }
+
     fn parts(&self) -> (Method, Vec<String>, Option<&Bytes>) {
         let path = |segments: &[&str]| segments.iter().map(|segment| (*segment).to_owned()).collect();
         match self {
@@ -102,6 +152,23 @@ impl Call {
             Self::ImportStatus(session) => (Method::GET, path(&["v1", "importstatus", session]), None),
             Self::UpsertContact(body) => (Method::POST, path(&["v1", "contact"]), Some(body)),
             Self::UpdateContact(id, body) => (Method::PUT, path(&["v1", "contact", &id.to_string()]), Some(body)),
+            Self::DeleteContact(id) | Self::EraseContact(id) => {
+                (Method::DELETE, path(&["v1", "contact", &id.to_string()]), None)
+            }
+            Self::SetSubscriptions(id, body) => {
+                (Method::PUT, path(&["v1", "contact", &id.to_string(), "subscriptions"]), Some(body))
+            }
+            Self::Subscribe(body) => (Method::POST, path(&["v1", "contact", "subscribe"]), Some(body)),
+            Self::Unsubscribe(body) => {
+                (Method::POST, path(&["v1", "emails", "unsubscribed", "add"]), Some(body.as_bytes()))
+            }
+            Self::Resubscribe(body) => {
+                (Method::POST, path(&["v1", "emails", "unsubscribed", "delete"]), Some(body.as_bytes()))
+            }
+            Self::Detach(group, body) => {
+                (Method::POST, path(&["v1", "group", &group.to_string(), "contacts", "detach"]), Some(body.as_bytes()))
+            }
+            Self::Upload(body) => (Method::POST, path(&["v1", "contacts", "upload"]), Some(body)),
             Self::Version => (Method::GET, path(&["v2", "version"]), None),
             Self::VersionOne => (Method::GET, path(&["v1", "version"]), None),
             Self::AccountInfo => (Method::GET, path(&["v1", "account", "info"]), None),
@@ -125,36 +192,132 @@ impl fmt::Debug for Call {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::contact::Personal;
 
     fn request(call: &Call, api_url: &str) -> http::Request<Bytes> {
         let url = Url::parse(api_url).expect("a url");
         call.request(&url, &SecretString::from("tok")).expect("a request")
     }
 
+    /// One of each; [`place`] holds the list complete.
+    fn all() -> Vec<Call> {
+        let body = Bytes::from_static(b"{}");
+        let emails = EmailsBody::of(&Personal::new("jane@example.com"), &[]);
+        vec![
+            Call::SubmitContacts(body.clone()),
+            Call::ImportStatus("a-1".into()),
+            Call::UpsertContact(body.clone()),
+            Call::UpdateContact(77, body.clone()),
+            Call::DeleteContact(77),
+            Call::EraseContact(77),
+            Call::SetSubscriptions(77, body.clone()),
+            Call::Subscribe(body.clone()),
+            Call::Unsubscribe(emails.clone()),
+            Call::Resubscribe(emails),
+            Call::Detach(9, DetachBody::of_contact_ids(7, &[]).expect("a body")),
+            Call::Upload(body),
+            Call::Version,
+            Call::VersionOne,
+            Call::AccountInfo,
+            Call::AddressBooks,
+            Call::Subscriptions,
+        ]
+    }
+
+    /// Where a call stands in [`all`]. One that is added does not compile before it stands here too.
+    fn place(call: &Call) -> usize {
+        match call {
+            Call::SubmitContacts(_) => 0,
+            Call::ImportStatus(_) => 1,
+            Call::UpsertContact(_) => 2,
+            Call::UpdateContact(..) => 3,
+            Call::DeleteContact(_) => 4,
+            Call::EraseContact(_) => 5,
+            Call::SetSubscriptions(..) => 6,
+            Call::Subscribe(_) => 7,
+            Call::Unsubscribe(_) => 8,
+            Call::Resubscribe(_) => 9,
+            Call::Detach(..) => 10,
+            Call::Upload(_) => 11,
+            Call::Version => 12,
+            Call::VersionOne => 13,
+            Call::AccountInfo => 14,
+            Call::AddressBooks => 15,
+            Call::Subscriptions => 16,
+        }
+    }
+
+    #[test]
+    fn no_call_can_be_expressed_beyond_the_list_that_reteno_allows_this_program() {
+        let places: Vec<usize> = all().iter().map(place).collect();
+        assert_eq!(places, (0..17).collect::<Vec<_>>(), "every call is in the list");
+        // As an address shows them, with ids put back into their braces: a name could say anything.
+        let shown = |call: &Call| {
+            let request = request(call, "https://reteno.com/api");
+            let path = request.uri().path().trim_start_matches("/api/").to_owned();
+            let path = path.replace("/77", "/{id}").replace("/9/", "/{id}/").replace("/a-1", "/{sessionId}");
+            let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+            format!("{} {path}{query}", request.method())
+        };
+        let expressible: BTreeSet<String> = all().iter().map(shown).collect();
+        let update_contacts_and_segments = [
+            "POST v1/contacts",
+            "POST v1/contacts/upload",
+            "GET v1/importstatus/{sessionId}",
+            "POST v1/contact",
+            "PUT v1/contact/{id}",
+            "DELETE v1/contact/{id}",
+            "DELETE v1/contact/{id}?erase=true",
+            "PUT v1/contact/{id}/subscriptions",
+            "POST v1/contact/subscribe",
+            "POST v1/emails/unsubscribed/add",
+            "POST v1/emails/unsubscribed/delete",
+            "POST v1/group/{id}/contacts/detach",
+        ];
+        let about_the_account =
+            ["GET v1/version", "GET v2/version", "GET v1/account/info", "GET v1/addressbooks", "GET v1/subscriptions"];
+        let allowed: BTreeSet<String> =
+            update_contacts_and_segments.into_iter().chain(about_the_account).map(str::to_owned).collect();
+        assert_eq!(expressible, allowed);
+        for call in all() {
+            assert!(shown(&call).starts_with(call.name()), "{call} is called what it is");
+        }
+    }
+
     #[test]
     fn every_call_has_its_method_and_address() {
-        let body = Bytes::from_static(b"{}");
         let cases = [
-            (Call::SubmitContacts(body.clone()), "POST", "/api/v1/contacts"),
-            (Call::ImportStatus("a-1".into()), "GET", "/api/v1/importstatus/a-1"),
-            (Call::UpsertContact(body.clone()), "POST", "/api/v1/contact"),
-            (Call::UpdateContact(77, body), "PUT", "/api/v1/contact/77"),
-            (Call::Version, "GET", "/api/v2/version"),
-            (Call::VersionOne, "GET", "/api/v1/version"),
-            (Call::AccountInfo, "GET", "/api/v1/account/info"),
-            (Call::AddressBooks, "GET", "/api/v1/addressbooks"),
-            (Call::Subscriptions, "GET", "/api/v1/subscriptions"),
+            ("POST", "/api/v1/contacts"),
+            ("GET", "/api/v1/importstatus/a-1"),
+            ("POST", "/api/v1/contact"),
+            ("PUT", "/api/v1/contact/77"),
+            ("DELETE", "/api/v1/contact/77"),
+            ("DELETE", "/api/v1/contact/77?erase=true"),
+            ("PUT", "/api/v1/contact/77/subscriptions"),
+            ("POST", "/api/v1/contact/subscribe"),
+            ("POST", "/api/v1/emails/unsubscribed/add"),
+            ("POST", "/api/v1/emails/unsubscribed/delete"),
+            ("POST", "/api/v1/group/9/contacts/detach"),
+            ("POST", "/api/v1/contacts/upload"),
+            ("GET", "/api/v2/version"),
+            ("GET", "/api/v1/version"),
+            ("GET", "/api/v1/account/info"),
+            ("GET", "/api/v1/addressbooks"),
+            ("GET", "/api/v1/subscriptions"),
         ];
-        for (call, method, path) in cases {
+        for (call, (method, path)) in all().into_iter().zip(cases) {
             // With and without the closing slash, and with what does not belong into the address.
-            for base in ["https://reteno.com/api", "https://reteno.com/api/", "https://reteno.com/api?a=b#c"] {
+            for base in ["https://reteno.com/api", "https://reteno.com/api/", "https://reteno.com/api?erase=true#c"] {
                 let request = request(&call, base);
                 assert_eq!(request.method(), method, "{call}");
                 assert_eq!(request.uri(), &*format!("https://reteno.com{path}"), "{call}");
                 assert_eq!(request.headers()[AUTHORIZATION], "Bearer tok");
                 assert!(request.headers()[AUTHORIZATION].is_sensitive());
                 assert_eq!(request.headers().contains_key(CONTENT_TYPE), !request.body().is_empty(), "{call}");
+                assert_eq!(request.body().is_empty(), matches!(method, "GET" | "DELETE"), "{call}");
             }
         }
     }

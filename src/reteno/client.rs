@@ -12,10 +12,11 @@ use url::Url;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::http::Exchange;
-use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
+use crate::plan::answer::{DeedAnswer, ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer, SubscribeAnswer};
 use crate::random::Random;
 use crate::reteno::calls::{Call, NotBuilt};
-use crate::reteno::reaction::{self, Answer};
+use crate::reteno::lists::{DetachBody, EmailsBody};
+use crate::reteno::reaction::{self, Answer, DeedPath};
 use crate::reteno::text;
 use crate::reteno::wire::{AccountInfo, ApiVersion, CatalogField, SubscriptionCategory};
 use crate::reteno::{AccessTokens, NoToken, RetenoError};
@@ -109,6 +110,86 @@ impl Client {
         match self.perform(&Call::UpdateContact(id, body.clone())).await {
             Ok(answer) => without_values(reaction::react_update(&answer, self.clock.now(), id), &body),
             Err(unsent) => SingleAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
+        }
+    }
+
+    /// `POST v1/emails/unsubscribed/add`, once.
+    pub async fn unsubscribe(&self, emails: EmailsBody) -> DeedAnswer {
+        let body = emails.as_bytes().clone();
+        self.deed(&Call::Unsubscribe(emails), &body, DeedPath::Fixed).await
+    }
+
+    /// `POST v1/emails/unsubscribed/delete`, once: raises consent.
+    pub async fn resubscribe(&self, emails: EmailsBody) -> DeedAnswer {
+        let body = emails.as_bytes().clone();
+        self.deed(&Call::Resubscribe(emails), &body, DeedPath::Fixed).await
+    }
+
+    /// `POST v1/group/{group}/contacts/detach`, once.
+    pub async fn detach(&self, group: u64, contacts: DetachBody) -> DeedAnswer {
+        let body = contacts.as_bytes().clone();
+        self.deed(&Call::Detach(group, contacts), &body, DeedPath::Named).await
+    }
+
+    /// `DELETE v1/contact/{id}`, once: a deletion that can be taken back.
+    pub async fn delete_contact(&self, id: i64) -> DeedAnswer {
+        self.deed(&Call::DeleteContact(id), &[], DeedPath::Named).await
+    }
+
+    /// `DELETE v1/contact/{id}?erase=true`, once: for good.
+    pub async fn erase_contact(&self, id: i64) -> DeedAnswer {
+        self.deed(&Call::EraseContact(id), &[], DeedPath::Named).await
+    }
+
+    /// `PUT v1/contact/{id}/subscriptions` with a body of [`crate::reteno::lists::subscriptions_body`], once.
+    pub async fn set_subscriptions(&self, id: i64, body: Bytes) -> DeedAnswer {
+        self.deed(&Call::SetSubscriptions(id, body.clone()), &body, DeedPath::Named).await
+    }
+
+    /// `POST v1/contact/subscribe` with a body of [`crate::reteno::start::subscribe_body`], once: it starts workflows.
+    pub async fn subscribe(&self, body: Bytes) -> SubscribeAnswer {
+        match self.perform(&Call::Subscribe(body.clone())).await {
+            Ok(answer) => match reaction::react_subscribe(&answer, self.clock.now()) {
+                SubscribeAnswer::Refused { status, reason } => {
+                    SubscribeAnswer::Refused { status, reason: text::reason_without(&reason, &body) }
+                }
+                answer @ (SubscribeAnswer::Taken { .. }
+                | SubscribeAnswer::RepeatedWithinMinute
+                | SubscribeAnswer::NotWritten { .. }
+                | SubscribeAnswer::Uncertain { .. }) => answer,
+            },
+            Err(unsent) => SubscribeAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
+        }
+    }
+
+    /// `POST v1/contacts/upload` with a body of [`crate::reteno::start::upload_body`], once. The session that comes back
+    /// is the `importId`.
+    pub async fn upload(&self, body: Bytes) -> SubmitAnswer {
+        match self.perform(&Call::Upload(body.clone())).await {
+            Ok(answer) => match reaction::react_upload(&answer, self.clock.now()) {
+                SubmitAnswer::Refused { status, reason } => {
+                    SubmitAnswer::Refused { status, reason: text::reason_without(&reason, &body) }
+                }
+                answer @ (SubmitAnswer::Accepted { .. }
+                | SubmitAnswer::NotWritten { .. }
+                | SubmitAnswer::Uncertain { .. }) => answer,
+            },
+            Err(unsent) => SubmitAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
+        }
+    }
+
+    async fn deed(&self, call: &Call, body: &[u8], path: DeedPath) -> DeedAnswer {
+        match self.perform(call).await {
+            Ok(answer) => match reaction::react_deed(&answer, self.clock.now(), path) {
+                DeedAnswer::Refused { status, reason } => {
+                    DeedAnswer::Refused { status, reason: text::reason_without(&reason, body) }
+                }
+                answer @ (DeedAnswer::Done
+                | DeedAnswer::NotThere
+                | DeedAnswer::NotWritten { .. }
+                | DeedAnswer::Uncertain { .. }) => answer,
+            },
+            Err(unsent) => DeedAnswer::NotWritten { cause: unsent.cause(), retry_after: None },
         }
     }
 

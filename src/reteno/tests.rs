@@ -13,12 +13,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
 
+use super::lists::{DetachBody, EmailsBody, subscriptions_body};
 use super::wire::*;
 use super::*;
 use crate::clock::{Clock, Timestamp};
 use crate::contact::Personal;
 use crate::http::{Exchange, ExchangeError};
-use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
+use crate::plan::answer::{DeedAnswer, ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer, SubscribeAnswer};
 use crate::random::Random;
 
 type Answer = Result<Response<Bytes>, ExchangeError>;
@@ -130,7 +131,117 @@ async fn calls_that_write_and_polls_are_attempted_once() {
         Stage::new(vec![failure()]).client.upsert_contact(Bytes::new()).await;
         Stage::new(vec![failure()]).client.update_contact(7, Bytes::new()).await;
         Stage::new(vec![failure()]).client.import_status("s").await;
+        for deed in Deed::ALL {
+            assert_ne!(deed.make(&Stage::new(vec![failure()]).client).await, DeedAnswer::Done);
+        }
+        Stage::new(vec![failure()]).client.subscribe(Bytes::new()).await;
+        Stage::new(vec![failure()]).client.upload(Bytes::new()).await;
     }
+}
+
+/// The deeds, with something in each.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Unsubscribe,
+    Resubscribe,
+    Detach,
+    Delete,
+    Erase,
+    SetSubscriptions,
+}
+
+impl Deed {
+    const ALL: [Self; 6] =
+        [Self::Unsubscribe, Self::Resubscribe, Self::Detach, Self::Delete, Self::Erase, Self::SetSubscriptions];
+
+    async fn make(self, client: &Client) -> DeedAnswer {
+        let emails = || EmailsBody::of(&Personal::new("jane@example.com"), &[]);
+        match self {
+            Self::Unsubscribe => client.unsubscribe(emails()).await,
+            Self::Resubscribe => client.resubscribe(emails()).await,
+            Self::Detach => {
+                let body = DetachBody::of_external_ids(&Personal::new("Customer Jane"), &[]).expect("a body");
+                client.detach(9, body).await
+            }
+            Self::Delete => client.delete_contact(7).await,
+            Self::Erase => client.erase_contact(7).await,
+            Self::SetSubscriptions => client.set_subscriptions(7, subscriptions_body(&["news"])).await,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deeds_are_done_by_the_call_that_they_are_named_after() {
+    let expected = [
+        ("POST", "/api/v1/emails/unsubscribed/add", r#"{"emails":["jane@example.com"]}"#),
+        ("POST", "/api/v1/emails/unsubscribed/delete", r#"{"emails":["jane@example.com"]}"#),
+        ("POST", "/api/v1/group/9/contacts/detach", r#"{"externalCustomerIds":["Customer Jane"]}"#),
+        ("DELETE", "/api/v1/contact/7", ""),
+        ("DELETE", "/api/v1/contact/7?erase=true", ""),
+        ("PUT", "/api/v1/contact/7/subscriptions", r#"{"subscriptions":["news"]}"#),
+    ];
+    for (deed, (method, path, body)) in Deed::ALL.into_iter().zip(expected) {
+        // The first token is refused: once more with the next, and the same body.
+        let stage = Stage::new(vec![answer(401, ""), answer(200, "")]);
+        assert_eq!(deed.make(&stage.client).await, DeedAnswer::Done);
+        let seen = stage.script.seen.lock().expect("no panic");
+        assert_eq!(seen.len(), 2);
+        for request in seen.iter() {
+            let target = request.uri().path_and_query().expect("a path").as_str();
+            assert_eq!((request.method().as_str(), target, &request.body()[..]), (method, path, body.as_bytes()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_contact_or_segment_is_told_from_a_wrong_address() {
+    let wrong = DeedAnswer::NotWritten { cause: NotWritten::WrongAddress(404), retry_after: None };
+    for deed in Deed::ALL {
+        let told = deed.make(&Stage::new(vec![answer(404, "")]).client).await;
+        let expected = match deed {
+            Deed::Unsubscribe | Deed::Resubscribe => wrong.clone(),
+            Deed::Detach | Deed::Delete | Deed::Erase | Deed::SetSubscriptions => DeedAnswer::NotThere,
+        };
+        assert_eq!(told, expected, "{deed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_deed_repeats_nothing_that_it_carried_but_names_a_category() {
+    let reason = |told: DeedAnswer| match told {
+        DeedAnswer::Refused { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    let refusal = || vec![answer(400, "unknown: Customer Jane, news, jane@example.com")];
+    let told = reason(Deed::Detach.make(&Stage::new(refusal()).client).await);
+    assert_eq!(told, "unknown: <value>, news, <e-mail>");
+    let told = reason(Deed::Unsubscribe.make(&Stage::new(refusal()).client).await);
+    assert_eq!(told, "unknown: Customer Jane, news, <e-mail>");
+    let told =
+        reason(Deed::SetSubscriptions.make(&Stage::new(vec![answer(400, "unknown category news")]).client).await);
+    assert_eq!(told, "unknown category news");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_and_an_upload_tell_what_came_back_without_what_went_out() {
+    let stage = Stage::new(vec![answer(200, r#"{"id":5,"emailStatus":"NEED_CONFIRMATION","new":true}"#)]);
+    let body =
+        Bytes::from_static(br#"{"contact":{"firstName":"Jane Unusual","channels":[]},"subscriptions":["news"]}"#);
+    let taken = SubscribeAnswer::Taken { id: 5, email_status: Some("NEED_CONFIRMATION".into()), is_new: Some(true) };
+    assert_eq!(stage.client.subscribe(body.clone()).await, taken);
+    assert_eq!(stage.seen(), [("POST".into(), "/api/v1/contact/subscribe".into(), "t1".into())]);
+    let stage = Stage::new(vec![answer(400, "bad name Jane Unusual, bad category news")]);
+    let refused = SubscribeAnswer::Refused { status: 400, reason: "bad name <value>, bad category news".into() };
+    assert_eq!(stage.client.subscribe(body).await, refused);
+
+    let stage = Stage::new(vec![answer(200, r#"{"importId":7,"valid":true}"#)]);
+    let link = "https://crm.example.com/exports/a-b-c.csv";
+    let body = Bytes::from(format!(r#"{{"link":"{link}","dedupeOn":"email"}}"#));
+    assert_eq!(stage.client.upload(body.clone()).await, SubmitAnswer::Accepted { session: "7".into(), failed: vec![] });
+    assert_eq!(stage.seen(), [("POST".into(), "/api/v1/contacts/upload".into(), "t1".into())]);
+    let stage = Stage::new(vec![answer(200, &format!(r#"{{"valid":false,"message":"nothing at {link}"}}"#))]);
+    let refused = SubmitAnswer::Refused { status: 200, reason: "nothing at <value>".into() };
+    assert_eq!(stage.client.upload(body).await, refused);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,6 +283,14 @@ async fn without_a_token_nothing_is_sent() {
     let told = stage.client.upsert_contact(Bytes::new()).await;
     assert_eq!(told, SingleAnswer::NotWritten { cause: needed, retry_after: None });
     assert_eq!(stage.client.import_status("s").await, ImportAnswer::NeedsAuthorization);
+    for deed in Deed::ALL {
+        let needed = DeedAnswer::NotWritten { cause: NotWritten::NeedsAuthorization, retry_after: None };
+        assert_eq!(deed.make(&stage.client).await, needed);
+    }
+    let needed = SubscribeAnswer::NotWritten { cause: NotWritten::NeedsAuthorization, retry_after: None };
+    assert_eq!(stage.client.subscribe(Bytes::new()).await, needed);
+    let needed = SubmitAnswer::NotWritten { cause: NotWritten::NeedsAuthorization, retry_after: None };
+    assert_eq!(stage.client.upload(Bytes::new()).await, needed);
     assert!(matches!(stage.client.version().await, Err(RetenoError::NeedsAuthorization { .. })));
 
     let stage = Stage::with_tokens(vec![], 0, NoToken::Temporarily("the token host is down".into()));

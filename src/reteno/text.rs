@@ -117,8 +117,10 @@ fn collect_texts<'a>(value: &'a serde_json::Value, texts: &mut Vec<&'a str>) {
         serde_json::Value::String(text) => texts.push(text),
         serde_json::Value::Array(items) => items.iter().for_each(|item| collect_texts(item, texts)),
         serde_json::Value::Object(object) => {
-            // names of our own fields and modes, and kinds of channels, are no values of a contact
-            let own = |key: &str| matches!(key, "dedupeOn" | "contactFields" | "customFieldsIDs" | "type");
+            // names of our own fields and modes, of categories and forms, and kinds of channels, are no values of a contact
+            let own = |key: &str| {
+                matches!(key, "dedupeOn" | "contactFields" | "customFieldsIDs" | "type" | "subscriptions" | "formType")
+            };
             object.iter().filter(|(key, _)| !own(key)).for_each(|(_, item)| collect_texts(item, texts));
         }
         serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}

@@ -2,6 +2,8 @@
 //!
 //! The line that matters runs between "certainly wrote nothing" and "may have written": in doubt the second.
 
+mod deeds;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +16,8 @@ use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
 use crate::reteno::RetenoError;
 use crate::reteno::text;
 use crate::reteno::wire::{self, ImportStatus, SubmitResult};
+
+pub use self::deeds::{DeedPath, react_deed, react_subscribe, react_upload};
 
 /// What an [`crate::http::Exchange`] gave.
 pub type Answer = Result<Response<Bytes>, ExchangeError>;

@@ -5,7 +5,7 @@ use http::header::RETRY_AFTER;
 
 use super::*;
 use crate::contact::Personal;
-use crate::plan::answer::FailedContact;
+use crate::plan::answer::{DeedAnswer, FailedContact, SubscribeAnswer};
 
 const NOW: Timestamp = Timestamp(784_111_740_000);
 const PAGE: &str = "<!DOCTYPE html><html><body>Sign in, jane@example.com</body></html>";
@@ -291,14 +291,147 @@ fn single_calls_row_by_row() {
 }
 
 #[test]
+fn deeds_row_by_row() {
+    let refused = |status, reason: &str| DeedAnswer::Refused { status, reason: reason.into() };
+    let not_written = |cause, retry_after| DeedAnswer::NotWritten { cause, retry_after };
+    let uncertain = |cause: &str, retry_after| DeedAnswer::Uncertain { cause: cause.into(), retry_after };
+    let repeated = |wait| uncertain("the same request was made within a minute (409)", seconds(wait));
+    // Alike for every deed.
+    let cases = [
+        // A 200 is any text, or none.
+        (answer(200, ""), DeedAnswer::Done),
+        (answer(204, ""), DeedAnswer::Done),
+        (answer(200, "OK"), DeedAnswer::Done),
+        (answer(200, r#""deleted""#), DeedAnswer::Done),
+        (answer(200, r#"{"message":"2 contacts"}"#), DeedAnswer::Done),
+        (answer(200, r#"{"errorMessage":"","errors":[]}"#), DeedAnswer::Done),
+        (answer(200, "[]"), DeedAnswer::Done),
+        // One that contradicts itself is not done.
+        (answer(200, r#"{"errorMessage":"jane@example.com is bad"}"#), refused(200, "<e-mail> is bad")),
+        (answer(200, r#"{"error":"no"}"#), refused(200, "no")),
+        (answer(200, r#"{"errors":["one","two"]}"#), refused(200, "one")),
+        (answer(200, r#"{"errors":{"message":"one"}}"#), refused(200, "one")),
+        (answer(200, r#"{"errors":[{"code":3}]}"#), refused(200, "errors without a message")),
+        (answer(200, PAGE), uncertain("status 200 with a page of markup instead of JSON", None)),
+        (answer(200, r#"{"errorMess"#), uncertain("status 200 with JSON that is cut off", None)),
+        (answer(400, r#"{"message":"bad"}"#), refused(400, "bad")),
+        (answer(413, ""), refused(413, "no reason given")),
+        (answer(415, "bad"), refused(415, "bad")),
+        (answer(405, ""), not_written(NotWritten::WrongAddress(405), None)),
+        (answer(302, ""), not_written(NotWritten::WrongAddress(302), None)),
+        (answer(409, ""), repeated(60)),
+        (waiting(409, "75"), repeated(75)),
+        (answer(401, ""), not_written(NotWritten::NeedsAuthorization, None)),
+        (answer(403, "no"), not_written(NotWritten::Forbidden("no".into()), None)),
+        (answer(429, ""), not_written(NotWritten::RateLimited, None)),
+        (waiting(429, "2"), not_written(NotWritten::RateLimited, seconds(2))),
+        (answer(500, "boom"), uncertain("status 500: boom", None)),
+        (waiting(503, "4"), uncertain("status 503: no reason given", seconds(4))),
+        (lost(), uncertain("no answer from reteno.com:443: connection reset", None)),
+        (
+            not_sent(),
+            not_written(NotWritten::Unreachable("cannot reach reteno.com:443: connection refused".into()), None),
+        ),
+    ];
+    for (given, expected) in cases {
+        for path in [DeedPath::Named, DeedPath::Fixed] {
+            assert_eq!(react_deed(&given, NOW, path), expected, "{path:?} {given:?}");
+        }
+    }
+    for status in [404, 410] {
+        let wrong = not_written(NotWritten::WrongAddress(status), None);
+        assert_eq!(react_deed(&answer(status, PAGE), NOW, DeedPath::Named), DeedAnswer::NotThere);
+        assert_eq!(react_deed(&answer(status, PAGE), NOW, DeedPath::Fixed), wrong);
+    }
+}
+
+#[test]
+fn subscriptions_row_by_row() {
+    let taken = |email_status: Option<&str>, is_new| SubscribeAnswer::Taken {
+        id: 5,
+        email_status: email_status.map(str::to_owned),
+        is_new,
+    };
+    let refused = |status, reason: &str| SubscribeAnswer::Refused { status, reason: reason.into() };
+    let not_written = |cause, retry_after| SubscribeAnswer::NotWritten { cause, retry_after };
+    let uncertain = |cause: &str| SubscribeAnswer::Uncertain { cause: cause.into() };
+    let full = r#"{"id":5,"emailStatus":"NEED_CONFIRMATION","new":true}"#;
+    let cases = [
+        (answer(200, full), taken(Some("NEED_CONFIRMATION"), Some(true))),
+        (answer(200, r#"{"id":"5","emailStatus":"A_NEW_WORD","new":"false"}"#), taken(Some("A_NEW_WORD"), Some(false))),
+        (answer(200, r#"{"id":5}"#), taken(None, None)),
+        // Without its id it may have been sent.
+        (answer(200, "{}"), uncertain("status 200 with JSON without an id")),
+        (answer(200, ""), uncertain("status 200 with an empty body")),
+        (answer(200, "OK"), uncertain("status 200 with text that is not JSON")),
+        (answer(200, &full[..20]), uncertain("status 200 with JSON that is cut off")),
+        (answer(200, PAGE), uncertain("status 200 with a page of markup instead of JSON")),
+        (answer(200, r#"{"errorMessage":"no"}"#), refused(200, "no")),
+        // 409 is never success, and never failure.
+        (answer(409, full), SubscribeAnswer::RepeatedWithinMinute),
+        (answer(400, "bad"), refused(400, "bad")),
+        (answer(415, "bad"), refused(415, "bad")),
+        (answer(404, ""), not_written(NotWritten::WrongAddress(404), None)),
+        (answer(405, ""), not_written(NotWritten::WrongAddress(405), None)),
+        (answer(401, ""), not_written(NotWritten::NeedsAuthorization, None)),
+        (answer(403, "no"), not_written(NotWritten::Forbidden("no".into()), None)),
+        (waiting(429, "2"), not_written(NotWritten::RateLimited, seconds(2))),
+        (waiting(500, "2"), uncertain("status 500: no reason given")),
+        (lost(), uncertain("no answer from reteno.com:443: connection reset")),
+    ];
+    for (given, expected) in cases {
+        assert_eq!(react_subscribe(&given, NOW), expected, "{given:?}");
+    }
+}
+
+#[test]
+fn uploads_row_by_row() {
+    let cases = [
+        (answer(200, r#"{"importId":"i-1","fileId":"f","valid":true}"#), accepted("i-1", vec![])),
+        (answer(200, r#"{"importId":42}"#), accepted("42", vec![])),
+        // An import that has begun tells itself how it ends.
+        (answer(200, r#"{"importId":"i-1","valid":false,"message":"row 3"}"#), accepted("i-1", vec![])),
+        (answer(200, r#"{"valid":false,"message":"empty file"}"#), submit_refused(200, "empty file")),
+        (answer(200, r#"{"importId":null,"valid":"false"}"#), submit_refused(200, "the file is not valid")),
+        (answer(200, r#"{"errorMessage":"no"}"#), submit_refused(200, "no")),
+        (answer(200, r#"{"valid":true}"#), submit_uncertain("status 200 with JSON without importId", None)),
+        (
+            answer(200, r#"{"importId":"..","valid":true}"#),
+            submit_uncertain("status 200 with JSON without importId", None),
+        ),
+        (answer(200, ""), submit_uncertain("status 200 with an empty body", None)),
+        (answer(200, r#"{"importId":"i"#), submit_uncertain("status 200 with JSON that is cut off", None)),
+        (answer(200, PAGE), submit_uncertain("status 200 with a page of markup instead of JSON", None)),
+        (answer(400, "bad"), submit_refused(400, "bad")),
+        (answer(415, "bad"), submit_refused(415, "bad")),
+        (answer(404, ""), submit_not_written(NotWritten::WrongAddress(404), None)),
+        (answer(405, ""), submit_not_written(NotWritten::WrongAddress(405), None)),
+        (answer(401, ""), submit_not_written(NotWritten::NeedsAuthorization, None)),
+        (answer(403, "no"), submit_not_written(NotWritten::Forbidden("no".into()), None)),
+        (waiting(429, "2"), submit_not_written(NotWritten::RateLimited, seconds(2))),
+        (answer(409, ""), submit_uncertain("the same request was made within a minute (409)", seconds(60))),
+        (answer(502, "boom"), submit_uncertain("status 502: boom", None)),
+        (lost(), submit_uncertain("no answer from reteno.com:443: connection reset", None)),
+    ];
+    for (given, expected) in cases {
+        assert_eq!(react_upload(&given, NOW), expected, "{given:?}");
+    }
+}
+
+#[test]
 fn every_status_has_a_reaction_and_none_but_2xx_is_success() {
     for status in 100..=999 {
-        let given = answer(status, r#"{"asyncSessionId":"s","status":"FINISHED","id":1}"#);
+        let given = answer(status, r#"{"asyncSessionId":"s","importId":"s","status":"FINISHED","id":1}"#);
         let success = (200..=299).contains(&status);
         assert_eq!(matches!(react_submit(&given, NOW), SubmitAnswer::Accepted { .. }), success, "{status}");
         assert_eq!(matches!(react_import(&given, NOW), ImportAnswer::Finished { .. }), success, "{status}");
         assert_eq!(matches!(react_upsert(&given, NOW), SingleAnswer::Written { .. }), success, "{status}");
         assert_eq!(matches!(react_update(&given, NOW, 1), SingleAnswer::Written { .. }), success, "{status}");
+        for path in [DeedPath::Named, DeedPath::Fixed] {
+            assert_eq!(matches!(react_deed(&given, NOW, path), DeedAnswer::Done), success, "{status}");
+        }
+        assert_eq!(matches!(react_subscribe(&given, NOW), SubscribeAnswer::Taken { .. }), success, "{status}");
+        assert_eq!(matches!(react_upload(&given, NOW), SubmitAnswer::Accepted { .. }), success, "{status}");
         assert_eq!(react_read(&given, NOW, "GET x", |_| Ok(())).is_ok(), success, "{status}");
     }
 }
