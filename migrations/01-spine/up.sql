@@ -66,6 +66,8 @@ CREATE TABLE import (
                                                     'unsubscribe', 'resubscribe', 'detach', 'delete', 'erase')),
     target         INTEGER,                        -- Reteno's id of the contact or segment that the path of the call names
     mask           BLOB    NOT NULL,               -- codes of the fields it writes
+    fires          INTEGER NOT NULL DEFAULT 0 CHECK (fires IN (0, 1)), -- it may start workflows: never repeated by itself
+    renames        INTEGER NOT NULL DEFAULT 0 CHECK (renames IN (0, 1)), -- contacts are found by Reteno's id
     body           BLOB,                           -- exact bytes; dropped when Reteno has named the import
     session        TEXT,                           -- asyncSessionId
     contacts       INTEGER NOT NULL,

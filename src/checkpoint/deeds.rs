@@ -1,5 +1,7 @@
 //! Deeds: calls that do something about a contact without writing its fields. What is due, and the intent to do it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -8,12 +10,14 @@ use crate::contact::{Field, FieldPrints, Fingerprint, Values};
 use crate::plan::change::Sides;
 use crate::plan::deed::{DeedCall, DeedCause, DeedId, DeedKind, DueDeed};
 use crate::plan::lock::{Lock, encode_locks, locks_of};
+use crate::plan::outcome::MemberOutcome;
 use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::consents::IDENTITY;
 use super::due::WAIT_MAX;
 use super::endings::begin_erasure;
 use super::imports::CallKind;
+use super::settle::{Settlement, UnknownFate};
 use super::tombstones::Grave;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
@@ -112,7 +116,12 @@ pub(super) fn drop_idle_deeds(
 impl Checkpoint {
     /// The deeds that may be done now, opt-outs first. One that needs Reteno's id of a contact whose id is not known asks
     /// for it to be found out.
-    pub fn load_due_deeds(&mut self, now: Timestamp, limit: u32) -> Result<Vec<DueDeed>, CheckpointError> {
+    pub fn load_due_deeds(
+        &mut self,
+        now: Timestamp,
+        limit: u32,
+        import_age_max: Duration,
+    ) -> Result<Vec<DueDeed>, CheckpointError> {
         const ACTION: &str = "look for what is to be done";
         let has_any: bool = self
             .connection
@@ -122,6 +131,8 @@ impl Checkpoint {
         if !has_any {
             return Ok(Vec::new());
         }
+        self.drop_late_raises(now)?;
+        self.bury_due(now, import_age_max)?;
         self.ask_for_ids(now)?;
         let mut query = self
             .connection
@@ -130,6 +141,8 @@ impl Checkpoint {
                  c.desired, c.acknowledged FROM deed d LEFT JOIN contact c ON c.id = d.contact \
                  WHERE d.state = 'due' AND d.import IS NULL AND (d.not_before <= ?1 OR d.not_before > ?2) \
                  AND (d.kind NOT IN ('delete', 'erase') OR coalesce(c.reteno_id, d.reteno_id) IS NOT NULL) \
+                 AND (d.kind <> 'resubscribe' OR NOT EXISTS (SELECT 1 FROM deed o WHERE o.contact = d.contact \
+                   AND o.kind = 'unsubscribe' AND o.import IS NOT NULL)) \
                  ORDER BY d.kind <> 'unsubscribe', d.kind <> 'erase', d.id LIMIT ?3",
             )
             .attempt(ACTION)?;
@@ -174,7 +187,7 @@ impl Checkpoint {
     }
 
     /// Writes down the intent to make a call. `build` makes its exact body; nothing is stored where it fails, and nothing
-    /// may be sent before this returns. An erasure leaves its tombstone first, in the file and in the database.
+    /// may be sent before this returns.
     pub fn begin_deeds<E>(
         &mut self,
         call: &DeedCall,
@@ -183,7 +196,6 @@ impl Checkpoint {
         build: impl FnOnce(&[DeedSubject]) -> Result<Bytes, E>,
     ) -> Result<Result<Option<BegunDeeds>, E>, CheckpointError> {
         const ACTION: &str = "store the intent to do something";
-        let graves = if call.kind == DeedKind::Erase { self.append_graves(&call.deeds, now)? } else { Vec::new() };
         let sealer = super::seal::Sealer::of(&self.sealing_key);
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
@@ -191,7 +203,13 @@ impl Checkpoint {
         let mut members = Vec::new();
         for deed in &call.deeds {
             let Some((contact, subject, sides)) = load_subject(&transaction, *deed, sealer)? else { continue };
-            let locks = locks_of(&sides, subject.reteno_id, &self.hash);
+            // an opt-out waits for nobody, and nobody for it
+            let locks = match call.kind {
+                DeedKind::Unsubscribe => Vec::new(),
+                DeedKind::Resubscribe | DeedKind::Detach | DeedKind::Delete | DeedKind::Erase | DeedKind::Learn => {
+                    locks_of(&sides, subject.reteno_id, &self.hash)
+                }
+            };
             members.push((*deed, contact, locks));
             subjects.push(subject);
         }
@@ -224,36 +242,95 @@ impl Checkpoint {
                         .and_then(|mut update| update.execute(params![deed.0, import.0]))
                 })
                 .attempt(ACTION)?;
-            if let Some((_, grave)) = graves.iter().find(|(of, _)| *of == deed) {
-                begin_erasure(&transaction, contact, now.0, grave)?;
-            }
             all_locks.extend(locks);
         }
         transaction.commit().attempt(ACTION)?;
         Ok(Ok(Some(BegunDeeds { import, body, locks: all_locks })))
     }
 
-    fn append_graves(&self, deeds: &[DeedId], now: Timestamp) -> Result<Vec<(DeedId, Grave)>, CheckpointError> {
-        const ACTION: &str = "read whom to erase";
-        let mut graves = Vec::new();
-        for deed in deeds {
-            let found: Option<(String, String, Vec<u8>)> = self
-                .connection
-                .prepare_cached(
-                    "SELECT s.name, d.key, c.desired FROM deed d JOIN source s ON s.id = d.source \
-                     JOIN contact c ON c.id = d.contact WHERE d.id = ?1",
-                )
-                .and_then(|mut query| {
-                    query.query_row([deed.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
-                })
-                .attempt(ACTION)?;
-            let Some((source, key, desired)) = found else { continue };
-            let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
+    /// Erasures that may begin leave their tombstone, first in the file, then in the database: from that commit on no call
+    /// may carry the contact. What was sent with it and not answered is not sent again.
+    fn bury_due(&mut self, now: Timestamp, import_age_max: Duration) -> Result<(), CheckpointError> {
+        const ACTION: &str = "begin an erasure";
+        type Found = (i64, i64, String, String, Option<Vec<u8>>);
+        let due: Vec<Found> = self
+            .connection
+            .prepare_cached(
+                "SELECT d.id, d.contact, s.name, d.key, c.desired FROM deed d JOIN source s ON s.id = d.source \
+                 LEFT JOIN contact c ON c.id = d.contact WHERE d.kind = 'erase' AND d.state = 'due' AND d.buried = 0",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
+                    .collect()
+            })
+            .attempt(ACTION)?;
+        for (deed, contact, source, key, desired) in due {
+            let desired = FieldPrints::decode(&desired.unwrap_or_default()).map_err(unreadable("list of prints"))?;
             let grave = Grave::of(&source, &key, &desired, &self.hash);
             self.append_grave(&grave, now)?;
-            graves.push((*deed, grave));
+            let transaction =
+                self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+            begin_erasure(&transaction, contact, now.0, &grave)?;
+            transaction.execute("UPDATE deed SET buried = 1 WHERE id = ?1", [deed]).attempt(ACTION)?;
+            let unanswered: Vec<i64> = transaction
+                .prepare_cached(
+                    "SELECT i.id FROM import i JOIN member m ON m.import = i.id \
+                     WHERE m.contact = ?1 AND i.state = 'intent' AND m.deed IS NULL",
+                )
+                .and_then(|mut query| query.query_map([contact], |row| row.get(0))?.collect())
+                .attempt(ACTION)?;
+            transaction.commit().attempt(ACTION)?;
+            for import in unanswered {
+                self.stop_repeating(ImportId(import), now, now.plus(import_age_max))?;
+            }
         }
-        Ok(graves)
+        Ok(())
+    }
+
+    /// What was sent and not answered is not sent again: its body is dropped, and its members are due in their newest
+    /// state.
+    fn stop_repeating(
+        &mut self,
+        import: ImportId,
+        now: Timestamp,
+        ghost_until: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let members = self.load_members(import)?;
+        let members = members.into_iter().map(|member| (member.contact, MemberOutcome::Unknown)).collect();
+        let settlement = Settlement {
+            members,
+            fate: UnknownFate::Release,
+            wrote_nothing: false,
+            ghost_until: Some(ghost_until),
+        };
+        self.settle_import(import, &settlement, now)
+    }
+
+    /// Asks for Reteno's id of a contact whose categories are to be set.
+    pub fn want_id(&mut self, contact: ContactId, now: Timestamp) -> Result<(), CheckpointError> {
+        const ACTION: &str = "ask for Reteno's ids";
+        let values: Option<Vec<u8>> = self
+            .connection
+            .query_row("SELECT vals FROM waiting WHERE contact = ?1", [contact.0], |row| row.get(0))
+            .optional()
+            .attempt(ACTION)?;
+        let Some(values) = values else { return Ok(()) };
+        let mut values = Values::decode(&values).map_err(unreadable("waiting value"))?;
+        values.retain_fields(&[Field::ExternalCustomerId, Field::Email, Field::Sms]);
+        let sealed = self.seal(IDENTITY, &values.encode(), &self.random)?;
+        self.connection
+            .execute("INSERT OR IGNORE INTO cycle (source, began) SELECT source, ?2 FROM contact WHERE id = ?1", [contact.0, now.0])
+            .and_then(|_| {
+                self.connection.execute(
+                    "INSERT OR IGNORE INTO deed (source, contact, key, kind, cause, identity, state, cycle) \
+                     SELECT source, id, key, 'learn', 'again', ?2, 'due', \
+                       (SELECT id FROM cycle WHERE cycle.source = contact.source AND began = ?3) FROM contact WHERE id = ?1",
+                    params![contact.0, sealed, now.0],
+                )
+            })
+            .attempt(ACTION)
+            .map(|_| ())
     }
 }
 

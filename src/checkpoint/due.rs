@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::contact::{Field, Values};
 use crate::plan::batch::Candidate;
 use crate::plan::lock::locks_of;
-use crate::plan::{ContactId, Lane};
+use crate::plan::{ContactId, Lane, SourceId};
 
 use super::sendable::{COLUMNS, JOINED, SendRules, Sendable};
 use super::{Attempt, Checkpoint, CheckpointError};
@@ -25,6 +25,8 @@ const BODY_OVERHEAD: usize = 400;
 pub struct MemberValues {
     /// Its row.
     pub contact: ContactId,
+    /// Where it comes from.
+    pub source: SourceId,
     /// All its waiting values: the due ones, and those that identify it.
     pub values: Values,
     /// Reteno's id, where it is known.
@@ -129,6 +131,13 @@ impl Checkpoint {
             )
             .attempt("count what is to be done")?;
         Ok(((open + deeds).cast_unsigned(), (active + active_deeds).cast_unsigned()))
+    }
+
+    /// Reteno's id of a contact, where it is known.
+    pub fn load_reteno_id(&self, contact: ContactId) -> Result<Option<i64>, CheckpointError> {
+        self.connection
+            .query_row("SELECT reteno_id FROM contact WHERE id = ?1", [contact.0], |row| row.get(0))
+            .attempt("read Reteno's id of a contact")
     }
 
     /// The highest number of a part of a halved batch.

@@ -120,6 +120,10 @@ pub struct OpenImport {
     pub call: CallKind,
     /// The fields it writes.
     pub mask: Vec<Field>,
+    /// It may start workflows: never repeated by itself.
+    pub fires: bool,
+    /// Its contacts are found by Reteno's id, since their external id changes.
+    pub renames: bool,
     /// Reteno's name for it.
     pub session: Option<String>,
     /// How many contacts it carries.
@@ -144,7 +148,7 @@ pub struct OpenImport {
     pub ghost_until: Option<Timestamp>,
 }
 
-const COLUMNS: &str = "id, state, call, target, mask, session, contacts, created_at, posts, posted_at, repeat_at, \
+const COLUMNS: &str = "id, state, call, target, mask, fires, renames, session, contacts, created_at, posts, posted_at, repeat_at, \
                        check_at, checks, missing_since, unmatched, ghost_until";
 
 impl Checkpoint {
@@ -322,6 +326,8 @@ fn read_import(row: &Row<'_>) -> rusqlite::Result<OpenImport> {
         },
         call: CallKind::from_stored(&call, row.get("target")?),
         mask: decode_mask(&mask),
+        fires: row.get("fires")?,
+        renames: row.get("renames")?,
         session: row.get("session")?,
         contacts: row.get::<_, i64>("contacts")?.cast_unsigned(),
         created_at: Timestamp(row.get("created_at")?),

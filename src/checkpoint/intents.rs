@@ -8,7 +8,7 @@ use crate::contact::{Field, Fingerprinter, Values};
 use crate::plan::batch::Batch;
 use crate::plan::change::{Sides, carried};
 use crate::plan::lock::{Lock, encode_locks, locks_of};
-use crate::plan::{ContactId, ImportId};
+use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::due::MemberValues;
 use super::imports::{CallKind, encode_mask};
@@ -78,11 +78,21 @@ impl Checkpoint {
             Err(error) => return Ok(Err(error)),
         };
         let (kind, target) = call.stored();
+        let fires = batch.flavor.fires || call == CallKind::Subscribe;
         transaction
             .execute(
-                "INSERT INTO import (state, call, target, mask, body, contacts, created_at, posts, posted_at) \
-                 VALUES ('intent', ?1, ?2, ?3, ?4, ?5, ?6, 1, ?6)",
-                params![kind, target, encode_mask(&mask), body.as_ref(), members.len().cast_signed(), now.0],
+                "INSERT INTO import (state, call, target, mask, body, contacts, created_at, posts, posted_at, fires, renames) \
+                 VALUES ('intent', ?1, ?2, ?3, ?4, ?5, ?6, 1, ?6, ?7, ?8)",
+                params![
+                    kind,
+                    target,
+                    encode_mask(&mask),
+                    body.as_ref(),
+                    members.len().cast_signed(),
+                    now.0,
+                    fires,
+                    batch.flavor.renames,
+                ],
             )
             .attempt("store an intent")?;
         let import = ImportId(transaction.last_insert_rowid());
@@ -91,7 +101,7 @@ impl Checkpoint {
             let locks = locks_of(sides, member.reteno_id, &self.hash);
             take_member(&transaction, import, (member.contact, sides), &mask, &locks)?;
             all_locks.extend(locks);
-            if batch.flavor.fires || call == CallKind::Subscribe {
+            if fires {
                 transaction
                     .execute("UPDATE contact SET fired = 1 WHERE id = ?1", [member.contact.0])
                     .attempt("store that a workflow may start")?;
@@ -130,13 +140,14 @@ impl Lookup<'_> {
         let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
         let values: Vec<u8> = row.get(10).attempt(ACTION)?;
         let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
-        let attempts = row.get(11).attempt(ACTION)?;
+        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(11).attempt(ACTION)?);
         drop(rows);
         if mask.iter().any(|field| values.get(*field).is_none()) {
             starve(self.transaction, contact)?;
             return Ok(None);
         }
-        Ok(is_still_due.then_some((MemberValues { contact, values, reteno_id, attempts }, sides)))
+        let source = SourceId(source);
+        Ok(is_still_due.then_some((MemberValues { contact, source, values, reteno_id, attempts }, sides)))
     }
 }
 

@@ -85,6 +85,15 @@ impl Checkpoint {
             end.apply(&transaction, outcome, &ghosts)?;
         }
         renew_opt_outs(&transaction, import)?;
+        if settlement.wrote_nothing {
+            transaction
+                .execute(
+                    "UPDATE contact SET fired = 0 WHERE EXISTS (SELECT 1 FROM import WHERE id = ?1 AND fires = 1) \
+                     AND id IN (SELECT contact FROM member WHERE import = ?1)",
+                    [import.0],
+                )
+                .attempt("store that no workflow started")?;
+        }
         let ghost_until = settlement.ghost_until.map(|until| until.0).max(old_ghost).filter(|until| *until > now.0);
         close(&transaction, import, ghost_until)?;
         transaction.commit().attempt("end an import")

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
 use crate::contact::{Field, FieldPrints};
-use crate::plan::deed::DeedKind;
+use crate::plan::deed::{DeedId, DeedKind};
 use crate::plan::identity::SharedChannel;
 use crate::plan::{ContactId, ImportId, SourceId};
 
@@ -94,6 +94,25 @@ impl Checkpoint {
             .attempt(ACTION)?;
         transaction.commit().attempt(ACTION)?;
         Ok(refused)
+    }
+
+    /// What cannot be told to Reteno at all is listed, and tried again when it may have changed.
+    pub fn refuse_deeds(&mut self, deeds: &[DeedId], reason: &str, now: Timestamp) -> Result<(), CheckpointError> {
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        for id in deeds {
+            let Some(deed) = load_deed(&transaction, id.0)? else { continue };
+            let text = format!("{}: {reason}", deed.kind.name());
+            let what = (RejectionKind::Reteno, None, text.as_str());
+            record_rejection(&transaction, deed.source, (Some(&deed.key), None), what, now.0)?;
+            transaction
+                .execute(
+                    "UPDATE deed SET attempts = attempts + 1, not_before = ?2 WHERE id = ?1",
+                    params![id.0, now.0 + REFUSED_WAIT_MS],
+                )
+                .attempt(ACTION)?;
+        }
+        transaction.commit().attempt(ACTION)
     }
 
     /// Reteno has told its id of those it was asked for; whom it did not name it does not know, or has deleted.

@@ -30,6 +30,10 @@ fn cells(row: &RejectionRow) -> Vec<String> {
         RejectionKind::Field => "field left out",
         RejectionKind::Reteno => "refused by Reteno",
         RejectionKind::Skipped => "skipped by Reteno",
+        RejectionKind::Shared => "another is sent",
+        RejectionKind::Erased => "was erased",
+        RejectionKind::Doubtful => "may have been sent",
+        RejectionKind::Consent => "not raised",
     };
     vec![
         row.source.clone(),

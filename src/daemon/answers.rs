@@ -1,6 +1,6 @@
 //! What the sender does with each answer: the decision comes from `plan`, here it is written down and told.
 
-use crate::checkpoint::{CheckpointError, OpenImport, UnknownFate};
+use crate::checkpoint::{CallKind, CheckpointError, DeedEnd, OpenImport, UnknownFate};
 use crate::clock::Timestamp;
 use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
 use crate::plan::outcome::{Member, MemberOutcome, Outcomes, match_failures, outcomes_finished, outcomes_unknown};
@@ -103,10 +103,15 @@ impl Sender {
         self.busy.remove(&id);
         let now = self.clock.now();
         let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        let is_overdue = self.is_overdue(&import, now);
+        let ends = matches!(answer, ImportAnswer::Finished { .. } | ImportAnswer::Failed { .. });
+        if import.call == CallKind::Learn && (ends || is_overdue) {
+            return self.record_learnt(&import, answer, now).await;
+        }
         let usual = self.settings.import_poll_first * 2_u32.pow(import.checks.min(12));
         let usual = now.plus(usual.min(self.settings.import_poll_max));
         match answer {
-            ImportAnswer::Running | ImportAnswer::UnknownStatus(_) if self.is_overdue(&import, now) => {
+            ImportAnswer::Running | ImportAnswer::UnknownStatus(_) if is_overdue => {
                 self.abandon(&import, now).await
             }
             ImportAnswer::Running => self.postpone(id, usual, None).await,
@@ -119,7 +124,10 @@ impl Sender {
             }
             ImportAnswer::Missing => {
                 let since = import.missing_since.unwrap_or(now);
-                if now.since(since) >= MISSING_MAX || self.is_overdue(&import, now) {
+                if now.since(since) >= MISSING_MAX || is_overdue {
+                    if import.call == CallKind::Learn {
+                        return self.end_deeds(&import, DeedEnd::NotWritten, now).await;
+                    }
                     return self.abandon(&import, now).await;
                 }
                 self.postpone(id, usual, Some(since)).await
@@ -195,6 +203,9 @@ impl Sender {
     /// The whole batch was refused for what it holds.
     async fn record_refused(&mut self, id: ImportId, reason: &str, now: Timestamp) -> Result<(), CheckpointError> {
         let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        if import.call == CallKind::Learn {
+            return self.end_deeds(&import, DeedEnd::Refused(reason.to_owned()), now).await;
+        }
         let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
         let fate = self.fate_of_failure(&import.mask, &members, reason, now).await?;
         let wrote_nothing = import.posts == 1 && import.ghost_until.is_none();
@@ -216,6 +227,9 @@ impl Sender {
         if import.posts > 1 || import.ghost_until.is_some() {
             return self.store.call(move |checkpoint| checkpoint.doubt_import(id, until, None)).await;
         }
+        if import.call == CallKind::Learn {
+            return self.end_deeds(&import, DeedEnd::NotWritten, now).await;
+        }
         let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
         self.settle(id, outcomes_unknown(&members).members, UnknownFate::Release, true).await
     }
@@ -230,6 +244,12 @@ impl Sender {
         self.pause.doubt(cause, retry_after, now);
         self.tell_standstill(now).await?;
         let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        if import.call == CallKind::Learn {
+            return self.doubt_deed(&import, retry_after, now).await;
+        }
+        if import.fires {
+            return self.leave_doubtful(&import, now).await;
+        }
         if import.posts == 1 {
             tracing::warn!(
                 import = id.0,
@@ -258,7 +278,7 @@ impl Sender {
         self.store.call(move |checkpoint| checkpoint.postpone_check(id, at, missing_since)).await
     }
 
-    async fn load_import(&self, id: ImportId) -> Result<Option<OpenImport>, CheckpointError> {
+    pub(super) async fn load_import(&self, id: ImportId) -> Result<Option<OpenImport>, CheckpointError> {
         let imports = self.store.call(|checkpoint| checkpoint.load_imports()).await?;
         Ok(imports.into_iter().find(|import| import.id == id))
     }

@@ -5,6 +5,7 @@ pub mod answers;
 mod batches;
 pub mod compose;
 pub mod cycle;
+mod deeds;
 mod endings;
 pub mod feeds;
 pub mod lifecycle;

@@ -13,16 +13,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, OpenImport, Store};
+use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, OpenImport, SendRules, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, Fingerprinter};
-use crate::plan::ImportId;
-use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
+use crate::plan::{ImportId, SourceId};
+use crate::plan::answer::{DeedAnswer, ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer, SubscribeAnswer};
 use crate::plan::batch::{Limits, plan_batches};
 use crate::plan::halving::Halving;
 use crate::plan::lock::LockSet;
 use crate::random::Random;
 use crate::reteno::Client;
+use crate::reteno::lists::{DetachBody, EmailsBody, ListError};
+use crate::reteno::start::SubscribeOptions;
 
 use super::alarm::Alarm;
 use super::pace::{Pause, Standstill};
@@ -56,6 +58,8 @@ const REPEAT_MAX: Duration = Duration::from_mins(5);
 pub(super) enum Done {
     Posted(ImportId, SubmitAnswer),
     Single(ImportId, SingleAnswer),
+    Started(ImportId, SubscribeAnswer),
+    Deed(ImportId, DeedAnswer),
     Checked(ImportId, ImportAnswer),
 }
 
@@ -66,6 +70,8 @@ pub struct Sender {
     pub(super) clock: Clock,
     pub(super) hash: Fingerprinter,
     pub(super) settings: SendSettings,
+    pub(super) rules: SendRules,
+    pub(super) forms: BTreeMap<SourceId, SubscribeOptions>,
     pub(super) alarm: Alarm,
     pub(super) halving: Halving,
     pub(super) locks: LockSet,
@@ -95,8 +101,13 @@ impl Sender {
     ) -> Result<Self, CheckpointError> {
         let age_max = settings.import_age_max;
         let now = clock.now();
-        let (hash, last_part, held) = store
+        let form_names: Vec<String> = settings.forms.iter().map(|(name, _)| name.clone()).collect();
+        let (hash, last_part, held, form_ids) = store
             .call(move |checkpoint| {
+                let mut form_ids = Vec::new();
+                for name in &form_names {
+                    form_ids.push(checkpoint.load_source(name)?.id);
+                }
                 let mut held = Vec::new();
                 for import in checkpoint.load_imports()? {
                     if import.state == ImportState::Intent {
@@ -110,14 +121,19 @@ impl Sender {
                 }
                 // which fields are refused is only known to the process that raised them
                 checkpoint.end_mask_alerts()?;
-                Ok((checkpoint.hash().clone(), checkpoint.last_part()?, held))
+                Ok((checkpoint.hash().clone(), checkpoint.last_part()?, held, form_ids))
             })
             .await?;
         let mut locks = LockSet::default();
         for (import, owned) in held {
             locks.take(import, owned);
         }
+        let forms: BTreeMap<SourceId, SubscribeOptions> =
+            form_ids.into_iter().zip(settings.forms.iter().map(|(_, options)| options.clone())).collect();
+        let rules = SendRules { forms: forms.keys().copied().collect(), ..settings.rules() };
         Ok(Self {
+            rules,
+            forms,
             alarm: Alarm::open(store.clone(), clock.clone()),
             store,
             client,
@@ -194,7 +210,8 @@ impl Sender {
                 None => self.resume_import(import, now).await?,
             }
         }
-        let fresh = self.begin_batches(&imports, now).await?;
+        let has_deeds = self.pause.until(now).is_none() && self.begin_deeds(&imports, now).await?;
+        let fresh = self.begin_batches(&imports, now).await?.or_else(|| has_deeds.then(|| now.plus(GATHER)));
         let next_due = self.store.call(move |checkpoint| checkpoint.next_due_at(now)).await?;
         Ok([fresh, next_due, self.halving.next_opening(now)].into_iter().fold(wake, earliest))
     }
@@ -222,15 +239,9 @@ impl Sender {
     }
 
     pub(super) fn post(&mut self, import: ImportId, call: CallKind, body: bytes::Bytes) {
-        self.busy.insert(import, true);
+        self.busy.insert(import, !call.is_deed());
         let client = Arc::clone(&self.client);
-        self.requests.spawn(async move {
-            match call {
-                CallKind::Bulk => Done::Posted(import, client.submit_contacts(body).await),
-                CallKind::Upsert => Done::Single(import, client.upsert_contact(body).await),
-                CallKind::Update(id) => Done::Single(import, client.update_contact(id, body).await),
-            }
-        });
+        self.requests.spawn(async move { perform(&client, import, call, body).await });
     }
 
     /// Starts new calls; says when to look again where only the pace stands in the way.
@@ -253,7 +264,9 @@ impl Sender {
             return Ok(Some(next));
         }
         let at_most = self.halving.bounds(now, self.settings.batch_contacts_max);
-        let due = self.store.call(move |checkpoint| checkpoint.load_due(now, CANDIDATES_MAX, &at_most)).await?;
+        let rules = self.rules.clone();
+        let due =
+            self.store.call(move |checkpoint| checkpoint.load_due(now, CANDIDATES_MAX, &at_most, &rules)).await?;
         let limits = Limits {
             contacts_max: self.settings.batch_contacts_max,
             bytes_max: self.settings.batch_bytes_max,
@@ -374,9 +387,61 @@ impl Sender {
         match done {
             Ok(Done::Posted(import, answer)) => self.record_submit(import, answer).await,
             Ok(Done::Single(import, answer)) => self.record_single(import, answer).await,
+            Ok(Done::Started(import, answer)) => self.record_started(import, answer).await,
+            Ok(Done::Deed(import, answer)) => self.record_deed(import, answer).await,
             Ok(Done::Checked(import, answer)) => self.record_check(import, answer).await,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
+    }
+}
+
+/// Makes a call with the very bytes that its intent holds.
+async fn perform(client: &Client, import: ImportId, call: CallKind, body: bytes::Bytes) -> Done {
+    let unreadable = |error: ListError| DeedAnswer::Refused { status: 0, reason: error.to_string() };
+    match call {
+        CallKind::Bulk | CallKind::Learn => Done::Posted(import, client.submit_contacts(body).await),
+        CallKind::Upload => Done::Posted(import, client.upload(body).await),
+        CallKind::Upsert => Done::Single(import, client.upsert_contact(body).await),
+        CallKind::Update(id) => Done::Single(import, client.update_contact(id, body).await),
+        CallKind::Categories(id) => Done::Single(import, as_single(id, client.set_subscriptions(id, body).await)),
+        CallKind::Subscribe => Done::Started(import, client.subscribe(body).await),
+        CallKind::Unsubscribe => Done::Deed(
+            import,
+            match EmailsBody::from_stored(body) {
+                Ok(emails) => client.unsubscribe(emails).await,
+                Err(error) => unreadable(error),
+            },
+        ),
+        CallKind::Resubscribe => Done::Deed(
+            import,
+            match EmailsBody::from_stored(body) {
+                Ok(emails) => client.resubscribe(emails).await,
+                Err(error) => unreadable(error),
+            },
+        ),
+        CallKind::Detach(group) => Done::Deed(
+            import,
+            match DetachBody::from_stored(body) {
+                Ok(contacts) => client.detach(group.cast_unsigned(), contacts).await,
+                Err(error) => unreadable(error),
+            },
+        ),
+        CallKind::Delete(id) => Done::Deed(import, client.delete_contact(id).await),
+        CallKind::Erase(id) => Done::Deed(import, client.erase_contact(id).await),
+    }
+}
+
+/// The set of a contact's categories is a field like others, though it has a call of its own.
+fn as_single(id: i64, answer: DeedAnswer) -> SingleAnswer {
+    match answer {
+        DeedAnswer::Done => SingleAnswer::Written { id },
+        DeedAnswer::NotThere => SingleAnswer::Refused {
+            status: 404,
+            reason: "Reteno does not know the contact; it was deleted there, most likely".to_owned(),
+        },
+        DeedAnswer::Refused { status, reason } => SingleAnswer::Refused { status, reason },
+        DeedAnswer::NotWritten { cause, retry_after } => SingleAnswer::NotWritten { cause, retry_after },
+        DeedAnswer::Uncertain { cause, retry_after } => SingleAnswer::Uncertain { cause, retry_after },
     }
 }
 

@@ -1,8 +1,12 @@
 //! The words of sending: what may be set, what is counted, when a run of the sender ends.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::checkpoint::SendRules;
+use crate::contact::Field;
 use crate::reteno::body::DedupeOn;
+use crate::reteno::start::SubscribeOptions;
 
 /// What the operator may set about sending.
 #[derive(Clone, Debug)]
@@ -13,6 +17,16 @@ pub struct SendSettings {
     pub dedupe_on: DedupeOn,
     /// What happens to contacts that were deleted in Reteno.
     pub restore_deleted: RestoreDeleted,
+    /// `always` holds for first loads and full reads too.
+    pub restore_in_full_reads: bool,
+    /// The key of the event that Reteno makes for each contact that is new to it.
+    pub event_key: Option<String>,
+    /// Also for those that a first load or a full read brings.
+    pub event_in_full_reads: bool,
+    /// The names of the segments, by their fields.
+    pub segment_names: BTreeMap<Field, String>,
+    /// Sources whose new contacts go through the double opt-in, by their names.
+    pub forms: Vec<(String, SubscribeOptions)>,
     /// Contacts in a call.
     pub batch_contacts_max: usize,
     /// Bytes of a body.
@@ -25,6 +39,21 @@ pub struct SendSettings {
     pub import_poll_first: Duration,
     /// The longest.
     pub import_poll_max: Duration,
+}
+
+impl SendSettings {
+    /// What of it decides which contacts go together; the sources of forms are known to the checkpoint only.
+    #[must_use]
+    pub fn rules(&self) -> SendRules {
+        let restores = self.restore_deleted == RestoreDeleted::Always;
+        SendRules {
+            forms: std::collections::BTreeSet::new(),
+            restores,
+            restores_in_full_reads: restores && self.restore_in_full_reads,
+            fires: self.event_key.is_some(),
+            fires_in_full_reads: self.event_key.is_some() && self.event_in_full_reads,
+        }
+    }
 }
 
 /// Whether contacts that were deleted in Reteno come back.
@@ -49,6 +78,8 @@ pub struct SendCounts {
     pub checks: u64,
     /// Contacts carried by new calls.
     pub sent: u64,
+    /// Opt-outs, deletions and the like that were carried out.
+    pub deeds: u64,
     /// Contacts acknowledged.
     pub acknowledged: u64,
     /// Contacts rejected by Reteno.

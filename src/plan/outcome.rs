@@ -139,6 +139,11 @@ impl LockIndex {
         self.find(LockKind::ExternalId, Field::ExternalCustomerId, value, hash)
             .or_else(|| self.find(LockKind::Email, Field::Email, &value.to_lowercase(), hash))
             .or_else(|| self.find_phone(value, hash))
+            .or_else(|| {
+                // found by Reteno's id
+                let id = value.parse::<i64>().ok()?;
+                self.0.get(&Lock { kind: LockKind::RetenoId, hash: id.cast_unsigned() }).copied()
+            })
     }
 
     fn find_phone(&self, value: &str, hash: &Fingerprinter) -> Option<ContactId> {

@@ -1,0 +1,272 @@
+//! The calls that do something about contacts without writing their fields: which go out now, and what their answers mean.
+
+use bytes::Bytes;
+
+use crate::checkpoint::{CallKind, CheckpointError, DeedEnd, DeedSubject, OpenImport};
+use crate::clock::Timestamp;
+use crate::contact::{Field, Personal, Values, Wanted};
+use crate::plan::answer::{DeedAnswer, ImportAnswer};
+use crate::plan::deed::{DeedCall, DeedKind, plan_deeds};
+use crate::plan::outcome::{MemberOutcome, Outcomes, outcomes_finished};
+use crate::plan::{ContactId, ImportId};
+use crate::reteno::body::{BodyError, BulkContact, BulkRequest, DedupeOn, bulk_body};
+use crate::reteno::lists::{DetachBody, EmailsBody, ListError};
+
+use super::pace::asked_wait;
+use super::sender::{REQUEST_SLACK, Sender};
+
+/// Deeds looked at in one round.
+const DEEDS_MAX: u32 = 4000;
+/// Calls of this kind under way at the same time.
+const CALLS_MAX: usize = 8;
+/// A raise that nobody has confirmed after so long is dropped.
+const RAISE_AGE_MAX: std::time::Duration = std::time::Duration::from_hours(1);
+
+/// Why a deed's body cannot be built.
+#[derive(Debug, thiserror::Error)]
+enum DeedBodyError {
+    #[error("nothing is known that it could name")]
+    Nobody,
+    #[error(transparent)]
+    List(#[from] ListError),
+    #[error(transparent)]
+    Body(#[from] BodyError),
+}
+
+impl Sender {
+    /// Starts what is to be done now; says whether anything was begun.
+    pub(super) async fn begin_deeds(&mut self, imports: &[OpenImport], now: Timestamp) -> Result<bool, CheckpointError> {
+        let age_max = self.settings.import_age_max;
+        let due = self.store.call(move |checkpoint| checkpoint.load_due_deeds(now, DEEDS_MAX, age_max)).await?;
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let under_way = imports.iter().filter(|import| import.call.is_deed() && self.busy.contains_key(&import.id));
+        let free = CALLS_MAX.saturating_sub(under_way.count());
+        let mut has_begun = false;
+        for call in plan_deeds(&due, &self.locks, free) {
+            has_begun |= self.begin_deed(call, &due, now).await?;
+        }
+        Ok(has_begun)
+    }
+
+    async fn begin_deed(
+        &mut self,
+        call: DeedCall,
+        due: &[crate::plan::deed::DueDeed],
+        now: Timestamp,
+    ) -> Result<bool, CheckpointError> {
+        let id = due.iter().find(|deed| call.deeds.first() == Some(&deed.id)).and_then(|deed| deed.reteno_id);
+        let kind = match (call.kind, id) {
+            (DeedKind::Unsubscribe, _) => CallKind::Unsubscribe,
+            (DeedKind::Resubscribe, _) => CallKind::Resubscribe,
+            (DeedKind::Detach, _) => CallKind::Detach(call.group.cast_signed()),
+            (DeedKind::Learn, _) => CallKind::Learn,
+            (DeedKind::Delete, Some(id)) => CallKind::Delete(id),
+            (DeedKind::Erase, Some(id)) => CallKind::Erase(id),
+            // it waits until the id is learnt
+            (DeedKind::Delete | DeedKind::Erase, None) => return Ok(false),
+        };
+        let dedupe_on = self.settings.dedupe_on;
+        let planned = call.clone();
+        let begun = self
+            .store
+            .call(move |checkpoint| {
+                checkpoint.begin_deeds(&planned, kind, now, |subjects| build_body(&planned, subjects, dedupe_on))
+            })
+            .await?;
+        match begun {
+            Ok(Some(begun)) => {
+                self.locks.take(begun.import, begun.locks);
+                self.post(begun.import, kind, begun.body);
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => {
+                let reason = format!("cannot be told to Reteno: {error}");
+                self.store.call(move |checkpoint| checkpoint.refuse_deeds(&call.deeds, &reason, now)).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    pub(super) async fn record_deed(&mut self, id: ImportId, answer: DeedAnswer) -> Result<(), CheckpointError> {
+        self.busy.remove(&id);
+        let now = self.clock.now();
+        self.count_post(match &answer {
+            DeedAnswer::NotWritten { cause, .. } => Some(cause),
+            DeedAnswer::Done | DeedAnswer::NotThere | DeedAnswer::Refused { .. } | DeedAnswer::Uncertain { .. } => None,
+        });
+        let Some(import) = self.load_import(id).await? else { return Ok(()) };
+        match answer {
+            DeedAnswer::Done => {
+                self.lift_pause(now).await?;
+                self.end_deeds(&import, DeedEnd::Done, now).await
+            }
+            DeedAnswer::NotThere if matches!(import.call, CallKind::Detach(_)) => {
+                self.lift_pause(now).await?;
+                let reason = "Reteno does not know the segment: compare its group_id".to_owned();
+                self.end_deeds(&import, DeedEnd::Refused(reason), now).await
+            }
+            DeedAnswer::NotThere => {
+                self.lift_pause(now).await?;
+                self.end_deeds(&import, DeedEnd::NotThere, now).await
+            }
+            DeedAnswer::Refused { status, reason } => {
+                self.lift_pause(now).await?;
+                self.end_deeds(&import, DeedEnd::Refused(format!("Reteno answers {status}: {reason}")), now).await
+            }
+            DeedAnswer::NotWritten { cause, retry_after } => {
+                let until = self.pause.begin(&cause, retry_after, now);
+                self.tell_standstill(now).await?;
+                if import.posts > 1 || import.ghost_until.is_some() {
+                    return self.store.call(move |checkpoint| checkpoint.doubt_import(id, until, None)).await;
+                }
+                self.end_deeds(&import, DeedEnd::NotWritten, now).await
+            }
+            DeedAnswer::Uncertain { cause, retry_after } => {
+                self.pause.doubt(&cause, retry_after, now);
+                self.tell_standstill(now).await?;
+                self.doubt_deed(&import, retry_after, now).await
+            }
+        }
+    }
+
+    /// All of them may be done twice, so they are repeated until Reteno answers; but a raise is no news after an hour.
+    pub(super) async fn doubt_deed(
+        &mut self,
+        import: &OpenImport,
+        retry_after: Option<std::time::Duration>,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        if import.call == CallKind::Resubscribe && now.since(import.created_at) >= RAISE_AGE_MAX {
+            return self.end_deeds(import, DeedEnd::Expired, now).await;
+        }
+        let id = import.id;
+        let wait = asked_wait(retry_after).unwrap_or_else(|| self.repeat.for_attempt(import.posts));
+        let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
+        self.store.call(move |checkpoint| checkpoint.doubt_import(id, now.plus(wait), Some(ghost_until))).await
+    }
+
+    /// Ends a call that does something; a copy of it that may still land is kept as a ghost.
+    pub(super) async fn end_deeds(
+        &mut self,
+        import: &OpenImport,
+        end: DeedEnd,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let (id, call) = (import.id, import.call);
+        let may_land = import.ghost_until.is_some() || end == DeedEnd::Expired;
+        let ghost_until = may_land.then(|| now.plus(self.settings.import_age_max));
+        let is_done = matches!(end, DeedEnd::Done | DeedEnd::NotThere);
+        self.locks.release(id);
+        let refused =
+            self.store.call(move |checkpoint| checkpoint.settle_deeds(id, &end, now, ghost_until)).await?;
+        let contacts = import.contacts;
+        self.counts.send_modify(|counts| {
+            if is_done {
+                counts.deeds += contacts;
+            }
+            counts.rejected += refused.len() as u64;
+        });
+        for key in refused {
+            let text = format!("Reteno refuses to {} contact {key}", call.name());
+            let hint = "it is tried again every six hours; `reteno-sync rejected list` shows Reteno's words";
+            self.alarm.raise(&format!("{}-{key}", call.name()), &text, hint).await?;
+        }
+        Ok(())
+    }
+
+    /// What Reteno says of an import that was to tell its ids.
+    pub(super) async fn record_learnt(
+        &mut self,
+        import: &OpenImport,
+        answer: ImportAnswer,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let id = import.id;
+        match answer {
+            ImportAnswer::Finished { mapping: Some(mapping) } => {
+                self.lift_pause(now).await?;
+                let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+                let Outcomes { members, is_mapping_odd } =
+                    outcomes_finished(&members, Some(&mapping), import.unmatched, &self.hash);
+                if is_mapping_odd {
+                    let reason = "Reteno's answer names other contacts".to_owned();
+                    return self.end_deeds(import, DeedEnd::Refused(reason), now).await;
+                }
+                let told: Vec<(ContactId, i64)> = members
+                    .into_iter()
+                    .filter_map(|(contact, outcome)| match outcome {
+                        MemberOutcome::Acknowledged { reteno_id } => reteno_id.map(|id| (contact, id)),
+                        MemberOutcome::Rejected(_) | MemberOutcome::Skipped | MemberOutcome::Unknown => None,
+                    })
+                    .collect();
+                self.locks.release(id);
+                self.store.call(move |checkpoint| checkpoint.settle_learnt(id, &told, now)).await
+            }
+            ImportAnswer::Finished { mapping: None } => {
+                self.lift_pause(now).await?;
+                self.end_deeds(import, DeedEnd::Refused("Reteno tells no ids".to_owned()), now).await
+            }
+            ImportAnswer::Failed { description } => {
+                let reason = format!("Reteno's import ended in ERROR: {description}");
+                self.end_deeds(import, DeedEnd::Refused(reason), now).await
+            }
+            ImportAnswer::Running
+            | ImportAnswer::UnknownStatus(_)
+            | ImportAnswer::Missing
+            | ImportAnswer::Unreachable { .. }
+            | ImportAnswer::NeedsAuthorization => self.end_deeds(import, DeedEnd::NotWritten, now).await,
+        }
+    }
+}
+
+fn build_body(call: &DeedCall, subjects: &[DeedSubject], dedupe_on: DedupeOn) -> Result<Bytes, DeedBodyError> {
+    match call.kind {
+        DeedKind::Unsubscribe | DeedKind::Resubscribe => {
+            let emails = values_of(subjects, Field::Email);
+            let (first, others) = emails.split_first().ok_or(DeedBodyError::Nobody)?;
+            Ok(EmailsBody::of(first, others).as_bytes().clone())
+        }
+        DeedKind::Detach if call.by_id => {
+            let ids: Vec<i64> = subjects.iter().filter_map(|subject| subject.reteno_id).collect();
+            let (first, others) = ids.split_first().ok_or(DeedBodyError::Nobody)?;
+            Ok(DetachBody::of_contact_ids(*first, others)?.as_bytes().clone())
+        }
+        DeedKind::Detach => {
+            let ids = values_of(subjects, Field::ExternalCustomerId);
+            let (first, others) = ids.split_first().ok_or(DeedBodyError::Nobody)?;
+            Ok(DetachBody::of_external_ids(first, others)?.as_bytes().clone())
+        }
+        DeedKind::Delete | DeedKind::Erase => Ok(Bytes::new()),
+        DeedKind::Learn => {
+            let contacts: Vec<BulkContact<'_>> = subjects
+                .iter()
+                .map(|subject| BulkContact { id: None, fields: subject.identity.as_slice() })
+                .collect();
+            let mask = anchor_of(subjects).ok_or(DeedBodyError::Nobody)?;
+            Ok(bulk_body(&BulkRequest {
+                contacts: &contacts,
+                dedupe_on,
+                mask: &[mask],
+                restore_deleted: false,
+                group_names: &[],
+                group_names_exclude: &[],
+                event_key_for_new_contacts: None,
+            })?)
+        }
+    }
+}
+
+/// What all of them have, and what Reteno finds them by.
+fn anchor_of(subjects: &[DeedSubject]) -> Option<Field> {
+    let has = |identity: &Values, field| matches!(identity.get(field), Some(Wanted::Value(_)));
+    [Field::ExternalCustomerId, Field::Email, Field::Sms]
+        .into_iter()
+        .find(|field| subjects.iter().all(|subject| has(&subject.identity, *field)))
+}
+
+fn values_of(subjects: &[DeedSubject], field: Field) -> Vec<Personal> {
+    subjects.iter().filter_map(|subject| subject.identity.value(field).cloned()).collect()
+}
