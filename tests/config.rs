@@ -336,7 +336,8 @@ fn example() -> String {
 fn uncommented(text: &str) -> Vec<String> {
     let is_key = |line: &str| {
         let Some((key, value)) = line.split_once(" = ") else { return false };
-        !key.contains(' ') && format!("x = {value}").parse::<toml::Table>().is_ok()
+        let is_name = key.starts_with('"') && key.ends_with('"');
+        (is_name || !key.contains(' ')) && format!("x = {value}").parse::<toml::Table>().is_ok()
     };
     let is_section = |line: &str| line.starts_with('[') && line.ends_with(']');
     let used = |line: &str| {
@@ -361,11 +362,14 @@ fn the_example_names_every_key_and_no_other() {
     for line in uncommented(&example()) {
         if let Some(name) = line.strip_prefix('[') {
             section = format!("{}.", name.trim_end_matches(']'));
-            section = section.replace("source.crm.", "source.*.").replace("source.shop.", "source.*.");
+            for source in ["source.crm.", "source.shop.", "source.landing."] {
+                section = section.replace(source, "source.*.");
+            }
             continue;
         }
         let (key, value) = line.split_once(" = ").unwrap();
-        let key = if section.ends_with(".fields.") { "*" } else { key };
+        let is_yours = [".fields.", ".segments.", ".categories."].iter().any(|end| section.ends_with(end));
+        let key = if is_yours { "*" } else { key };
         named.insert(format!("{section}{key}"));
         if let Some(toml::Value::Table(options)) = format!("x = {value}").parse::<toml::Table>().unwrap().remove("x") {
             named.extend(options.keys().map(|option| format!("{section}*.{option}")));
@@ -376,13 +380,18 @@ fn the_example_names_every_key_and_no_other() {
     assert_eq!(known.difference(&named).collect::<Vec<_>>(), Vec::<&String>::new(), "keys that are not documented");
 }
 
+/// The example with every key in use that can stand beside the others: the three places of the secret exclude each other,
+/// and uploads exclude the mapping of the external id.
+fn in_use() -> Vec<String> {
+    let alone = |line: &String| line.starts_with("client_secret") || line.starts_with("contacts_min");
+    uncommented(&example()).into_iter().filter(|line| !alone(line)).collect()
+}
+
 #[test]
 fn the_example_with_every_key_in_use_is_valid() {
-    // The three places of the secret exclude each other; the other two stay out.
-    let text: Vec<String> =
-        uncommented(&example()).into_iter().filter(|line| !line.starts_with("client_secret")).collect();
-    let config = load(&text.join("\n"));
-    assert_eq!(config.sources.len(), 2);
+    let config = load(&in_use().join("\n"));
+    assert_eq!(config.sources.len(), 3);
+    assert_eq!(config.upload_obstacles(), []);
 }
 
 #[test]
@@ -390,7 +399,8 @@ fn commented_defaults_of_the_example_are_the_defaults() {
     let text = uncommented(&example());
     let end = text.iter().position(|line| line == "[source.crm]").unwrap();
     // What has no default is shown as an example.
-    let examples = ["client_id", "client_secret", "client_secret_file"];
+    let examples =
+        ["client_id", "client_secret", "client_secret_file", "new_contacts_event", "public_url", "contacts_min"];
     let shown: Vec<String> =
         text[..end].iter().filter(|line| !examples.contains(&line.split(' ').next().unwrap_or(""))).cloned().collect();
     let (mut shown, default) = (load(&shown.join("\n")), load(""));
@@ -401,12 +411,22 @@ fn commented_defaults_of_the_example_are_the_defaults() {
 
 /// Where a key of [`config::known_keys`] stands in the example with every key in use.
 fn place_in_example(key: &str, source: &str) -> Vec<String> {
-    let (key, option) = match key.strip_prefix("source.*.contact.*.") {
-        Some(option @ "prefix") => ("source.*.contact.externalCustomerId", Some(option)),
-        Some(option) => ("source.*.contact.sms", Some(option)),
+    let options = [
+        ("guard.*.", "guard.clear"),
+        ("source.*.contact.*.prefix", "source.*.contact.externalCustomerId"),
+        ("source.*.contact.*.", "source.*.contact.sms"),
+        ("source.*.guard.*.", "source.*.guard.clear"),
+        ("source.*.consent.*.", "source.*.consent.email"),
+        ("source.*.subscriptions.categories.*.", "source.*.subscriptions.categories.offers"),
+        ("source.*.segments.*.always", "source.*.segments.Customers"),
+        ("source.*.segments.*.", "source.*.segments.VIP"),
+    ];
+    let (key, option) = match options.iter().find(|(start, _)| key.starts_with(start)) {
+        Some((_, place)) => (*place, key.rsplit('.').next()),
         None => (key, None),
     };
-    let segments = key.replace("fields.*", "fields.87166").replace('*', source);
+    let key = key.replace("fields.*", "fields.87166").replace("categories.*", "categories.news");
+    let segments = key.replace("segments.*", "segments.VIP").replace('*', source);
     segments.split('.').chain(option).map(str::to_owned).collect()
 }
 
@@ -422,14 +442,30 @@ fn set(table: &mut toml::Table, segments: &[String], value: toml::Value) {
 
 #[test]
 fn a_value_of_the_wrong_type_is_told_for_every_key_and_hides_nothing() {
-    let lines: Vec<String> =
-        uncommented(&example()).into_iter().filter(|line| !line.starts_with("client_secret")).collect();
-    let base: toml::Table = lines.join("\n").parse().unwrap();
+    let base: toml::Table = in_use().join("\n").parse().unwrap();
     let singer = base["source"]["shop"].as_table().unwrap().clone();
+    // What is right for some keys.
+    let is_right = |key: &str, wrong: &str| match wrong {
+        "true" => {
+            ["enabled", "shares_ids", "clear_at_first_sight", "owned", "always"].iter().any(|end| key.ends_with(end))
+        }
+        "[]" => ["identity.unique", "form.groups", "form.subscriptions"].iter().any(|end| key.ends_with(end)),
+        _ => false,
+    };
     for key in config::known_keys() {
         let own = key.strip_prefix("source.*.").filter(|name| singer.contains_key(*name) && *name != "kind");
-        let segments = place_in_example(&key, if own.is_some() { "shop" } else { "crm" });
+        let source = if key.contains(".form.") {
+            "landing"
+        } else if key.contains("categories") || own.is_some() {
+            "shop"
+        } else {
+            "crm"
+        };
+        let segments = place_in_example(&key, source);
         for wrong in ["1.5", "1979-05-27", "[[1]]", "true", "{ a = 1 }", "[]", "\"\""] {
+            if is_right(&key, wrong) {
+                continue;
+            }
             let mut table = base.clone();
             let value: toml::Table = format!("x = {wrong}").parse().unwrap();
             set(&mut table, &segments, value["x"].clone());
