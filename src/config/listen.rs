@@ -31,10 +31,10 @@ pub struct Listen {
 }
 
 pub(super) fn resolve(reader: &mut Reader, raw: &RawListen) -> Option<Listen> {
-    let address = socket(reader, raw.address.as_ref());
-    let public_address = socket(reader, raw.public_address.as_ref());
+    let address = bound(reader, raw.address.as_ref());
+    let public_address = bound(reader, raw.public_address.as_ref());
     let public_url = reteno::address(reader, raw.public_url.as_ref(), None);
-    let (address, public_address) = (address?, public_address?);
+    let (address, public_address) = (address?.socket(), public_address?.socket());
     if let (Some(own), Some(public), Some(leaf)) = (address, public_address, &raw.public_address)
         && own.port() == public.port()
         && own.port() != 0
@@ -45,12 +45,25 @@ pub(super) fn resolve(reader: &mut Reader, raw: &RawListen) -> Option<Listen> {
     Some(Listen { address, public_address, public_url })
 }
 
-/// `Some(None)` for `"off"`.
-fn socket(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<Option<SocketAddr>> {
+enum Bound {
+    Off,
+    To(SocketAddr),
+}
+
+impl Bound {
+    fn socket(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::To(address) => Some(address),
+        }
+    }
+}
+
+fn bound(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<Bound> {
     match reader.text(leaf, ADDRESS)? {
-        "off" => Some(None),
+        "off" => Some(Bound::Off),
         text => match text.parse() {
-            Ok(address) => Some(Some(address)),
+            Ok(address) => Some(Bound::To(address)),
             Err(_) => reader.refuse(leaf?, "is not an address with its port", ADDRESS),
         },
     }

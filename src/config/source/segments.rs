@@ -27,6 +27,12 @@ pub struct SegmentText {
     pub group_id: Option<u64>,
 }
 
+/// Who belongs to a segment.
+enum Members {
+    All,
+    Matching(String),
+}
+
 const ALWAYS: &str = "always";
 const FORMS: &str = "\"always\", { when = \"<JSONPath>\" } or { always = true }, both also with group_id";
 const GROUP_ID_MAX: u64 = i64::MAX.unsigned_abs();
@@ -46,7 +52,7 @@ pub(super) fn resolve(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<Vec<Se
 fn segment(reader: &mut Reader, leaf: &Leaf) -> Option<SegmentText> {
     let name = words::segment_name(reader, &leaf.key);
     let (condition, group_id) = match &leaf.value {
-        Value::String(text) if text == ALWAYS => (Some(None), Some(None)),
+        Value::String(text) if text == ALWAYS => (Some(Members::All), Some(None)),
         Value::String(text) => (short_condition(reader, leaf, text), Some(None)),
         Value::Table(table) => {
             let raw: RawSegment = reader.section(&leaf.key, table.clone(), &[]);
@@ -58,11 +64,15 @@ fn segment(reader: &mut Reader, leaf: &Leaf) -> Option<SegmentText> {
         }
         _ => (reader.refuse(leaf, "does not say who belongs to the segment", FORMS), None),
     };
-    Some(SegmentText { name: name?, condition: condition?, group_id: group_id? })
+    let condition = match condition? {
+        Members::All => None,
+        Members::Matching(path) => Some(path),
+    };
+    Some(SegmentText { name: name?, condition, group_id: group_id? })
 }
 
 /// A path alone is refused: beside `"always"` a mistyped word would be taken for one.
-fn short_condition(reader: &mut Reader, leaf: &Leaf, text: &str) -> Option<Option<String>> {
+fn short_condition(reader: &mut Reader, leaf: &Leaf, text: &str) -> Option<Members> {
     let mut problem = reader.problem(&leaf.key, "does not say who belongs to the segment");
     problem = problem.value(leaf.value.to_string()).accepted(FORMS);
     if text.starts_with('$') {
@@ -74,16 +84,16 @@ fn short_condition(reader: &mut Reader, leaf: &Leaf, text: &str) -> Option<Optio
     None
 }
 
-fn condition(reader: &mut Reader, leaf: &Leaf, raw: &RawSegment) -> Option<Option<String>> {
+fn condition(reader: &mut Reader, leaf: &Leaf, raw: &RawSegment) -> Option<Members> {
     match (&raw.when, &raw.always) {
         (Some(when), None) => {
             let text = reader.text(Some(when), "a JSONPath such as \"$[?@.type == 'vip']\"")?;
             contact::json_path(reader, when, text)?;
-            Some(Some(text.to_owned()))
+            Some(Members::Matching(text.to_owned()))
         }
         (None, Some(always)) => {
             if reader.flag(Some(always))? {
-                return Some(None);
+                return Some(Members::All);
             }
             reader.refuse(always, "is false, so nobody belongs to the segment", FORMS)
         }

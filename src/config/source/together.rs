@@ -78,10 +78,9 @@ pub(super) fn check(reader: &mut Reader, members: &[Member], dedupe_on: Option<D
         }
     }
     for member in members {
-        match (&member.prefix, member.shares_ids) {
-            // With a prefix that is wrong nobody knows whose fields come to these.
-            (None, true) | (Some(_), true) => {}
-            (None | Some(_), false) => check_channels(reader, &[member], dedupe_on),
+        // Those that share were looked at together; with a prefix that is wrong nobody knows with whom.
+        if !member.shares_ids {
+            check_channels(reader, &[member], dedupe_on);
         }
         // Demanded by `dedupe_on` it has been missed already.
         if members.len() > 1
