@@ -443,12 +443,13 @@ fn keys_of_sections_come_from_variables_too() {
 fn the_guard_of_a_source_takes_what_it_lacks_from_that_of_all() {
     let text = format!(
         "[guard]\ndelete = {{ contacts = 9 }}\nerase = {{ percent = 0 }}\n{}",
-        source_of("crm", "", MAPPED, "[.guard]\ndelete = { percent = 100 }")
+        source_of("crm", "", MAPPED, "[.guard]\ndelete = { percent = 100 }\nerase = { contacts = 3 }")
     );
     let config = load(&text);
     assert_eq!(config.guard.delete, Bound { contacts: 9, percent: 5 });
     assert_eq!(config.guard.erase, Bound { contacts: 500, percent: 0 });
-    let expected = Guard { delete: Bound { contacts: 9, percent: 100 }, ..config.guard };
+    let (delete, erase) = (Bound { contacts: 9, percent: 100 }, Bound { contacts: 3, percent: 0 });
+    let expected = Guard { delete, erase, ..config.guard };
     assert_eq!(config.sources[0].guard, expected);
     one_problem("guard.delete = { percent = 101 }", &["guard.delete.percent is out of range", "from 0 to 100"]);
     one_problem("guard.delet = { percent = 1 }", &["did you mean `guard.delete`?"]);
