@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reteno_sync::config::{
-    self, ClientAuth, Config, ConfigProblems, DedupeOn, FieldTarget, FileFormat, MissingCredentials, OnInvalidText,
-    RestoreDeleted, SelectorText, SourceKind,
+    self, Bound, CategoryText, ClientAuth, Config, ConfigProblems, ConsentText, DedupeOn, FieldTarget, FileFormat,
+    FormText, Guard, MissingCredentials, OnDelete, OnInvalidText, RestoreDeleted, SegmentText, SelectorText,
+    SharedChannel, SourceKind, SubscriptionsText, WriteRule,
 };
 use reteno_sync::contact::Field;
 use secrecy::ExposeSecret;
@@ -326,6 +327,357 @@ fn what_dedupe_on_names_must_be_mapped() {
     );
 }
 
+// What is sent beside the fields of a contact.
+
+/// A source of these keys and tables, and what else stands in the file.
+fn source_of(name: &str, keys: &str, contact: &str, tables: &str) -> String {
+    let tables = tables.replace("[.", &format!("[source.{name}."));
+    format!(
+        "[source.{name}]\nkind = \"file\"\npath = \"a.csv\"\n{keys}\n[source.{name}.contact]\n{contact}\n{tables}\n"
+    )
+}
+
+/// One problem and no other, that holds these words.
+fn one_problem(text: &str, words: &[&str]) {
+    let found = problems(text);
+    assert!(found.starts_with("1 problem "), "{text}\n\n{found}");
+    for word in words {
+        assert!(found.contains(word), "{word:?} is not in\n{found}");
+    }
+}
+
+const MAPPED: &str = "externalCustomerId = \"id\"\nemail = \"e\"";
+
+#[test]
+fn all_that_a_source_drives_is_resolved() {
+    let keys = "quiet_for = \"10s\"\non_delete = \"detach\"\nclear_at_first_sight = true";
+    let contact = format!("{MAPPED}\ntown = {{ path = \"t\", write = \"at_first_sight\" }}");
+    let tables = r#"
+        [.consent]
+        email = { path = ["mail_ok", "$.ok"], yes = ["Oui "], no = ["NON"] }
+        [.subscriptions]
+        owned = true
+        categories = { offers = { path = "o", yes = ["JA"] }, news = "n" }
+        [.segments]
+        "From the CRM" = "always"
+        VIP = { when = "$[?@.tier == 'gold']", group_id = 3000000000 }
+    "#;
+    let config = load(&source_of("crm", keys, &contact, tables));
+    let source = &config.sources[0];
+    let text = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((source.quiet_for, source.on_delete), (Duration::from_secs(10), OnDelete::Detach));
+    assert!(source.clear_at_first_sight && !source.shares_ids);
+    assert_eq!(source.field(Field::Town).unwrap().write, WriteRule::AtFirstSight);
+    assert_eq!(source.field(Field::Email).unwrap().write, WriteRule::Always);
+    let consent = ConsentText {
+        paths: SelectorText(text(&["mail_ok", "$.ok"])),
+        // Trimmed and in lower case: so a value is compared.
+        yes: text(&["oui"]),
+        no: text(&["non"]),
+    };
+    assert_eq!(source.consent, Some(consent));
+    let category = |key: &str, path: &str, yes: &[&str]| CategoryText {
+        key: key.to_owned(),
+        paths: SelectorText(text(&[path])),
+        yes: text(yes),
+    };
+    let flags = vec![category("news", "n", &["true", "1", "yes", "y"]), category("offers", "o", &["ja"])];
+    assert_eq!(source.subscriptions, Some(SubscriptionsText::Flags(flags)));
+    let segment = |name: &str, condition: Option<&str>, group_id| SegmentText {
+        name: name.to_owned(),
+        condition: condition.map(str::to_owned),
+        group_id,
+    };
+    let vip = segment("VIP", Some("$[?@.tier == 'gold']"), Some(3_000_000_000));
+    assert_eq!(source.segments, [segment("From the CRM", None, None), vip]);
+    assert_eq!(source.form, None);
+
+    let tables = "[.subscriptions]\nowned = true\npath = \"topics\"\n[.consent]\nemail = \"ok\"";
+    let config = load(&source_of("crm", "", MAPPED, tables));
+    let list = SubscriptionsText::List(SelectorText(text(&["topics"])));
+    assert_eq!(config.sources[0].subscriptions, Some(list));
+    let consent = config.sources[0].consent.as_ref().unwrap();
+    assert_eq!((&consent.yes, &consent.no), (&text(&["true", "1", "yes", "y"]), &text(&["false", "0", "no", "n"])));
+
+    let tables = "[.form]\nform_type = \"Site form\"\ngroups = [\"Site\"]\nsubscriptions = [\"news\"]";
+    let config = load(&source_of("crm", "", MAPPED, tables));
+    let form =
+        FormText { form_type: Some("Site form".to_owned()), groups: text(&["Site"]), subscriptions: text(&["news"]) };
+    assert_eq!(config.sources[0].form, Some(form));
+    assert!(load(&source_of("crm", "", MAPPED, "[.form]")).sources[0].form.is_some(), "the section alone declares it");
+}
+
+#[test]
+fn keys_of_sections_come_from_variables_too() {
+    let place = Place::with(&source_of("my-crm", "", MAPPED, "[.segments]\n\"VIP & Co.\" = { always = true }"));
+    let env = [
+        ("RETENO_SYNC_GUARD__DELETE__CONTACTS", "7"),
+        ("RETENO_SYNC_SOURCE__MY_CRM__GUARD__ENABLED", "false"),
+        ("RETENO_SYNC_SOURCE__MY_CRM__GUARD__CLEAR__PERCENT", "9"),
+        ("RETENO_SYNC_IDENTITY__UNIQUE", "sms"),
+        ("RETENO_SYNC_SOURCE__MY_CRM__CONSENT__EMAIL__PATH", "ok"),
+        ("RETENO_SYNC_SOURCE__MY_CRM__CONSENT__EMAIL__YES", "ja, oui"),
+        ("RETENO_SYNC_SOURCE__MY_CRM__SUBSCRIPTIONS__OWNED", "true"),
+        ("RETENO_SYNC_SOURCE__MY_CRM__SUBSCRIPTIONS__CATEGORIES__NEWS", "n"),
+        ("RETENO_SYNC_SOURCE__MY_CRM__SEGMENTS__VIP_CO__GROUP_ID", "5"),
+        ("RETENO_SYNC_SOURCE__MY_CRM__CONTACT__FIRSTNAME__PATH", "first"),
+        ("RETENO_SYNC_SOURCE__MY_CRM__CONTACT__FIRSTNAME__WRITE", "never_clear"),
+        ("RETENO_SYNC_RETENO__RESTORE_DELETED", "always"),
+        ("RETENO_SYNC_RETENO__RESTORE_DELETED_IN_FULL_READS", "true"),
+    ];
+    let config = place.load(&env, None).unwrap_or_else(|problems| panic!("{problems}"));
+    let source = &config.sources[0];
+    assert_eq!(config.guard.delete, Bound { contacts: 7, percent: 5 });
+    assert_eq!(source.guard.delete, config.guard.delete, "what a source does not set is that of all");
+    assert_eq!(source.guard.clear, Bound { contacts: 1000, percent: 9 });
+    assert!(config.guard.enabled && !source.guard.enabled);
+    assert!(!config.identity.unique_email && config.identity.unique_sms);
+    assert_eq!(source.consent.as_ref().unwrap().yes, ["ja", "oui"]);
+    assert!(source.subscriptions.is_some());
+    assert_eq!((source.segments[0].name.as_str(), source.segments[0].group_id), ("VIP & Co.", Some(5)));
+    assert_eq!(source.field(Field::FirstName).unwrap().write, WriteRule::NeverClear);
+    assert!(config.reteno.restore_in_full_reads);
+}
+
+#[test]
+fn the_guard_of_a_source_takes_what_it_lacks_from_that_of_all() {
+    let text = format!(
+        "[guard]\ndelete = {{ contacts = 9 }}\nerase = {{ percent = 0 }}\n{}",
+        source_of("crm", "", MAPPED, "[.guard]\ndelete = { percent = 100 }\nerase = { contacts = 3 }")
+    );
+    let config = load(&text);
+    assert_eq!(config.guard.delete, Bound { contacts: 9, percent: 5 });
+    assert_eq!(config.guard.erase, Bound { contacts: 500, percent: 0 });
+    let (delete, erase) = (Bound { contacts: 9, percent: 100 }, Bound { contacts: 3, percent: 0 });
+    let expected = Guard { delete, erase, ..config.guard };
+    assert_eq!(config.sources[0].guard, expected);
+    one_problem("guard.delete = { percent = 101 }", &["guard.delete.percent is out of range", "from 0 to 100"]);
+    one_problem("guard.delet = { percent = 1 }", &["did you mean `guard.delete`?"]);
+}
+
+const WITHOUT_EMAIL: &str = "externalCustomerId = \"id\"\nsms = \"s\"";
+
+// Keys, mapping, tables: what the one problem says.
+const WRONG_SOURCES: &[(&str, &str, &str, &[&str])] = &[
+    ("on_delete = \"detach\"", MAPPED, "[.segments]\nVIP = \"always\"", &["crm.on_delete takes", "group_id"]),
+    ("on_delete = \"unsubscribe\"", WITHOUT_EMAIL, "", &["crm.on_delete needs the address"]),
+    ("on_delete = \"deleet\"", MAPPED, "", &["did you mean \"delete\"?"]),
+    ("quiet_for = \"11m\"", MAPPED, "", &["crm.quiet_for is out of range", "from 0s to 10m"]),
+    ("", WITHOUT_EMAIL, "[.consent]\nemail = \"c\"", &["crm.consent needs the address"]),
+    ("", MAPPED, "[.consent]", &["crm.consent.email is missing"]),
+    (
+        "",
+        MAPPED,
+        "[.consent]\nemail = { path = \"c\", yes = [\"No\"] }",
+        &["email.yes holds \"no\", which also means no"],
+    ),
+    ("", MAPPED, "[.consent]\nemail = { path = \"c\", no = [\"1\"] }", &["email.no holds \"1\", which also means yes"]),
+    ("", MAPPED, "[.consent]\nemail = { path = \"c\", no = [] }", &["email.no holds no word"]),
+    // An empty cell must never unsubscribe.
+    ("", MAPPED, "[.consent]\nemail = { path = \"c\", no = [\" \"] }", &["email.no holds an empty text"]),
+    ("", MAPPED, "[.subscriptions]\npath = \"p\"", &["subscriptions.owned is missing", "replaces the whole set"]),
+    (
+        "",
+        MAPPED,
+        "[.subscriptions]\nowned = false\npath = \"p\"",
+        &["subscriptions.owned does not", "replaces the whole set"],
+    ),
+    ("", MAPPED, "[.subscriptions]\nowned = true", &["does not say where the categories are"]),
+    (
+        "",
+        MAPPED,
+        "[.subscriptions]\nowned = true\npath = \"p\"\ncategories.a = \"b\"",
+        &["path stands beside source.crm.subscriptions.categories"],
+    ),
+    ("", MAPPED, "[.subscriptions]\nowned = true\ncategories = {}", &["names no category"]),
+    (
+        "",
+        MAPPED,
+        "[.subscriptions]\nowned = true\ncategories = { \"a,b\" = \"p\" }",
+        &["is not the key of a subscription category"],
+    ),
+    ("", MAPPED, "[.segments]\nVIP = \"alwais\"", &["did you mean \"always\"?"]),
+    ("", MAPPED, "[.segments]\nVIP = \"$.x\"", &["write { when = "]),
+    ("", MAPPED, "[.segments]\nVIP = { when = \"x\" }", &["segments.VIP.when is not a JSONPath"]),
+    ("", MAPPED, "[.segments]\nVIP = { when = \"$.x\", always = true }", &["when stands beside always"]),
+    ("", MAPPED, "[.segments]\nVIP = { always = false }", &["always is false"]),
+    ("", MAPPED, "[.segments]\nVIP = { group_id = 1 }", &["does not say who belongs"]),
+    ("", MAPPED, "[.segments]\nVIP = { always = true, group_id = 0 }", &["group_id is out of range"]),
+    ("", MAPPED, "[.segments]\n\" VIP\" = \"always\"", &["is not the name of a segment"]),
+    ("", MAPPED, "[.form]\nform_type = \"a;b\"", &["form.form_type is not the name of a form"]),
+    ("", MAPPED, "[.form]\ngroups = [1]", &["form.groups holds something that is not text"]),
+    ("", MAPPED, "[.form]\nsubscriptions = [\"a b\"]", &["form.subscriptions holds"]),
+    ("", MAPPED, "[.form]\n[.consent]\nemail = \"c\"", &["crm.consent cannot stand beside source.crm.form"]),
+    ("", MAPPED, "[.form]\n[.subscriptions]\nowned = true\npath = \"p\"", &["crm.subscriptions cannot stand beside"]),
+    ("on_delete = \"delete\"", MAPPED, "[.form]", &["crm.on_delete cannot stand beside"]),
+    ("", "externalCustomerId = { path = \"id\", write = \"always\" }\nemail = \"e\"", "", &["write has no meaning"]),
+    (
+        "",
+        "externalCustomerId = \"id\"\nemail = { path = \"e\", write = \"never\" }",
+        "",
+        &["email.write is not one of"],
+    ),
+    ("", MAPPED, "[.contact.fields]\n2147483648 = \"x\"", &["is not the id of an additional field", "1 to 2147483647"]),
+];
+
+#[test]
+fn what_cannot_work_in_a_source_is_told() {
+    let segment = "[.segments]\nVIP = { group_id = 1, when = \"$.x\" }";
+    for (keys, contact, tables, words) in WRONG_SOURCES {
+        one_problem(&source_of("crm", keys, contact, tables), words);
+    }
+    load(&source_of("crm", "on_delete = \"detach\"", MAPPED, segment));
+    load(&source_of("crm", "on_delete = \"unsubscribe\"", MAPPED, "[.contact.fields]\n2147483647 = \"x\""));
+    let live = format!("reteno.restore_deleted = \"live\"\n{}", source_of("crm", "", MAPPED, "[.form]"));
+    one_problem(&live, &["source.crm.form cannot stand beside reteno.restore_deleted = \"live\""]);
+}
+
+#[test]
+fn what_is_asked_for_twice_needs_the_first_asking() {
+    let restore = "[reteno]\nrestore_deleted_in_full_reads = true\nrestore_deleted = ";
+    one_problem(&format!("{restore}\"never\""), &["restore_deleted_in_full_reads has a meaning with"]);
+    one_problem(&format!("{restore}\"live\""), &["restore_deleted_in_full_reads has a meaning with"]);
+    assert!(load(&format!("{restore}\"always\"")).reteno.restore_in_full_reads);
+    assert!(!load("reteno.restore_deleted = \"always\"").reteno.restore_in_full_reads);
+
+    let event = "[reteno]\nnew_contacts_event_in_full_reads = true\n";
+    one_problem(event, &["new_contacts_event_in_full_reads has a meaning with"]);
+    let reteno = load(&format!("{event}new_contacts_event = \"crm_new\"")).reteno;
+    assert_eq!(
+        (reteno.new_contacts_event.as_deref(), reteno.new_contacts_event_in_full_reads),
+        (Some("crm_new"), true)
+    );
+    for wrong in ["", " ", "a b", "a;b", "a?", &"x".repeat(101)] {
+        one_problem(&format!("reteno.new_contacts_event = \"{wrong}\""), &["reteno.new_contacts_event is"]);
+    }
+}
+
+// Several sources.
+
+#[test]
+fn sources_that_share_their_ids_own_each_field_once() {
+    let keys = "shares_ids = true";
+    let shop = |contact: &str, tables: &str| {
+        source_of("shop", keys, &format!("externalCustomerId = \"id\"\n{contact}"), tables)
+    };
+    let crm = |tables: &str| source_of("crm", keys, &format!("{MAPPED}\nfields = {{ 5 = \"x\" }}"), tables);
+    let both = |contact: &str, tables: &str| format!("{}{}", crm(tables), shop(contact, tables));
+    // The channel of the one is the channel of the other.
+    let config = load(&both("town = \"t\"", ""));
+    assert!(config.sources.iter().all(|source| source.shares_ids));
+    load(&both("sms = \"s\"\nfields = { 6 = \"x\" }", ""));
+    one_problem(&both("email = \"e\"", ""), &["shop.contact.email is a second owner of email: source.crm writes"]);
+    one_problem(&both("fields = { 5 = \"y\" }", ""), &["second owner of additional field 5"]);
+    one_problem(
+        &both("", "[.segments]\nVIP = \"always\""),
+        &["shop.segments.VIP is a second owner of segment \"VIP\""],
+    );
+    let owned = "[.subscriptions]\nowned = true\npath = \"p\"";
+    one_problem(&both("", owned), &["shop.subscriptions is a second owner of subscription categories"]);
+    // Each must say so.
+    let one = format!("{}{}", crm(""), source_of("shop", "", MAPPED, ""));
+    one_problem(&one, &["source.shop.contact.externalCustomerId has the same prefix as in source.crm", "shares_ids"]);
+    let other = format!("{}{}", source_of("crm", "", MAPPED, ""), shop("town = \"t\"", "").replace("town", "email"));
+    one_problem(&other, &["source.crm.contact.externalCustomerId has the same prefix as in source.shop"]);
+    // A prefix of its own tells it from the others, whatever it says; then it needs a channel of its own.
+    let own = shop("town = \"t\"", "").replace("\"id\"", "{ path = \"id\", prefix = \"s-\" }");
+    one_problem(&format!("{}{own}", crm("")), &["source.shop.contact maps no channel"]);
+}
+
+#[test]
+fn segments_that_the_checkpoint_could_not_tell_apart_are_refused() {
+    let mut seen = std::collections::HashMap::new();
+    let pair = (0..).find_map(|number| {
+        let name = format!("s{number}");
+        seen.insert(Field::segment(&name), name.clone()).map(|other| (other, name))
+    });
+    let (one, other) = pair.unwrap();
+    let text = |first: &str, second: &str| {
+        let shop = MAPPED.replace("\"id\"", "{ path = \"id\", prefix = \"shop-\" }");
+        let segments = |name: &str| format!("[.segments]\n{name} = \"always\"");
+        let crm = source_of("crm", "", MAPPED, &segments(first));
+        format!("{crm}{}", source_of("shop", "", &shop, &segments(second)))
+    };
+    load(&text(&one, &one));
+    one_problem(
+        &text(&one, &other),
+        &[&format!("segments.{other} cannot be told from the segment {one:?} of source.crm")],
+    );
+}
+
+#[test]
+fn channels_that_dedupe_on_names_stay_unique() {
+    assert_eq!(load("identity.shared_channel = \"first_source\"").identity.shared_channel, SharedChannel::FirstSource);
+    one_problem("identity.unique = [\"push\"]", &["identity.unique holds what is not a channel"]);
+    for (dedupe_on, unique, is_right) in [
+        ("externalCustomerId", "[]", true),
+        ("email", "[\"sms\"]", false),
+        ("email", "[\"email\"]", true),
+        ("sms", "[\"email\"]", false),
+        ("email_or_sms", "[\"email\"]", false),
+        ("email_or_sms", "[\"sms\", \"email\"]", true),
+    ] {
+        let text = format!("reteno.dedupe_on = \"{dedupe_on}\"\nidentity.unique = {unique}");
+        let result = Place::with(&text).load(&[], None);
+        assert_eq!(result.is_ok(), is_right, "{dedupe_on} {unique}: {result:?}");
+    }
+}
+
+// Uploads.
+
+#[test]
+fn uploads_that_no_source_could_use_are_an_error_and_for_some_a_statement() {
+    let listen = "[listen]\npublic_address = \"127.0.0.1:8401\"\npublic_url = \"https://sync.example.com/\"\n";
+    let upload = "[upload]\ncontacts_min = 1000\n";
+    let account = "reteno.dedupe_on = \"email\"\n";
+    let by_email = source_of("crm", "key = \"id\"", "email = \"e\"", "");
+    let config = load(&format!("{account}{listen}{upload}{by_email}"));
+    assert_eq!((config.upload.contacts_min, config.upload.link_lifetime), (Some(1000), Duration::from_hours(6)));
+    assert_eq!(config.listen.public_address, Some("127.0.0.1:8401".parse().unwrap()));
+    assert_eq!(config.upload_obstacles(), []);
+
+    one_problem(
+        &format!("{account}listen.public_address = \"127.0.0.1:1\"\n{upload}{by_email}"),
+        &["listen.public_url is missing"],
+    );
+    one_problem(&format!("{account}listen.public_url = \"https://x\"\n{upload}{by_email}"), &["public_address is off"]);
+    let by_id = source_of("crm", "", MAPPED, "");
+    one_problem(
+        &format!("{listen}{upload}{by_id}"),
+        &["upload.contacts_min asks", "reteno.dedupe_on is externalCustomerId"],
+    );
+    one_problem(
+        &format!("{account}{listen}{upload}{by_id}"),
+        &["upload.contacts_min asks", "no source can use them", "source.crm.contact maps externalCustomerId"],
+    );
+
+    let form = source_of("site", "key = \"id\"", "email = \"e\"", "[.form]");
+    one_problem(&format!("{account}{listen}{upload}{form}"), &["source.site.form sends its contacts one by one"]);
+    // Beside a source that can be uploaded it is a statement.
+    let mut mixed = config;
+    mixed.sources.extend(load(&by_id.replace("source.crm", "source.old")).sources);
+    let obstacles = mixed.upload_obstacles();
+    assert_eq!(obstacles.len(), 1);
+    assert_eq!(obstacles[0].0, "old");
+    assert!(obstacles[0].1.contains("maps externalCustomerId"), "{obstacles:?}");
+    // Where uploads are off there is nothing to say.
+    assert_eq!(load(&by_id).upload_obstacles(), []);
+}
+
+#[test]
+fn what_strangers_reach_is_apart_and_encrypted() {
+    let listen = |public: &str| format!("[listen]\n{public}");
+    one_problem(
+        &listen("public_address = \"0.0.0.0:8400\""),
+        &["listen.public_address has the port of listen.address"],
+    );
+    one_problem(&listen("public_address = \"8401\""), &["listen.public_address is not an address with its port"]);
+    one_problem(&listen("public_url = \"http://sync.example.com\""), &["listen.public_url would be sent unencrypted"]);
+    let config = load(&listen("public_url = \"http://127.0.0.1:8401/sync/\""));
+    assert_eq!(config.listen.public_url.unwrap().as_str(), "http://127.0.0.1:8401/sync");
+    assert_eq!(load(&listen("public_address = \"off\"")).listen.public_address, None);
+}
+
 // The example.
 
 fn example() -> String {
@@ -336,7 +688,8 @@ fn example() -> String {
 fn uncommented(text: &str) -> Vec<String> {
     let is_key = |line: &str| {
         let Some((key, value)) = line.split_once(" = ") else { return false };
-        !key.contains(' ') && format!("x = {value}").parse::<toml::Table>().is_ok()
+        let is_name = key.starts_with('"') && key.ends_with('"');
+        (is_name || !key.contains(' ')) && format!("x = {value}").parse::<toml::Table>().is_ok()
     };
     let is_section = |line: &str| line.starts_with('[') && line.ends_with(']');
     let used = |line: &str| {
@@ -361,11 +714,14 @@ fn the_example_names_every_key_and_no_other() {
     for line in uncommented(&example()) {
         if let Some(name) = line.strip_prefix('[') {
             section = format!("{}.", name.trim_end_matches(']'));
-            section = section.replace("source.crm.", "source.*.").replace("source.shop.", "source.*.");
+            for source in ["source.crm.", "source.shop.", "source.landing."] {
+                section = section.replace(source, "source.*.");
+            }
             continue;
         }
         let (key, value) = line.split_once(" = ").unwrap();
-        let key = if section.ends_with(".fields.") { "*" } else { key };
+        let is_yours = [".fields.", ".segments.", ".categories."].iter().any(|end| section.ends_with(end));
+        let key = if is_yours { "*" } else { key };
         named.insert(format!("{section}{key}"));
         if let Some(toml::Value::Table(options)) = format!("x = {value}").parse::<toml::Table>().unwrap().remove("x") {
             named.extend(options.keys().map(|option| format!("{section}*.{option}")));
@@ -376,13 +732,18 @@ fn the_example_names_every_key_and_no_other() {
     assert_eq!(known.difference(&named).collect::<Vec<_>>(), Vec::<&String>::new(), "keys that are not documented");
 }
 
+/// The example with every key in use that can stand beside the others: the three places of the secret exclude each other,
+/// and uploads exclude the mapping of the external id.
+fn in_use() -> Vec<String> {
+    let alone = |line: &String| line.starts_with("client_secret") || line.starts_with("contacts_min");
+    uncommented(&example()).into_iter().filter(|line| !alone(line)).collect()
+}
+
 #[test]
 fn the_example_with_every_key_in_use_is_valid() {
-    // The three places of the secret exclude each other; the other two stay out.
-    let text: Vec<String> =
-        uncommented(&example()).into_iter().filter(|line| !line.starts_with("client_secret")).collect();
-    let config = load(&text.join("\n"));
-    assert_eq!(config.sources.len(), 2);
+    let config = load(&in_use().join("\n"));
+    assert_eq!(config.sources.len(), 3);
+    assert_eq!(config.upload_obstacles(), []);
 }
 
 #[test]
@@ -390,7 +751,8 @@ fn commented_defaults_of_the_example_are_the_defaults() {
     let text = uncommented(&example());
     let end = text.iter().position(|line| line == "[source.crm]").unwrap();
     // What has no default is shown as an example.
-    let examples = ["client_id", "client_secret", "client_secret_file"];
+    let examples =
+        ["client_id", "client_secret", "client_secret_file", "new_contacts_event", "public_url", "contacts_min"];
     let shown: Vec<String> =
         text[..end].iter().filter(|line| !examples.contains(&line.split(' ').next().unwrap_or(""))).cloned().collect();
     let (mut shown, default) = (load(&shown.join("\n")), load(""));
@@ -401,12 +763,22 @@ fn commented_defaults_of_the_example_are_the_defaults() {
 
 /// Where a key of [`config::known_keys`] stands in the example with every key in use.
 fn place_in_example(key: &str, source: &str) -> Vec<String> {
-    let (key, option) = match key.strip_prefix("source.*.contact.*.") {
-        Some(option @ "prefix") => ("source.*.contact.externalCustomerId", Some(option)),
-        Some(option) => ("source.*.contact.sms", Some(option)),
+    let options = [
+        ("guard.*.", "guard.clear"),
+        ("source.*.contact.*.prefix", "source.*.contact.externalCustomerId"),
+        ("source.*.contact.*.", "source.*.contact.sms"),
+        ("source.*.guard.*.", "source.*.guard.clear"),
+        ("source.*.consent.*.", "source.*.consent.email"),
+        ("source.*.subscriptions.categories.*.", "source.*.subscriptions.categories.offers"),
+        ("source.*.segments.*.always", "source.*.segments.Customers"),
+        ("source.*.segments.*.", "source.*.segments.VIP"),
+    ];
+    let (key, option) = match options.iter().find(|(start, _)| key.starts_with(start)) {
+        Some((_, place)) => (*place, key.rsplit('.').next()),
         None => (key, None),
     };
-    let segments = key.replace("fields.*", "fields.87166").replace('*', source);
+    let key = key.replace("fields.*", "fields.87166").replace("categories.*", "categories.news");
+    let segments = key.replace("segments.*", "segments.VIP").replace('*', source);
     segments.split('.').chain(option).map(str::to_owned).collect()
 }
 
@@ -422,14 +794,30 @@ fn set(table: &mut toml::Table, segments: &[String], value: toml::Value) {
 
 #[test]
 fn a_value_of_the_wrong_type_is_told_for_every_key_and_hides_nothing() {
-    let lines: Vec<String> =
-        uncommented(&example()).into_iter().filter(|line| !line.starts_with("client_secret")).collect();
-    let base: toml::Table = lines.join("\n").parse().unwrap();
+    let base: toml::Table = in_use().join("\n").parse().unwrap();
     let singer = base["source"]["shop"].as_table().unwrap().clone();
+    // What is right for some keys.
+    let is_right = |key: &str, wrong: &str| match wrong {
+        "true" => ["enabled", "shares_ids", "clear_at_first_sight", "owned", "always", "event_in_full_reads"]
+            .iter()
+            .any(|end| key.ends_with(end)),
+        "[]" => ["identity.unique", "form.groups", "form.subscriptions"].iter().any(|end| key.ends_with(end)),
+        _ => false,
+    };
     for key in config::known_keys() {
         let own = key.strip_prefix("source.*.").filter(|name| singer.contains_key(*name) && *name != "kind");
-        let segments = place_in_example(&key, if own.is_some() { "shop" } else { "crm" });
+        let source = if key.contains(".form.") {
+            "landing"
+        } else if key.contains("categories") || own.is_some() {
+            "shop"
+        } else {
+            "crm"
+        };
+        let segments = place_in_example(&key, source);
         for wrong in ["1.5", "1979-05-27", "[[1]]", "true", "{ a = 1 }", "[]", "\"\""] {
+            if is_right(&key, wrong) {
+                continue;
+            }
             let mut table = base.clone();
             let value: toml::Table = format!("x = {wrong}").parse().unwrap();
             set(&mut table, &segments, value["x"].clone());

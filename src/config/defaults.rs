@@ -15,6 +15,8 @@ redirect_uri = "http://127.0.0.1:8400/callback"
 requests_per_second = 100
 dedupe_on = "externalCustomerId"
 restore_deleted = "never"
+restore_deleted_in_full_reads = false
+new_contacts_event_in_full_reads = false
 batch_contacts_max = 3000
 batch_bytes_max = "4MiB"
 posts_in_flight = 8
@@ -27,6 +29,25 @@ request_timeout = "120s"
 
 [listen]
 address = "127.0.0.1:8400"
+public_address = "off"
+
+[guard]
+enabled = true
+delete = { contacts = 500, percent = 5 }
+erase = { contacts = 500, percent = 5 }
+unsubscribe = { contacts = 500, percent = 5 }
+detach = { contacts = 500, percent = 5 }
+clear = { contacts = 1000, percent = 5 }
+overwrite = { contacts = 5000, percent = 20 }
+create = { contacts = 20000, percent = 20 }
+mapping = { contacts = 50000, percent = 100 }
+
+[identity]
+shared_channel = "oldest"
+unique = ["email", "sms"]
+
+[upload]
+link_lifetime = "6h"
 
 [log]
 level = "info"
@@ -38,6 +59,9 @@ const SOURCE: &str = r#"
 [every]
 time_zone = "UTC"
 on_delete = "keep"
+quiet_for = "0s"
+shares_ids = false
+clear_at_first_sight = false
 
 [file]
 delimiter = ","

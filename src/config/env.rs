@@ -25,15 +25,15 @@ pub(super) struct Variables {
     pub(super) problems: Vec<Problem>,
 }
 
-/// Sorts the variables into a tree. `sections` are the names that hold keys; `sources` the sources of the file.
-pub(super) fn layer(variables: &BTreeMap<String, String>, sections: &[&str], sources: &[String]) -> Variables {
+/// Sorts the variables into a tree. `sections` are the names that hold keys; `file` is the layer below.
+pub(super) fn layer(variables: &BTreeMap<String, String>, sections: &[&str], file: &Table) -> Variables {
     let mut layer = Variables::default();
     for (name, value) in variables {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         if rest == RESERVED {
             continue;
         }
-        let key = key_of(rest, sources);
+        let key = key_of(rest, file);
         if let Err(reason) = check_shape(&key, sections).and_then(|()| insert(&mut layer.table, key.segments(), value))
         {
             let accepted = format!("{PREFIX}<SECTION>__<KEY>, for example {PREFIX}RETENO__CLIENT_ID");
@@ -45,26 +45,47 @@ pub(super) fn layer(variables: &BTreeMap<String, String>, sections: &[&str], sou
     layer
 }
 
-/// Variables know one case and no hyphen; keys and source names have both. So each segment is matched to what exists.
-fn key_of(rest: &str, sources: &[String]) -> KeyPath {
-    let mut segments: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
-    if segments.first().is_some_and(|first| first == "source") {
-        if let Some(name) = segments.get_mut(1) {
-            let same = |source: &&String| source.replace('-', "_") == *name;
-            if !sources.contains(name) {
-                *name = sources.iter().find(same).unwrap_or(name).clone();
-            }
+/// Variables know one case and nothing but letters, digits and `_`; keys, names of sources and of segments know more.
+/// So each segment is matched to the one of the file that reads the same; a name that the file lacks is in lower case.
+fn key_of(rest: &str, file: &Table) -> KeyPath {
+    let mut segments: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
+    let mut level = Some(file);
+    for segment in &mut segments {
+        let known = level.and_then(|table| meant(segment, table));
+        level = known.as_ref().and_then(|known| level?.get(known)?.as_table());
+        if let Some(known) = known {
+            *segment = known;
         }
-        if segments.get(2).is_some_and(|third| third == "contact")
-            && let Some(field) = segments.get_mut(3)
-        {
-            let standard = Field::STANDARD.into_iter().filter_map(Field::standard_name);
-            if let Some(known) = standard.into_iter().find(|known| known.eq_ignore_ascii_case(field)) {
-                known.clone_into(field);
-            }
+    }
+    if let [source, _, contact, field, ..] = segments.as_mut_slice()
+        && source == "source"
+        && contact == "contact"
+    {
+        let standard = Field::STANDARD.into_iter().filter_map(Field::standard_name);
+        if let Some(known) = standard.into_iter().find(|known| known.eq_ignore_ascii_case(field)) {
+            known.clone_into(field);
         }
     }
     KeyPath::of(&segments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The key of the file that `segment` names: the same, or else the only one that reads the same.
+fn meant(segment: &str, table: &Table) -> Option<String> {
+    if table.contains_key(segment) {
+        return Some(segment.to_owned());
+    }
+    let mut alike = table.keys().filter(|key| fold(key) == fold(segment));
+    match (alike.next(), alike.next()) {
+        (Some(key), None) => Some(key.clone()),
+        _ => None,
+    }
+}
+
+/// How a name can be written in a variable: every run of other signs is one `_`.
+fn fold(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("_")
 }
 
 fn check_shape(key: &KeyPath, sections: &[&str]) -> Result<(), String> {
@@ -98,7 +119,9 @@ mod tests {
 
     fn build(pairs: &[(&str, &str)]) -> Variables {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        layer(&variables, &["reteno", "source"], &["my-crm".to_owned(), "a_b".to_owned()])
+        let file =
+            "[source.my-crm]\n[source.a_b]\n[source.a_b.segments]\n'VIP & Co.' = 1\nvip = 1\n'A B' = 1\n'a-b' = 1\n";
+        layer(&variables, &["reteno", "source"], &file.parse().unwrap())
     }
 
     #[test]
@@ -111,6 +134,10 @@ mod tests {
             ("RETENO_SYNC_SOURCE__OTHER__PATH", "source.other.path"),
             ("RETENO_SYNC_SOURCE__A_B__CONTACT__EXTERNALCUSTOMERID", "source.a_b.contact.externalCustomerId"),
             ("RETENO_SYNC_SOURCE__A_B__CONTACT__FIELDS__87166", "source.a_b.contact.fields.87166"),
+            ("RETENO_SYNC_SOURCE__A_B__SEGMENTS__VIP_CO", "source.a_b.segments.\"VIP & Co.\""),
+            ("RETENO_SYNC_SOURCE__A_B__SEGMENTS__VIP__WHEN", "source.a_b.segments.vip.when"),
+            // Two names read the same: neither is meant.
+            ("RETENO_SYNC_SOURCE__A_B__SEGMENTS__A_B", "source.a_b.segments.a_b"),
         ];
         for (variable, key) in cases {
             let built = build(&[(variable, "x")]);

@@ -5,6 +5,8 @@ mod cron_fields;
 mod defaults;
 mod env;
 mod file;
+mod guard;
+mod identity;
 mod listen;
 mod log;
 mod problem;
@@ -14,6 +16,8 @@ mod reteno;
 mod schedule;
 mod secret;
 mod source;
+mod upload;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,23 +26,32 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::Serialized;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::Table;
 
+pub use guard::{Bound, Guard};
+pub use identity::{Identity, SharedChannel};
 pub use listen::Listen;
 pub use log::{Log, LogFormat, LogLevel};
 pub use problem::{ConfigProblems, KeyPath, Place, Problem};
 pub use reteno::{ClientAuth, Credentials, DedupeOn, MissingCredentials, Redirect, RestoreDeleted, Reteno};
 pub use schedule::{Schedule, ScheduleError};
 pub use source::{
-    CatalogArgument, FieldTarget, FieldText, FileConfig, FileFormat, OnDelete, OnInvalidText, ReplicationMethod,
-    SelectorText, SingerConfig, SourceConfig, SourceKind,
+    CatalogArgument, CategoryText, ConsentText, FieldTarget, FieldText, FileConfig, FileFormat, FormText, OnDelete,
+    OnInvalidText, ReplicationMethod, SegmentText, SelectorText, SingerConfig, SourceConfig, SourceKind,
+    SubscriptionsText, WriteRule,
 };
+pub use upload::Upload;
 
+use guard::RawGuard;
+use identity::RawIdentity;
 use listen::RawListen;
 use log::RawLog;
 use raw::Leaf;
 use reader::{Origins, Reader};
 use reteno::RawReteno;
+use source::Account;
+use upload::RawUpload;
 
 /// Where the configuration is when nobody says otherwise.
 pub const PATH_DEFAULT: &str = "/etc/reteno-sync/config.toml";
@@ -52,13 +65,16 @@ struct RawTop {
     state_dir: Option<Leaf>,
     shutdown_timeout: Option<Leaf>,
     reteno: Option<Leaf>,
+    guard: Option<Leaf>,
+    identity: Option<Leaf>,
     listen: Option<Leaf>,
+    upload: Option<Leaf>,
     log: Option<Leaf>,
     source: Option<Leaf>,
 }
 
 /// The keys of the top that hold sections.
-const SECTIONS: [&str; 4] = ["reteno", "listen", "log", "source"];
+const SECTIONS: [&str; 7] = ["reteno", "guard", "identity", "listen", "upload", "log", "source"];
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -71,8 +87,14 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// The account.
     pub reteno: Reteno,
+    /// The bounds of a source that sets none of its own; those of each source stand there, whole.
+    pub guard: Guard,
+    /// What happens where contacts share a channel.
+    pub identity: Identity,
     /// The listener.
     pub listen: Listen,
+    /// First loads as files.
+    pub upload: Upload,
     /// The log.
     pub log: Log,
     /// The sources, in the order of their names; there may be none.
@@ -88,7 +110,7 @@ pub fn load(
 ) -> Result<Config, ConfigProblems> {
     let file = file::read(path).map_err(ConfigProblems::sorted)?;
     let environment: BTreeMap<String, String> = env.collect();
-    let variables = env::layer(&environment, &SECTIONS, &source_names(&file.table));
+    let variables = env::layer(&environment, &SECTIONS, &file.table);
     let defaults = defaults::layer(&sources(&file.table, &variables.table));
 
     let merged = Figment::from(Serialized::defaults(defaults))
@@ -126,28 +148,47 @@ fn resolve(
     let shutdown_timeout =
         reader.duration(raw.shutdown_timeout.as_ref(), Duration::from_secs(1)..=Duration::from_mins(10));
 
-    let raw_reteno = reader.table(raw.reteno.as_ref());
-    let raw_reteno = raw_reteno.map(|table| reader.section::<RawReteno>(&KeyPath::of(&["reteno"]), table, &[]));
+    let raw_reteno: Option<RawReteno> = section(reader, "reteno", raw.reteno.as_ref());
     let reteno = raw_reteno.as_ref().and_then(|raw| reteno::resolve(reader, raw, credentials_dir));
-    let listen = reader.table(raw.listen.as_ref()).and_then(|table| {
-        let raw: RawListen = reader.section(&KeyPath::of(&["listen"]), table, &[]);
-        listen::resolve(reader, &raw)
+    let guard: Option<RawGuard> = section(reader, "guard", raw.guard.as_ref());
+    let account = Account {
+        dedupe_on: raw_reteno.as_ref().and_then(reteno::dedupe_on),
+        restore_deleted: raw_reteno.as_ref().and_then(reteno::restore_deleted),
+        guard: guard.and_then(|raw| guard::resolve(reader, &raw, None)),
+    };
+    let identity: Option<RawIdentity> = section(reader, "identity", raw.identity.as_ref());
+    let identity = identity.and_then(|raw| identity::resolve(reader, &raw, account.dedupe_on));
+    let listen: Option<RawListen> = section(reader, "listen", raw.listen.as_ref());
+    let listen = listen.and_then(|raw| listen::resolve(reader, &raw));
+    let log: Option<RawLog> = section(reader, "log", raw.log.as_ref());
+    let log = log.and_then(|raw| log::resolve(reader, &raw));
+    let table = reader.table(raw.source.as_ref());
+    let count = table.as_ref().map(Table::len);
+    let sources = table.map(|table| source::resolve_all(reader, table, account));
+    let raw_upload: Option<RawUpload> = section(reader, "upload", raw.upload.as_ref());
+    let upload = raw_upload.and_then(|raw| {
+        let all = sources.as_deref().filter(|all| Some(all.len()) == count);
+        upload::check(reader, &raw, listen.as_ref(), account.dedupe_on, all);
+        upload::resolve(reader, &raw)
     });
-    let log = reader.table(raw.log.as_ref()).and_then(|table| {
-        let raw: RawLog = reader.section(&KeyPath::of(&["log"]), table, &[]);
-        log::resolve(reader, &raw)
-    });
-    let dedupe_on = raw_reteno.as_ref().and_then(reteno::dedupe_on);
-    let sources = reader.table(raw.source.as_ref()).map(|table| source::resolve_all(reader, table, dedupe_on));
     Some(Config {
         program,
         state_dir: state_dir?,
         shutdown_timeout: shutdown_timeout?,
         reteno: reteno?,
+        guard: account.guard?,
+        identity: identity?,
         listen: listen?,
+        upload: upload?,
         log: log?,
         sources: sources?,
     })
+}
+
+/// A section of the top.
+fn section<T: DeserializeOwned>(reader: &mut Reader, name: &str, leaf: Option<&Leaf>) -> Option<T> {
+    let table = reader.table(leaf)?;
+    Some(reader.section(&KeyPath::of(&[name]), table, &[]))
 }
 
 /// The file or the variable, or else systemd's, or else the default.
@@ -200,7 +241,8 @@ fn sources(file: &Table, variables: &Table) -> Vec<(String, Option<String>)> {
         .collect()
 }
 
-/// Every key that a configuration may have, with `*` for a source's name and for an additional field. It comes from
+/// Every key that a configuration may have, with `*` for a name that is the operator's, and for the key of what is written
+/// as a table of options. It comes from
 /// the types themselves: what `config.example.toml` documents is compared with it.
 #[must_use]
 pub fn known_keys() -> BTreeSet<String> {
@@ -211,13 +253,27 @@ pub fn known_keys() -> BTreeSet<String> {
     };
     add("", &plain(raw::known_keys::<RawTop>(), &SECTIONS));
     add("reteno.", raw::known_keys::<RawReteno>());
+    add("guard.", raw::known_keys::<RawGuard>());
+    add("guard.*.", raw::known_keys::<guard::RawBound>());
+    add("identity.", raw::known_keys::<RawIdentity>());
     add("listen.", raw::known_keys::<RawListen>());
+    add("upload.", raw::known_keys::<RawUpload>());
     add("log.", raw::known_keys::<RawLog>());
-    add("source.*.", &plain(raw::known_keys::<source::RawSource>(), &["contact"]));
+    add("source.*.", &plain(raw::known_keys::<source::RawSource>(), &source::SECTIONS));
     add("source.*.", raw::known_keys::<source::RawFile>());
     add("source.*.", raw::known_keys::<source::RawSinger>());
     add("source.*.contact.", &plain(&source::contact_keys(), &["fields"]));
     add("source.*.contact.", &["fields.*"]);
     add("source.*.contact.*.", source::field_keys());
+    add("source.*.guard.", raw::known_keys::<RawGuard>());
+    add("source.*.guard.*.", raw::known_keys::<guard::RawBound>());
+    add("source.*.consent.", raw::known_keys::<source::RawConsent>());
+    add("source.*.consent.*.", raw::known_keys::<source::RawAnswer>());
+    add("source.*.subscriptions.", &plain(raw::known_keys::<source::RawSubscriptions>(), &["categories"]));
+    add("source.*.subscriptions.categories.", &["*"]);
+    add("source.*.subscriptions.categories.*.", raw::known_keys::<source::RawCategory>());
+    add("source.*.segments.", &["*"]);
+    add("source.*.segments.*.", raw::known_keys::<source::RawSegment>());
+    add("source.*.form.", raw::known_keys::<source::RawForm>());
     all
 }

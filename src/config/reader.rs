@@ -184,6 +184,12 @@ impl Reader {
 
     /// A whole number within `range`; from a variable it is text.
     pub(super) fn whole(&mut self, leaf: Option<&Leaf>, range: RangeInclusive<u32>) -> Option<u32> {
+        let number = self.number(leaf, u64::from(*range.start())..=u64::from(*range.end()))?;
+        u32::try_from(number).ok()
+    }
+
+    /// The same for numbers that 32 bits do not hold.
+    pub(super) fn number(&mut self, leaf: Option<&Leaf>, range: RangeInclusive<u64>) -> Option<u64> {
         let leaf = leaf?;
         let accepted = format!("a whole number from {} to {}", range.start(), range.end());
         let number = match &leaf.value {
@@ -191,11 +197,40 @@ impl Reader {
             Value::String(text) if self.origins.variable(&leaf.key).is_some() => text.trim().parse().ok(),
             _ => return self.refuse_type(leaf, accepted),
         };
-        match number.map(u32::try_from) {
+        match number.map(u64::try_from) {
             Some(Ok(number)) if range.contains(&number) => Some(number),
             Some(_) => self.refuse(leaf, "is out of range", accepted),
             None => self.refuse(leaf, "is not a whole number", accepted),
         }
+    }
+
+    /// `true` or `false`; from a variable it is text.
+    pub(super) fn flag(&mut self, leaf: Option<&Leaf>) -> Option<bool> {
+        const ACCEPTED: &str = "true or false";
+        let leaf = leaf?;
+        match &leaf.value {
+            Value::Boolean(flag) => Some(*flag),
+            Value::String(text) if self.origins.variable(&leaf.key).is_some() => match text.trim().parse() {
+                Ok(flag) => Some(flag),
+                Err(_) => self.refuse(leaf, "is neither true nor false", ACCEPTED),
+            },
+            _ => self.refuse_type(leaf, ACCEPTED),
+        }
+    }
+
+    /// A list of texts, none empty, trimmed; it may be empty itself. From a variable they stand between commas.
+    pub(super) fn list(&mut self, leaf: Option<&Leaf>, accepted: &str) -> Option<Vec<String>> {
+        let leaf = leaf?;
+        let items: Option<Vec<&str>> = match &leaf.value {
+            Value::Array(items) => items.iter().map(Value::as_str).collect(),
+            Value::String(text) if self.origins.variable(&leaf.key).is_some() => Some(text.split(',').collect()),
+            _ => return self.refuse_type(leaf, accepted),
+        };
+        let Some(items) = items else { return self.refuse(leaf, "holds something that is not text", accepted) };
+        if items.iter().any(|item| item.trim().is_empty()) {
+            return self.refuse(leaf, "holds an empty text", accepted);
+        }
+        Some(items.into_iter().map(|item| item.trim().to_owned()).collect())
     }
 
     /// A count of bytes: a whole number, or text with a unit.

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::raw::Leaf;
 use super::reader::Reader;
-use super::secret;
+use super::{secret, words};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -40,6 +40,9 @@ pub(super) struct RawReteno {
     requests_per_second: Option<Leaf>,
     dedupe_on: Option<Leaf>,
     restore_deleted: Option<Leaf>,
+    restore_deleted_in_full_reads: Option<Leaf>,
+    new_contacts_event: Option<Leaf>,
+    new_contacts_event_in_full_reads: Option<Leaf>,
     batch_contacts_max: Option<Leaf>,
     batch_bytes_max: Option<Leaf>,
     posts_in_flight: Option<Leaf>,
@@ -74,6 +77,13 @@ pub struct Reteno {
     pub dedupe_on: DedupeOn,
     /// When a contact that was deleted in Reteno may come back.
     pub restore_deleted: RestoreDeleted,
+    /// [`RestoreDeleted::Always`] also holds in first loads and reconciles; false with the other two.
+    pub restore_in_full_reads: bool,
+    /// Reteno's `eventKeyForNewContacts`: the event of each new contact; it may start workflows there. 1 to 100
+    /// characters.
+    pub new_contacts_event: Option<String>,
+    /// The event also in first loads and reconciles; false where there is none.
+    pub new_contacts_event_in_full_reads: bool,
     /// Contacts of one post, 1 to 3000.
     pub batch_contacts_max: usize,
     /// Bytes of one post's body.
@@ -247,13 +257,16 @@ pub(super) fn resolve(reader: &mut Reader, raw: &RawReteno, credentials: Option<
     let requests_per_second = reader.whole(raw.requests_per_second.as_ref(), 1..=REQUESTS_PER_SECOND_MAX);
     let dedupe_on = reader.choice(raw.dedupe_on.as_ref(), &DedupeOn::WORDS, &DedupeOn::LATER);
     let restore_deleted = reader.choice(raw.restore_deleted.as_ref(), &RestoreDeleted::WORDS, &[]);
+    let full_reads = full_reads(reader, raw, restore_deleted);
+    let new_contacts_event = words::event_key(reader, raw.new_contacts_event.as_ref());
     let batch_contacts_max = reader.whole(raw.batch_contacts_max.as_ref(), 1..=BATCH_CONTACTS_MAX);
     let batch_bytes_max = reader.bytes(raw.batch_bytes_max.as_ref(), BATCH_BYTES);
     let posts_in_flight = reader.whole(raw.posts_in_flight.as_ref(), 1..=32);
     let polls = polls(reader, raw);
     let timeouts = timeouts(reader, raw);
-    let ((import_poll_first, import_poll_max, import_age_max), (connect_timeout, read_timeout, request_timeout)) =
-        (polls?, timeouts?);
+    let (restore_in_full_reads, new_contacts_event_in_full_reads) = full_reads?;
+    let (import_poll_first, import_poll_max, import_age_max) = polls?;
+    let (connect_timeout, read_timeout, request_timeout) = timeouts?;
     Some(Reteno {
         api_url: api_url?,
         authorize_url: authorize_url?,
@@ -265,6 +278,9 @@ pub(super) fn resolve(reader: &mut Reader, raw: &RawReteno, credentials: Option<
         requests_per_second: requests_per_second?,
         dedupe_on: dedupe_on?,
         restore_deleted: restore_deleted?,
+        restore_in_full_reads,
+        new_contacts_event,
+        new_contacts_event_in_full_reads,
         batch_contacts_max: usize::try_from(batch_contacts_max?).ok()?,
         batch_bytes_max: batch_bytes_max?,
         posts_in_flight: usize::try_from(posts_in_flight?).ok()?,
@@ -283,8 +299,32 @@ pub(super) fn dedupe_on(raw: &RawReteno) -> Option<DedupeOn> {
     DedupeOn::WORDS.into_iter().find(|(word, _)| *word == text).map(|(_, value)| value)
 }
 
+/// The word of `restore_deleted` alone, likewise.
+pub(super) fn restore_deleted(raw: &RawReteno) -> Option<RestoreDeleted> {
+    let text = raw.restore_deleted.as_ref()?.value.as_str()?;
+    RestoreDeleted::WORDS.into_iter().find(|(word, _)| *word == text).map(|(_, value)| value)
+}
+
+/// What is asked for a second time: restoring, and the event, also in full reads. Alone it would be a promise that
+/// nothing keeps.
+fn full_reads(reader: &mut Reader, raw: &RawReteno, restore: Option<RestoreDeleted>) -> Option<(bool, bool)> {
+    let restores = reader.flag(raw.restore_deleted_in_full_reads.as_ref());
+    let events = reader.flag(raw.new_contacts_event_in_full_reads.as_ref());
+    if let (Some(true), Some(leaf), Some(RestoreDeleted::Never | RestoreDeleted::Live)) =
+        (restores, &raw.restore_deleted_in_full_reads, restore)
+    {
+        let accepted = "false, or reteno.restore_deleted = \"always\"";
+        reader.refuse::<()>(leaf, "has a meaning with reteno.restore_deleted = \"always\" only", accepted);
+    }
+    if let (Some(true), Some(leaf), None) = (events, &raw.new_contacts_event_in_full_reads, &raw.new_contacts_event) {
+        let accepted = "false, or an event in reteno.new_contacts_event";
+        reader.refuse::<()>(leaf, "has a meaning with reteno.new_contacts_event only", accepted);
+    }
+    Some((restores?, events?))
+}
+
 /// The URL of the configuration, or else of the brand; without a slash at its end, since paths are joined to it.
-fn address(reader: &mut Reader, leaf: Option<&Leaf>, default: Option<String>) -> Option<Url> {
+pub(super) fn address(reader: &mut Reader, leaf: Option<&Leaf>, default: Option<String>) -> Option<Url> {
     let mut url = if leaf.is_some() { reader.url(leaf)? } else { Url::parse(&default?).ok()? };
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);

@@ -13,8 +13,8 @@ use crate::contact::Field;
 /// The key that holds the additional fields.
 const FIELDS: &str = "fields";
 
-/// The checkpoint keeps a field under its id + 64 in 32 bits.
-const ADDITIONAL_ID_MAX: u32 = u32::MAX - 64;
+/// Reteno's ids are signed numbers of 32 bits.
+const ADDITIONAL_ID_MAX: u32 = i32::MAX.unsigned_abs();
 
 /// Longer ones leave no room for an id that a person can still read.
 const PREFIX_CHARS_MAX: usize = 32;
@@ -26,6 +26,7 @@ pub(in crate::config) struct RawField {
     prefix: Option<Leaf>,
     region: Option<Leaf>,
     on_invalid: Option<Leaf>,
+    write: Option<Leaf>,
 }
 
 /// One field of the mapping.
@@ -41,6 +42,8 @@ pub struct FieldText {
     pub region: Option<String>,
     /// What an invalid value costs; the mapping's own default where it is not set.
     pub on_invalid: Option<OnInvalidText>,
+    /// When the field is written; always for the external id.
+    pub write: WriteRule,
 }
 
 /// A field of Reteno's.
@@ -65,6 +68,22 @@ pub enum OnInvalidText {
 
 impl OnInvalidText {
     const WORDS: [(&str, Self); 2] = [("drop_field", Self::DropField), ("reject", Self::Reject)];
+}
+
+/// When a field is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteRule {
+    /// Whenever the CRM changes it.
+    Always,
+    /// Only for contacts new to this checkpoint: it may overwrite what a contact that is in Reteno already has.
+    AtFirstSight,
+    /// Values are written; empty ones never are.
+    NeverClear,
+}
+
+impl WriteRule {
+    const WORDS: [(&str, Self); 3] =
+        [("always", Self::Always), ("at_first_sight", Self::AtFirstSight), ("never_clear", Self::NeverClear)];
 }
 
 const FORMS: &str = "a column or JSONPath, a list of them, or { path = …, on_invalid = \"drop_field\" | \"reject\" }";
@@ -150,16 +169,17 @@ fn additional_target(reader: &mut Reader, name: &str, leaf: &Leaf) -> Option<Fie
 fn field_of(reader: &mut Reader, target: FieldTarget, leaf: &Leaf) -> Option<FieldText> {
     let raw = match &leaf.value {
         Value::Table(table) => reader.section::<RawField>(&leaf.key, table.clone(), &[]),
-        _ => RawField { path: Some(leaf.clone()), prefix: None, region: None, on_invalid: None },
+        _ => RawField { path: Some(leaf.clone()), prefix: None, region: None, on_invalid: None, write: None },
     };
     reader.required(raw.path.as_ref(), &leaf.key.child("path"), "a column or JSONPath, or a list of them");
     let paths = selector(reader, raw.path.as_ref(), FORMS);
     let prefix = prefix(reader, &target, raw.prefix.as_ref());
     let region = region(reader, &target, raw.region.as_ref());
     let on_invalid = reader.choice(raw.on_invalid.as_ref(), &OnInvalidText::WORDS, &[]);
+    let write = write_rule(reader, &target, raw.write.as_ref());
     // A wrong prefix is no prefix of "": the field as a whole is not there then.
     let prefix = if raw.prefix.is_some() { prefix? } else { String::new() };
-    Some(FieldText { target, paths: paths?, prefix, region, on_invalid })
+    Some(FieldText { target, paths: paths?, prefix, region, on_invalid, write: write? })
 }
 
 /// One or several names of columns or JSON paths of RFC 9535 (those that begin with `$`).
@@ -202,6 +222,14 @@ fn prefix(reader: &mut Reader, target: &FieldTarget, leaf: Option<&Leaf>) -> Opt
         return reader.refuse(leaf, "is not a prefix", accepted);
     }
     Some(text.to_owned())
+}
+
+fn write_rule(reader: &mut Reader, target: &FieldTarget, leaf: Option<&Leaf>) -> Option<WriteRule> {
+    let Some(leaf) = leaf else { return Some(WriteRule::Always) };
+    if *target == FieldTarget::Standard(Field::ExternalCustomerId) {
+        return reader.refuse(leaf, "has no meaning for externalCustomerId: every call carries it", "no write");
+    }
+    reader.choice(Some(leaf), &WriteRule::WORDS, &[])
 }
 
 fn region(reader: &mut Reader, target: &FieldTarget, leaf: Option<&Leaf>) -> Option<String> {

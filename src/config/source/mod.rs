@@ -1,26 +1,44 @@
 //! `[source.NAME]`: one CRM, when it is read, and how its records become contacts. Opens nothing.
 
+mod consent;
 mod contact;
 mod file;
+mod form;
+mod segments;
 mod singer;
+mod subscriptions;
+mod times;
+mod together;
+
+use std::time::Duration;
 
 use chrono_tz::Tz;
 use serde::Deserialize;
 use toml::Table;
 
-pub use contact::{FieldTarget, FieldText, OnInvalidText};
+pub use consent::ConsentText;
+pub(super) use consent::{RawAnswer, RawConsent};
+pub use contact::{FieldTarget, FieldText, OnInvalidText, WriteRule};
 pub(super) use contact::{field_keys, known_keys as contact_keys};
 pub(super) use file::RawFile;
 pub use file::{FileConfig, FileFormat};
+pub use form::FormText;
+pub(super) use form::RawForm;
+pub(super) use segments::RawSegment;
+pub use segments::SegmentText;
 pub(super) use singer::RawSinger;
 pub use singer::{CatalogArgument, ReplicationMethod, SingerConfig};
+pub use subscriptions::{CategoryText, SubscriptionsText};
+pub(super) use subscriptions::{RawCategory, RawSubscriptions};
 
+use super::guard::{self, Guard, RawGuard};
 use super::problem::KeyPath;
 use super::raw::{self, Leaf};
 use super::reader::Reader;
-use super::reteno::DedupeOn;
+use super::reteno::{DedupeOn, RestoreDeleted};
 use super::schedule::Schedule;
 use crate::contact::Field;
+use together::Member;
 
 /// A name becomes part of variables, of metrics' labels and of the path of a hook.
 const NAME_CHARS_MAX: usize = 32;
@@ -33,15 +51,26 @@ pub(super) struct RawSource {
     schedule: Option<Leaf>,
     reconcile: Option<Leaf>,
     time_zone: Option<Leaf>,
+    quiet_for: Option<Leaf>,
     on_delete: Option<Leaf>,
+    shares_ids: Option<Leaf>,
+    clear_at_first_sight: Option<Leaf>,
+    guard: Option<Leaf>,
+    consent: Option<Leaf>,
+    subscriptions: Option<Leaf>,
+    segments: Option<Leaf>,
+    form: Option<Leaf>,
     key: Option<Leaf>,
     changed_at: Option<Leaf>,
     filter: Option<Leaf>,
     contact: Option<Leaf>,
 }
 
-/// Keys of the design that no kind has yet.
-const LATER_KEYS: [&str; 3] = ["shares_ids", "consent", "clear_at_first_sight"];
+/// Keys of a source that hold sections.
+pub(super) const SECTIONS: [&str; 6] = ["contact", "guard", "consent", "subscriptions", "segments", "form"];
+
+/// Longer ones would hold back what a person expects to see at once.
+const QUIET_MAX: Duration = Duration::from_mins(10);
 
 /// Where a value is in a record: a column's name or a JSON path (it begins with `$`); of several the first that is not
 /// null. Never empty.
@@ -61,8 +90,17 @@ pub struct SourceConfig {
     pub reconcile: Option<Schedule>,
     /// The zone of both.
     pub time_zone: Tz,
-    /// What happens to a contact that is gone.
+    /// How long a contact must have rested in the CRM before it is sent; zero: not at all.
+    pub quiet_for: Duration,
+    /// What happens to a contact that is gone. With [`OnDelete::Detach`] a segment has a group id; with
+    /// [`OnDelete::Unsubscribe`] the e-mail is mapped.
     pub on_delete: OnDelete,
+    /// Its ids are those of the other sources with the same prefix, and each of their fields has one owner.
+    pub shares_ids: bool,
+    /// A field that is empty in the CRM is emptied in Reteno also where the contact was never seen before.
+    pub clear_at_first_sight: bool,
+    /// The bounds of this source, whole.
+    pub guard: Guard,
     /// The CRM's id of a record.
     pub key: SelectorText,
     /// When a record was changed.
@@ -71,6 +109,14 @@ pub struct SourceConfig {
     pub filter: Option<String>,
     /// The mapping, in Reteno's order of fields, then additional fields.
     pub contact: Vec<FieldText>,
+    /// Who wants e-mails; with it the e-mail is mapped.
+    pub consent: Option<ConsentText>,
+    /// The subscription categories, where the CRM owns them.
+    pub subscriptions: Option<SubscriptionsText>,
+    /// The segments, in the order of their names.
+    pub segments: Vec<SegmentText>,
+    /// A form of double opt-in: with it there are no consent, no subscriptions, and `on_delete` keeps.
+    pub form: Option<FormText>,
 }
 
 /// The kinds of source.
@@ -87,11 +133,24 @@ pub enum SourceKind {
 pub enum OnDelete {
     /// Nothing.
     Keep,
+    /// It leaves its segments.
+    Detach,
+    /// Its e-mail address gets no more mails.
+    Unsubscribe,
+    /// It is deleted, restorable in Reteno.
+    Delete,
+    /// It is erased for ever, and may not come back.
+    Erase,
 }
 
 impl OnDelete {
-    const WORDS: [(&str, Self); 1] = [("keep", Self::Keep)];
-    const LATER: [&str; 4] = ["detach", "unsubscribe", "delete", "erase"];
+    const WORDS: [(&str, Self); 5] = [
+        ("keep", Self::Keep),
+        ("detach", Self::Detach),
+        ("unsubscribe", Self::Unsubscribe),
+        ("delete", Self::Delete),
+        ("erase", Self::Erase),
+    ];
 }
 
 #[derive(Clone, Copy)]
@@ -125,29 +184,28 @@ fn find(fields: &[FieldText], field: Field) -> Option<&FieldText> {
     fields.iter().find(|mapped| mapped.target == FieldTarget::Standard(field))
 }
 
-/// What tells a source's contacts from those of another one.
-struct Identity {
-    name: String,
-    /// The mapping names the external id, right or wrong.
-    named: bool,
-    /// Its prefix, where the mapping of the external id is right.
-    prefix: Option<String>,
+/// What sources depend on; each part `None` where it is wrong, which has been told.
+#[derive(Clone, Copy)]
+pub(super) struct Account {
+    pub(super) dedupe_on: Option<DedupeOn>,
+    pub(super) restore_deleted: Option<RestoreDeleted>,
+    pub(super) guard: Option<Guard>,
 }
 
-/// All sources, in the order of their names.
-pub(super) fn resolve_all(reader: &mut Reader, table: Table, dedupe_on: Option<DedupeOn>) -> Vec<SourceConfig> {
+/// All sources, in the order of their names, without those that are wrong.
+pub(super) fn resolve_all(reader: &mut Reader, table: Table, account: Account) -> Vec<SourceConfig> {
     let key = KeyPath::of(&["source"]);
-    let (mut sources, mut identities) = (Vec::new(), Vec::new());
+    let (mut sources, mut members) = (Vec::new(), Vec::new());
     for (name, value) in table {
         let leaf = Leaf::of(key.child(&name), value);
         check_name(reader, &name, &leaf.key);
         if let Some(table) = reader.table(Some(&leaf)) {
-            let (source, identity) = resolve(reader, &name, table, dedupe_on);
+            let (source, member) = resolve(reader, &name, table, account);
             sources.extend(source);
-            identities.push(identity);
+            members.push(member);
         }
     }
-    check_prefixes(reader, &identities, dedupe_on);
+    together::check(reader, &members, account.dedupe_on);
     sources
 }
 
@@ -160,36 +218,32 @@ fn check_name(reader: &mut Reader, name: &str, key: &KeyPath) {
     }
 }
 
-fn resolve(
-    reader: &mut Reader,
-    name: &str,
-    table: Table,
-    dedupe_on: Option<DedupeOn>,
-) -> (Option<SourceConfig>, Identity) {
+fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (Option<SourceConfig>, Member) {
     let section = KeyPath::of(&["source", name]);
     let common = raw::known_keys::<RawSource>();
-    let (own, mut rest): (Table, Table) = table.into_iter().partition(|(key, _)| common.contains(&key.as_str()));
+    let (own, rest): (Table, Table) = table.into_iter().partition(|(key, _)| common.contains(&key.as_str()));
     let raw: RawSource = reader.section(&section, own, &[]);
-    for later in LATER_KEYS {
-        if let Some(value) = rest.remove(later) {
-            reader.not_yet(&Leaf::of(section.child(later), value), "to leave the key out");
-        }
-    }
     let kind = resolve_kind(reader, &section, &raw, rest);
-    let time_zone = time_zone(reader, raw.time_zone.as_ref());
-    let schedule = schedule(reader, raw.schedule.as_ref(), time_zone);
-    let reconcile = self::schedule(reader, raw.reconcile.as_ref(), time_zone);
-    let on_delete = reader.choice(raw.on_delete.as_ref(), &OnDelete::WORDS, &OnDelete::LATER);
+    let time_zone = times::time_zone(reader, raw.time_zone.as_ref());
+    let schedule = times::schedule(reader, raw.schedule.as_ref(), time_zone);
+    let reconcile = times::schedule(reader, raw.reconcile.as_ref(), time_zone);
+    let quiet_for = reader.duration(raw.quiet_for.as_ref(), Duration::ZERO..=QUIET_MAX);
     let changed_at = contact::selector(reader, raw.changed_at.as_ref(), "a column or JSONPath, or a list of them");
     let filter = filter(reader, raw.filter.as_ref());
-    let fields = mapping(reader, &section, &raw, dedupe_on);
-    let identity = Identity {
+    let fields = mapping(reader, &section, &raw);
+    let key = key_of(reader, &section, &raw, &fields, account.dedupe_on);
+    let shares_ids = reader.flag(raw.shares_ids.as_ref());
+    let clear_at_first_sight = reader.flag(raw.clear_at_first_sight.as_ref());
+    let driven = driven(reader, &section, &raw, account);
+    let segments = driven.segments.clone().unwrap_or_default();
+    let member = Member {
         name: name.to_owned(),
-        // A mapping that is not there at all has been missed already.
-        named: names_external_id(&raw).unwrap_or(true),
+        named: raw.contact.as_ref().and_then(|leaf| leaf.value.as_table()).map(|table| table.keys().cloned().collect()),
         prefix: find(&fields, Field::ExternalCustomerId).map(|mapped| mapped.prefix.clone()),
+        shares_ids: shares_ids == Some(true),
+        owned: together::owned(&section, &fields, &segments, driven.subscriptions.is_some()),
+        segments,
     };
-    let key = key_of(reader, &section, &raw, &fields, dedupe_on);
     let source = || {
         Some(SourceConfig {
             name: name.to_owned(),
@@ -197,20 +251,75 @@ fn resolve(
             schedule,
             reconcile,
             time_zone: time_zone?,
-            on_delete: on_delete?,
+            quiet_for: quiet_for?,
+            on_delete: driven.on_delete?,
+            shares_ids: shares_ids?,
+            clear_at_first_sight: clear_at_first_sight?,
+            guard: driven.guard?,
             key: key?,
             changed_at,
             filter,
             contact: fields,
+            consent: driven.consent,
+            subscriptions: driven.subscriptions,
+            segments: driven.segments?,
+            form: driven.form,
         })
     };
-    (source(), identity)
+    (source(), member)
 }
 
-/// Whether the mapping names the external id; `None` where there is no mapping.
-fn names_external_id(raw: &RawSource) -> Option<bool> {
+/// What a source drives beside the fields of its contacts.
+struct Driven {
+    on_delete: Option<OnDelete>,
+    guard: Option<Guard>,
+    consent: Option<ConsentText>,
+    subscriptions: Option<SubscriptionsText>,
+    /// `None` where one is wrong.
+    segments: Option<Vec<SegmentText>>,
+    form: Option<FormText>,
+}
+
+fn driven(reader: &mut Reader, section: &KeyPath, raw: &RawSource, account: Account) -> Driven {
+    let maps_email = names(raw, Field::Email).unwrap_or(true);
+    let on_delete = reader.choice(raw.on_delete.as_ref(), &OnDelete::WORDS, &[]);
+    let consent = consent::resolve(reader, &section.child("consent"), raw.consent.as_ref(), maps_email);
+    let subscriptions = subscriptions::resolve(reader, &section.child("subscriptions"), raw.subscriptions.as_ref());
+    let segments = segments::resolve(reader, raw.segments.as_ref());
+    let form = form::resolve(reader, &section.child("form"), raw, on_delete, account.restore_deleted);
+    if let (Some(leaf), Some(on_delete), Some(segments)) = (&raw.on_delete, on_delete, &segments) {
+        let can_detach = segments.iter().any(|segment| segment.group_id.is_some());
+        check_on_delete(reader, leaf, on_delete, (can_detach, maps_email));
+    }
+    let guard = match &raw.guard {
+        Some(leaf) => reader.table(Some(leaf)).and_then(|table| {
+            let raw: RawGuard = reader.section(&leaf.key, table, &[]);
+            guard::resolve(reader, &raw, account.guard)
+        }),
+        None => account.guard,
+    };
+    Driven { on_delete, guard, consent, subscriptions, segments, form }
+}
+
+fn check_on_delete(reader: &mut Reader, leaf: &Leaf, on_delete: OnDelete, (can_detach, maps_email): (bool, bool)) {
+    let section = leaf.key.parent().unwrap_or_default();
+    match on_delete {
+        OnDelete::Detach if !can_detach => {
+            let accepted = format!("a segment with its group_id in [{section}.segments]");
+            reader.refuse::<()>(leaf, "takes contacts out of segments, and none has a group_id", accepted);
+        }
+        OnDelete::Unsubscribe if !maps_email => {
+            let accepted = format!("email = \"…\" in [{section}.contact]");
+            reader.refuse::<()>(leaf, "needs the address that is unsubscribed, and email is not mapped", accepted);
+        }
+        OnDelete::Keep | OnDelete::Detach | OnDelete::Unsubscribe | OnDelete::Delete | OnDelete::Erase => {}
+    }
+}
+
+/// Whether the mapping names the field, right or wrong; `None` where there is no mapping.
+fn names(raw: &RawSource, field: Field) -> Option<bool> {
     let mapping = raw.contact.as_ref()?.value.as_table()?;
-    Some(mapping.contains_key(Field::ExternalCustomerId.standard_name()?))
+    Some(mapping.contains_key(field.standard_name()?))
 }
 
 fn resolve_kind(reader: &mut Reader, section: &KeyPath, raw: &RawSource, rest: Table) -> Option<SourceKind> {
@@ -242,65 +351,18 @@ fn owner(key: &str) -> Option<&'static str> {
     Kind::WORDS.into_iter().find(|(_, kind)| kind.keys().contains(&key)).map(|(word, _)| word)
 }
 
-fn time_zone(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<Tz> {
-    const ACCEPTED: &str = "a name of the tz database such as \"Europe/Kyiv\"";
-    let text = reader.text(leaf, ACCEPTED)?;
-    let leaf = leaf?;
-    let Ok(zone) = text.parse::<Tz>() else {
-        let mut problem =
-            reader.problem(&leaf.key, "is not a time zone").value(leaf.value.to_string()).accepted(ACCEPTED);
-        if let Some(name) = raw::nearest(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name())) {
-            problem = problem.hint(format!("did you mean {name:?}?"));
-        }
-        reader.push(problem);
-        return None;
-    };
-    Some(zone)
-}
-
-fn schedule(reader: &mut Reader, leaf: Option<&Leaf>, zone: Option<Tz>) -> Option<Schedule> {
-    const ACCEPTED: &str = "Unix cron: minute hour day-of-month month day-of-week, with seconds before them if six";
-    let text = reader.text(leaf, ACCEPTED)?;
-    // With a wrong zone the expression is judged all the same.
-    match Schedule::parse(text, zone.unwrap_or(Tz::UTC)) {
-        Ok(schedule) => Some(schedule),
-        Err(error) => reader.refuse(leaf?, format!("is not a schedule: {error}"), ACCEPTED),
-    }
-}
-
 fn filter(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<String> {
     let text = reader.text(leaf, "a JSONPath such as \"$[?@.type == 'customer']\"")?;
     contact::json_path(reader, leaf?, text).map(|()| text.to_owned())
 }
 
-fn mapping(reader: &mut Reader, section: &KeyPath, raw: &RawSource, dedupe_on: Option<DedupeOn>) -> Vec<FieldText> {
+fn mapping(reader: &mut Reader, section: &KeyPath, raw: &RawSource) -> Vec<FieldText> {
     let key = section.child("contact");
-    let Some(leaf) = reader.required(raw.contact.as_ref(), &key, "a table: Reteno's field = where it is in the record")
-    else {
-        return Vec::new();
-    };
-    // Fields that are there and wrong have their own problem; here it only counts that they were meant.
-    let named: Vec<String> = leaf.value.as_table().map(|table| table.keys().cloned().collect()).unwrap_or_default();
-    let has = |field: Field| field.standard_name().is_some_and(|name| named.iter().any(|key| key == name));
-    let Some(table) = reader.table(raw.contact.as_ref()) else { return Vec::new() };
-    let fields = contact::resolve(reader, &key, table);
-    let mut lacks = |field: &str, why: &str| {
-        let problem = reader.problem(&key, why).accepted(format!("{field} = \"…\" in [{key}]"));
-        reader.push(problem);
-    };
-    if !has(Field::Email) && !has(Field::Sms) {
-        lacks("email or sms", "maps no channel, so no contact could be sent");
-        return fields;
+    reader.required(raw.contact.as_ref(), &key, "a table: Reteno's field = where it is in the record");
+    match reader.table(raw.contact.as_ref()) {
+        Some(table) => contact::resolve(reader, &key, table),
+        None => Vec::new(),
     }
-    match dedupe_on {
-        Some(DedupeOn::ExternalCustomerId) if !has(Field::ExternalCustomerId) => {
-            lacks("externalCustomerId", "lacks the field that reteno.dedupe_on names");
-        }
-        Some(DedupeOn::Email) if !has(Field::Email) => lacks("email", "lacks the field that reteno.dedupe_on names"),
-        Some(DedupeOn::Sms) if !has(Field::Sms) => lacks("sms", "lacks the field that reteno.dedupe_on names"),
-        Some(DedupeOn::ExternalCustomerId | DedupeOn::Email | DedupeOn::Sms | DedupeOn::EmailOrSms) | None => {}
-    }
-    fields
 }
 
 /// The CRM's id of a record: `key`, or else where the external id comes from.
@@ -319,31 +381,9 @@ fn key_of(
         return Some(mapped.paths.clone());
     }
     // Where the external id is wrong, or missing and demanded, that is a problem already; mending it gives the key.
-    if names_external_id(raw) == Some(false) && dedupe_on != Some(DedupeOn::ExternalCustomerId) {
+    if names(raw, Field::ExternalCustomerId) == Some(false) && dedupe_on != Some(DedupeOn::ExternalCustomerId) {
         let problem = reader.problem(&section.child("key"), "is missing, and externalCustomerId is not mapped");
         reader.push(problem.accepted(ACCEPTED));
     }
     None
-}
-
-/// With several sources equal ids of two CRMs must not become one contact.
-fn check_prefixes(reader: &mut Reader, sources: &[Identity], dedupe_on: Option<DedupeOn>) {
-    const ACCEPTED: &str = "a prefix of its own: { path = \"…\", prefix = \"…-\" }";
-    if sources.len() < 2 {
-        return;
-    }
-    for (place, source) in sources.iter().enumerate() {
-        let key = KeyPath::of(&["source", &source.name, "contact", "externalCustomerId"]);
-        // Demanded by `dedupe_on` it has been missed already.
-        if !source.named && dedupe_on != Some(DedupeOn::ExternalCustomerId) {
-            let problem = reader.problem(&key, "is missing: with several sources it tells their contacts apart");
-            reader.push(problem.accepted(ACCEPTED));
-        }
-        let Some(prefix) = &source.prefix else { continue };
-        if let Some(other) = sources[..place].iter().find(|other| other.prefix.as_ref() == Some(prefix)) {
-            let what = format!("has the same prefix as in source.{}: equal ids would become one contact", other.name);
-            let problem = reader.problem(&key, what).value(format!("prefix = {prefix:?}"));
-            reader.push(problem.accepted(ACCEPTED));
-        }
-    }
 }
