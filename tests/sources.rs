@@ -71,7 +71,13 @@ impl Crm {
             &format!("state_dir = \"{dir}\"\n[source.crm]\n{kind}\n[source.crm.contact]\n{mapping}"),
         );
         let config = config::load(&self.path("config.toml"), std::iter::empty(), None).unwrap();
-        compose::build_feed(&config.sources[0], &Catalog::empty(), &config.state_dir, &self.world.clock).0
+        compose::build_feed(
+            &config.sources[0],
+            &config.identity,
+            &Catalog::empty(),
+            (&config.state_dir, &self.world.clock),
+        )
+        .0
     }
 
     async fn try_read(&self, mode: PageMode, reach: Reach) -> Result<CycleReport, CycleError> {
@@ -389,7 +395,7 @@ async fn who_was_seen_by_another_path_after_a_full_read_began_is_not_gone() {
         let mut seen = SeenRows::default();
         let items = vec![Incoming::Contact(contact("1", &[(Field::Town, "Kyiv")]))];
         checkpoint.record_page(&context, &mut seen, items, None)?;
-        let proof = ReadProof { began, from_beginning: true, has_values: true, is_full: true };
+        let proof = ReadProof { policy: Arc::default(), began, from_beginning: true, has_values: true, is_full: true };
         checkpoint.finish_read(source, proof, &seen, None, began.plus(HOUR))
     });
     assert_eq!(gone.await.unwrap(), 2, "3 and 4");
@@ -408,7 +414,7 @@ async fn places_are_forgotten_by_the_next_read_of_everything_or_after_a_day() {
         let ended = crm.world.store.call(move |checkpoint| {
             let mut seen = SeenRows::default();
             checkpoint.record_page(&context, &mut seen, items, None)?;
-            let proof = ReadProof { began: at, from_beginning, has_values: false, is_full: false };
+            let proof = ReadProof { policy: Arc::default(), began: at, from_beginning, has_values: false, is_full: false };
             checkpoint.finish_read(source, proof, &seen, None, at)
         });
         ended.await.unwrap();

@@ -14,6 +14,7 @@ CREATE TABLE source (
     full_read_wanted INTEGER NOT NULL DEFAULT 0 CHECK (full_read_wanted IN (0, 1, 2)), -- 1: read all once; 2: being read
     mapping          INTEGER,                      -- hash of the mapping its records were last read with
     mapping_is_new   INTEGER NOT NULL DEFAULT 0 CHECK (mapping_is_new IN (0, 1)), -- no full read with it has ended yet
+    restored         INTEGER NOT NULL DEFAULT 0 CHECK (restored IN (0, 1)), -- what is known of it comes from an older copy
     consent_mapping  INTEGER,                      -- hash of how its records speak of consent
     first_load_done  INTEGER NOT NULL DEFAULT 0 CHECK (first_load_done IN (0, 1)),
     last_started_at  INTEGER,

@@ -34,7 +34,8 @@ impl Page<'_> {
         was_shadowed: bool,
     ) -> Result<bool, CheckpointError> {
         let unique = &self.context.policy.unique;
-        let old: BTreeSet<Fingerprint> = before.map(|prints| channels_of(prints, unique, self.hash)).unwrap_or_default();
+        let old: BTreeSet<Fingerprint> =
+            before.map(|prints| channels_of(prints, unique, self.hash)).unwrap_or_default();
         let new = channels_of(now, unique, self.hash);
         if old == new {
             return Ok(was_shadowed);
@@ -51,12 +52,17 @@ impl Page<'_> {
         }
         let mut is_shadowed = false;
         let changed: BTreeSet<Fingerprint> = old.symmetric_difference(&new).copied().collect();
-        let court = Court { transaction: self.transaction, rule: self.context.policy.shared_channel, now: self.context.now };
+        let court =
+            Court { transaction: self.transaction, rule: self.context.policy.shared_channel, now: self.context.now };
         for contact in court.affected(&changed)? {
             let lost = court.settle(contact)?;
             is_shadowed |= lost && contact.0 == id;
         }
-        if changed.is_empty() { Ok(was_shadowed) } else { Ok(is_shadowed || (was_shadowed && court.is_shadowed(ContactId(id))?)) }
+        if changed.is_empty() {
+            Ok(was_shadowed)
+        } else {
+            Ok(is_shadowed || (was_shadowed && court.is_shadowed(ContactId(id))?))
+        }
     }
 }
 
@@ -70,8 +76,7 @@ pub(super) fn leave_channels(
     const ACTION: &str = "forget a channel";
     let prints: BTreeSet<Fingerprint> = {
         // few contacts leave for ever, so that no index pays for this
-        let mut query =
-            transaction.prepare_cached("SELECT print FROM channel WHERE contact = ?1").attempt(ACTION)?;
+        let mut query = transaction.prepare_cached("SELECT print FROM channel WHERE contact = ?1").attempt(ACTION)?;
         let rows = query.query_map([contact.0], |row| row.get::<_, i64>(0)).attempt(ACTION)?;
         rows.map(|print| print.map(|print| Fingerprint::from_u64(print.cast_unsigned())))
             .collect::<Result<_, _>>()
@@ -176,9 +181,7 @@ impl Court<'_> {
         let (source, key, stuck): (i64, String, i64) = self
             .transaction
             .prepare_cached("SELECT source, key, stuck FROM contact WHERE id = ?1")
-            .and_then(|mut query| {
-                query.query_row([contact.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            })
+            .and_then(|mut query| query.query_row([contact.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))))
             .attempt(ACTION)?;
         let was_shadowed = Stuck::from_number(stuck) == Stuck::Shadowed;
         match self.winner_over(contact)? {

@@ -23,12 +23,7 @@ const RAISE_AGE_MAX_MS: i64 = 60 * 60 * 1000;
 
 impl Page<'_> {
     /// Seals who the contact is, where a deed may need it later.
-    pub(super) fn keep_identity(
-        &self,
-        id: i64,
-        contact: &Contact,
-        row: Option<&Row>,
-    ) -> Result<(), CheckpointError> {
+    pub(super) fn keep_identity(&self, id: i64, contact: &Contact, row: Option<&Row>) -> Result<(), CheckpointError> {
         if !self.context.policy.keeps_identity() {
             return Ok(());
         }
@@ -146,9 +141,9 @@ impl Page<'_> {
              ON CONFLICT (contact) DO UPDATE SET said = excluded.said, address = excluded.address, \
              lowered_at = iif(?4, coalesce(lowered_at, ?5), NULL)",
         )?
-            .execute(params![id, said, state.address.to_u64().cast_signed(), state.is_lowered, self.context.now])
-            .attempt("store a consent")
-            .map(|_| ())
+        .execute(params![id, said, state.address.to_u64().cast_signed(), state.is_lowered, self.context.now])
+        .attempt("store a consent")
+        .map(|_| ())
     }
 }
 

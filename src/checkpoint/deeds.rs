@@ -298,12 +298,8 @@ impl Checkpoint {
     ) -> Result<(), CheckpointError> {
         let members = self.load_members(import)?;
         let members = members.into_iter().map(|member| (member.contact, MemberOutcome::Unknown)).collect();
-        let settlement = Settlement {
-            members,
-            fate: UnknownFate::Release,
-            wrote_nothing: false,
-            ghost_until: Some(ghost_until),
-        };
+        let settlement =
+            Settlement { members, fate: UnknownFate::Release, wrote_nothing: false, ghost_until: Some(ghost_until) };
         self.settle_import(import, &settlement, now)
     }
 

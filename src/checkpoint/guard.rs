@@ -39,7 +39,7 @@ impl Checkpoint {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
         let is_restored: bool = transaction
-            .query_row("SELECT EXISTS (SELECT 1 FROM alert WHERE name = 'restored')", [], |row| row.get(0))
+            .query_row("SELECT restored FROM source WHERE id = ?1", [source.0], |row| row.get(0))
             .attempt(ACTION)?;
         let guard = Guard { holds_all: guard.holds_all || is_restored, ..guard.clone() };
         let judge = Judge { transaction: &transaction, source, guard: &guard, hash: &self.hash, now };
@@ -48,9 +48,14 @@ impl Checkpoint {
         for kind in [DeedKind::Unsubscribe, DeedKind::Detach, DeedKind::Delete, DeedKind::Erase] {
             judge.weigh_deeds(kind, &mut weighed)?;
         }
+        // once all of it has been read, it is as any other
         transaction
-            .execute("DELETE FROM passed WHERE hour < ?1", [now / HOUR_MS - HOURS_COUNTED])
+            .execute(
+                "UPDATE source SET restored = 0, mapping_is_new = 0 WHERE id = ?1 AND full_read_wanted = 0",
+                [source.0],
+            )
             .attempt(ACTION)?;
+        transaction.execute("DELETE FROM passed WHERE hour < ?1", [now / HOUR_MS - HOURS_COUNTED]).attempt(ACTION)?;
         transaction.commit().attempt(ACTION)?;
         Ok(weighed)
     }
@@ -188,9 +193,7 @@ impl Judge<'_> {
                 "SELECT d.contact, d.address, c.reteno_id IS NULL AND c.acknowledged = x'' \
                  FROM deed d JOIN contact c ON c.id = d.contact WHERE d.hold = ?1 AND d.cause = 'sight'",
             )
-            .and_then(|mut query| {
-                query.query_map([hold], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
-            })
+            .and_then(|mut query| query.query_map([hold], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect())
             .attempt(ACTION)?;
         for (contact, address, is_new) in contacts {
             let (field, print) = if is_new {
@@ -259,16 +262,20 @@ impl Judge<'_> {
             )
             .and_then(|mut query| {
                 let hour = self.now / HOUR_MS;
-                query.query_row(
-                    params![self.source.0, verb.name(), field, print, hour - HOURS_COUNTED, hour],
-                    |row| row.get::<_, i64>(0),
-                )
+                query.query_row(params![self.source.0, verb.name(), field, print, hour - HOURS_COUNTED, hour], |row| {
+                    row.get::<_, i64>(0)
+                })
             })
             .attempt(ACTION)
             .map(i64::cast_unsigned)
     }
 
-    fn note_passed(&self, verb: Verb, value: Option<(Field, Fingerprint)>, contacts: u64) -> Result<(), CheckpointError> {
+    fn note_passed(
+        &self,
+        verb: Verb,
+        value: Option<(Field, Fingerprint)>,
+        contacts: u64,
+    ) -> Result<(), CheckpointError> {
         let (field, print) = stored(value);
         self.transaction
             .prepare_cached(
@@ -301,8 +308,7 @@ impl Judge<'_> {
         } else {
             format!("the limit is {} or {} %", bound.contacts, bound.percent)
         };
-        let reason =
-            format!("{}{what} {} of {} contacts{before}: {limit}", verb.name(), weight.fresh, weight.known);
+        let reason = format!("{}{what} {} of {} contacts{before}: {limit}", verb.name(), weight.fresh, weight.known);
         self.transaction
             .execute(
                 "INSERT INTO hold (source, verb, reason, created_at) VALUES (?1, ?2, ?3, ?4)",

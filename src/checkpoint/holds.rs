@@ -165,10 +165,8 @@ impl Checkpoint {
         const ACTION: &str = "release what is held";
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        let is_there = transaction
-            .query_row("SELECT 1 FROM hold WHERE id = ?1", [hold], |_| Ok(()))
-            .optional()
-            .attempt(ACTION)?;
+        let is_there =
+            transaction.query_row("SELECT 1 FROM hold WHERE id = ?1", [hold], |_| Ok(())).optional().attempt(ACTION)?;
         if is_there.is_none() {
             return Ok(None);
         }
@@ -179,9 +177,7 @@ impl Checkpoint {
         approved.released += deeds as u64;
         let items: Vec<(i64, i64, i64)> = transaction
             .prepare_cached("SELECT contact, field, print FROM held WHERE hold = ?1")
-            .and_then(|mut query| {
-                query.query_map([hold], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
-            })
+            .and_then(|mut query| query.query_map([hold], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect())
             .attempt(ACTION)?;
         for (contact, code, print) in items {
             let desired: Option<Vec<u8>> = transaction

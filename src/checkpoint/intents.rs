@@ -59,9 +59,12 @@ impl Checkpoint {
             return Ok(Ok(None));
         };
         let mask = match call {
-            CallKind::Upsert | CallKind::Update(_) => {
-                first.desired.iter().map(|(field, _)| field).filter(|field| !field.is_segment() && field.is_bulk()).collect()
-            }
+            CallKind::Upsert | CallKind::Update(_) => first
+                .desired
+                .iter()
+                .map(|(field, _)| field)
+                .filter(|field| !field.is_segment() && field.is_bulk())
+                .collect(),
             CallKind::Bulk
             | CallKind::Categories(_)
             | CallKind::Subscribe

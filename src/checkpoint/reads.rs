@@ -215,7 +215,8 @@ impl Checkpoint {
             (false, false) => Superseded::OldPlaces,
         };
         forget_superseded(&transaction, source, superseded, proof.began)?;
-        let gone = if proof.is_full { mark_gone(&transaction, source, seen, (proof.began, now), &proof.policy)? } else { 0 };
+        let gone =
+            if proof.is_full { mark_gone(&transaction, source, seen, (proof.began, now), &proof.policy)? } else { 0 };
         // one that was asked for while it read is still wanted; a load that brought nobody was none
         transaction
             .execute(

@@ -110,7 +110,9 @@ impl Page<'_> {
         row: &Row,
         stamp: ReadStamp,
     ) -> Result<Sides, CheckpointError> {
-        if self.context.mode == PageMode::Baseline && !row.is_in_import {
+        // a form's contact is never updated
+        let is_over = self.context.policy.is_form && row.known.sides.acknowledged.is_none();
+        if (self.context.mode == PageMode::Baseline || is_over) && !row.is_in_import {
             sides.acknowledged = None;
         }
         let mut stuck = Stuck::No;
@@ -263,4 +265,3 @@ fn wanted_values(fields: &[(Field, Wanted)], desired: &FieldPrints) -> Values {
     wanted.for_each(|(field, wanted)| values.set(*field, wanted.clone()));
     values
 }
-

@@ -117,12 +117,7 @@ impl Traits {
 }
 
 /// Leaves out what is held; false where the contact as a whole is.
-fn drop_held(
-    connection: &Connection,
-    id: i64,
-    sides: &Sides,
-    due: &mut Vec<Field>,
-) -> Result<bool, CheckpointError> {
+fn drop_held(connection: &Connection, id: i64, sides: &Sides, due: &mut Vec<Field>) -> Result<bool, CheckpointError> {
     let items: Vec<(i64, i64)> = connection
         .prepare_cached("SELECT field, print FROM held WHERE contact = ?1")
         .and_then(|mut query| query.query_map(params![id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())

@@ -123,6 +123,57 @@ impl Checkpoint {
         transaction.commit().attempt(ACTION)
     }
 
+    /// A call that starts something may have been carried out: each of its members is listed. A form's contact is taken as
+    /// held, since the call is never made again; others are due again, by calls that start nothing.
+    pub fn leave_doubtful(
+        &mut self,
+        import: ImportId,
+        now: Timestamp,
+        ghost_until: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        const ACTION: &str = "list what may have been sent";
+        let is_form: bool = self
+            .connection
+            .query_row("SELECT call = 'subscribe' FROM import WHERE id = ?1", [import.0], |row| row.get(0))
+            .attempt(ACTION)?;
+        let subjects: Vec<(i64, i64, String)> = self
+            .connection
+            .prepare_cached(
+                "SELECT c.id, c.source, c.key FROM member m JOIN contact c ON c.id = m.contact WHERE m.import = ?1",
+            )
+            .and_then(|mut query| {
+                query.query_map([import.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+            })
+            .attempt(ACTION)?;
+        let reason = if is_form {
+            "the double opt-in may have been sent: Reteno did not answer, and it is not sent again"
+        } else {
+            "the event for a new contact may have been made: Reteno did not answer, and it is not made again"
+        };
+        for (_, source, key) in &subjects {
+            let what = (RejectionKind::Doubtful, None, reason);
+            record_rejection(&self.connection, SourceId(*source), (Some(key), None), what, now.0)?;
+        }
+        let outcome = if is_form { MemberOutcome::Acknowledged { reteno_id: None } } else { MemberOutcome::Unknown };
+        let settlement = Settlement {
+            members: subjects.iter().map(|(id, _, _)| (ContactId(*id), outcome.clone())).collect(),
+            fate: UnknownFate::Release,
+            wrote_nothing: false,
+            ghost_until: Some(ghost_until),
+        };
+        self.settle_import(import, &settlement, now)
+    }
+
+    /// Keeps what Reteno said of an address that was subscribed by a form.
+    pub fn note_email_status(&mut self, contacts: &[ContactId], status: Option<&str>) -> Result<(), CheckpointError> {
+        for contact in contacts {
+            self.connection
+                .execute("UPDATE contact SET email_status = ?2 WHERE id = ?1", params![contact.0, status])
+                .attempt("store what Reteno said of an address")?;
+        }
+        Ok(())
+    }
+
     /// Takes all that Reteno holds as unknown (an older database was put in place of this one, or another account was
     /// authorized): every contact is due again, from a full read of its source; what was under way is a ghost.
     pub fn forget_acknowledged(&mut self, now: Timestamp, import_age_max: Duration) -> Result<(), CheckpointError> {
@@ -141,7 +192,7 @@ impl Checkpoint {
                  DELETE FROM deed WHERE kind IN ('learn', 'resubscribe') OR kind = 'unsubscribe' AND cause <> 'gone'; \
                  DELETE FROM rejection WHERE kind IN ('reteno', 'skipped'); \
                  DELETE FROM setting WHERE name = 'catalog'; \
-                 UPDATE source SET full_read_wanted = 1;",
+                 UPDATE source SET full_read_wanted = 1, restored = 1;",
             )
             .attempt("forget what Reteno holds")?;
         transaction
@@ -326,7 +377,11 @@ fn load_stored(
     }))
 }
 
-pub(super) fn close(transaction: &Transaction<'_>, import: ImportId, ghost_until: Option<i64>) -> Result<(), CheckpointError> {
+pub(super) fn close(
+    transaction: &Transaction<'_>,
+    import: ImportId,
+    ghost_until: Option<i64>,
+) -> Result<(), CheckpointError> {
     match ghost_until {
         Some(until) => transaction.execute(
             "UPDATE import SET state = 'ghost', body = NULL, ghost_until = ?2, repeat_at = NULL, check_at = NULL WHERE id = ?1",

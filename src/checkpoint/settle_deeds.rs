@@ -80,18 +80,14 @@ impl Checkpoint {
                     }
                 }
                 DeedEnd::NotWritten => {
-                    transaction
-                        .execute("UPDATE deed SET import = NULL WHERE id = ?1", [deed.id])
-                        .attempt(ACTION)?;
+                    transaction.execute("UPDATE deed SET import = NULL WHERE id = ?1", [deed.id]).attempt(ACTION)?;
                 }
                 DeedEnd::Expired => expire(&transaction, deed, now)?,
             }
         }
         renew_opt_outs(&transaction, import)?;
         close(&transaction, import, ghost_until.map(|until| until.0).filter(|until| *until > now.0))?;
-        transaction
-            .execute("DELETE FROM opt_out WHERE done_at < ?1", [now.0 - UNDO_AGE_MAX_MS])
-            .attempt(ACTION)?;
+        transaction.execute("DELETE FROM opt_out WHERE done_at < ?1", [now.0 - UNDO_AGE_MAX_MS]).attempt(ACTION)?;
         transaction.commit().attempt(ACTION)?;
         Ok(refused)
     }
@@ -317,7 +313,8 @@ fn leave_segments(transaction: &Transaction<'_>, contact: i64) -> Result<(), Che
         .and_then(|mut query| query.query_row([contact], |row| Ok((row.get(0)?, row.get(1)?))).optional())
         .attempt(ACTION)?;
     let Some((desired, acknowledged)) = row else { return Ok(()) };
-    let known = FieldPrints::decode(acknowledged.as_deref().unwrap_or(&desired)).map_err(unreadable("list of prints"))?;
+    let known =
+        FieldPrints::decode(acknowledged.as_deref().unwrap_or(&desired)).map_err(unreadable("list of prints"))?;
     let others: Vec<Field> = known.iter().map(|(field, _)| field).filter(|field| !field.is_segment()).collect();
     let mut known = known;
     known.retain_fields(&others);
@@ -415,9 +412,7 @@ pub(super) fn renew_opt_outs(transaction: &Transaction<'_>, import: ImportId) ->
     const ACTION: &str = "unsubscribe once more";
     let found: Option<(String, Vec<u8>, i64)> = transaction
         .prepare_cached("SELECT call, mask, created_at FROM import WHERE id = ?1")
-        .and_then(|mut query| {
-            query.query_row([import.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
-        })
+        .and_then(|mut query| query.query_row([import.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional())
         .attempt(ACTION)?;
     let Some((call, mask, created_at)) = found else { return Ok(()) };
     if call == "unsubscribe" {

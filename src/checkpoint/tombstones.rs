@@ -30,9 +30,9 @@ pub(super) struct Grave {
 impl Grave {
     pub(super) fn of(source: &str, key: &str, prints: &FieldPrints, hash: &Fingerprinter) -> Self {
         let fields = [Field::ExternalCustomerId, Field::Email, Field::Sms];
-        let known = fields.into_iter().filter_map(|field| {
-            prints.get(field).filter(|print| !print.is_unknown() && !hash.is_clear(field, *print))
-        });
+        let known = fields
+            .into_iter()
+            .filter_map(|field| prints.get(field).filter(|print| !print.is_unknown() && !hash.is_clear(field, *print)));
         Self { id: grave_of(source, key, hash), prints: known.map(|print| print.to_u64().cast_signed()).collect() }
     }
 }

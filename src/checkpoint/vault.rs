@@ -1,5 +1,6 @@
 //! Tokens and the pending authorization in the checkpoint: the tokens sealed, the pending one only as a hash.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,6 +191,18 @@ impl Checkpoint {
     pub fn store_catalog<T: Serialize>(&mut self, fields: &[T]) -> Result<(), CheckpointError> {
         let text = serde_json::to_string(fields).map_err(unreadable("list of additional fields"))?;
         self.store_setting("catalog", text)
+    }
+
+    /// The keys of the account's subscription categories, as they were last told.
+    pub fn load_categories(&self) -> Result<Option<BTreeSet<String>>, CheckpointError> {
+        let Some(text) = self.load_setting::<String>("categories")? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(unreadable("list of categories"))
+    }
+
+    /// Keeps them for times when Reteno cannot be asked.
+    pub fn store_categories(&mut self, keys: &BTreeSet<String>) -> Result<(), CheckpointError> {
+        let text = serde_json::to_string(keys).map_err(unreadable("list of categories"))?;
+        self.store_setting("categories", text)
     }
 
     fn load_pending(&self) -> Result<Option<Noted>, CheckpointError> {

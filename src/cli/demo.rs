@@ -186,7 +186,7 @@ impl Stage {
         write_csv(&self.people[..count], std::io::BufWriter::new(file))
             .context("cannot write the people")
             .map_err(plain)?;
-        let catalog = compose::load_catalog(&self.account.client, &self.around.store).await?;
+        let catalog = compose::load_catalog(&self.config, &self.account.client, &self.around.store).await?;
         let sources: Vec<_> = self.config.sources.iter().collect();
         let feeds = session::build_feeds(&self.config, &sources, &catalog, &self.around).await?;
         let (line, stop) = (Line::default(), CancellationToken::new());

@@ -47,10 +47,10 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
         Some(_) if offline => Found::NotRead("--offline".to_owned()),
         Some(source) => {
             let catalog = match compose::connect(&config, &around, false) {
-                Ok(account) => compose::load_catalog(&account.client, &around.store).await?,
+                Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
                 Err(_) => Catalog::empty(),
             };
-            let (feed, _) = compose::build_feed(source, &catalog, &config.state_dir, &around.clock);
+            let (feed, _) = compose::build_feed(source, &config.identity, &catalog, (&config.state_dir, &around.clock));
             look_up(&feed.source, &feed.mapping, &key).await
         }
     };

@@ -24,7 +24,7 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
     let chosen = session::choose(&config, source)?;
     let (around, is_older_copy) = session::open_noting_age(&config, &Role::Beside)?;
     let catalog = match compose::connect(&config, &around, false) {
-        Ok(account) => compose::load_catalog(&account.client, &around.store).await?,
+        Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
         Err(_) => Catalog::empty(),
     };
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;

@@ -148,7 +148,7 @@ pub(super) async fn build_feeds(
 ) -> Result<Vec<Feed>, Failure> {
     let mut feeds = Vec::new();
     for source in sources {
-        feeds.push(prepare_feed(source, catalog, &config.state_dir, around).await?);
+        feeds.push(prepare_feed(config, source, catalog, around).await?);
     }
     Ok(feeds)
 }

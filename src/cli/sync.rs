@@ -24,7 +24,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     let chosen = session::choose(&config, source)?;
     let around = session::open(&config, &Role::Sender("sync"))?;
     let account = session::connect_authorized(&config, &around).await?;
-    let catalog = compose::load_catalog(&account.client, &around.store).await?;
+    let catalog = compose::load_catalog(&config, &account.client, &around.store).await?;
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
     let settings = compose::send_settings(&config);
     let Stop { soft: stop, hard } = lifecycle::stop_on_signals(config.shutdown_timeout)
@@ -91,7 +91,7 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
     }
     let around = session::open(&config, &Role::Sender("baseline"))?;
     let catalog = match compose::connect(&config, &around, false) {
-        Ok(Account { client, .. }) => compose::load_catalog(&client, &around.store).await?,
+        Ok(Account { client, .. }) => compose::load_catalog(&config, &client, &around.store).await?,
         Err(_) => crate::contact::Catalog::empty(),
     };
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;

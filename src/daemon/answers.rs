@@ -111,9 +111,7 @@ impl Sender {
         let usual = self.settings.import_poll_first * 2_u32.pow(import.checks.min(12));
         let usual = now.plus(usual.min(self.settings.import_poll_max));
         match answer {
-            ImportAnswer::Running | ImportAnswer::UnknownStatus(_) if is_overdue => {
-                self.abandon(&import, now).await
-            }
+            ImportAnswer::Running | ImportAnswer::UnknownStatus(_) if is_overdue => self.abandon(&import, now).await,
             ImportAnswer::Running => self.postpone(id, usual, None).await,
             ImportAnswer::UnknownStatus(status) => {
                 let text = format!("Reteno gives an import a status that this program does not know: {status}");
@@ -201,7 +199,12 @@ impl Sender {
     }
 
     /// The whole batch was refused for what it holds.
-    async fn record_refused(&mut self, id: ImportId, reason: &str, now: Timestamp) -> Result<(), CheckpointError> {
+    pub(super) async fn record_refused(
+        &mut self,
+        id: ImportId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
         let Some(import) = self.load_import(id).await? else { return Ok(()) };
         if import.call == CallKind::Learn {
             return self.end_deeds(&import, DeedEnd::Refused(reason.to_owned()), now).await;
@@ -214,7 +217,7 @@ impl Sender {
 
     /// Nothing was written and nobody in the batch is to blame: a first post is taken back, so that its contacts go out
     /// later in their newest state; one that may have arrived before stays what it is.
-    async fn record_not_written(
+    pub(super) async fn record_not_written(
         &mut self,
         id: ImportId,
         cause: &NotWritten,
@@ -284,7 +287,7 @@ impl Sender {
     }
 
     /// Counts a call that has reached Reteno.
-    fn count_post(&self, not_written: Option<&NotWritten>) {
+    pub(super) fn count_post(&self, not_written: Option<&NotWritten>) {
         let has_left = match not_written {
             Some(NotWritten::Unreachable(_) | NotWritten::NeedsAuthorization) => false,
             Some(NotWritten::RateLimited | NotWritten::Forbidden(_) | NotWritten::WrongAddress(_)) | None => true,
@@ -292,7 +295,7 @@ impl Sender {
         self.counts.send_modify(|counts| counts.posts += u64::from(has_left));
     }
 
-    async fn lift_pause(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
+    pub(super) async fn lift_pause(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
         if let Some(Standstill::Passing(_)) = self.pause.standstill() {
             tracing::info!("sending goes on");
             self.alarm.end("standstill").await?;
@@ -306,7 +309,7 @@ impl Sender {
         Ok(())
     }
 
-    async fn tell_standstill(&self, now: Timestamp) -> Result<(), CheckpointError> {
+    pub(super) async fn tell_standstill(&self, now: Timestamp) -> Result<(), CheckpointError> {
         match self.pause.standstill() {
             Some(Standstill::NeedsAuthorization) => {
                 let text = "Reteno has to be authorized: nothing is sent until then, sources are read on";

@@ -46,9 +46,8 @@ impl Sender {
                 // an empty channel cannot be expressed in a single call
                 None => has_begun |= self.begin_bulk(only, now).await?,
                 Some(call) => {
-                    has_begun |= self
-                        .begin_lone(call, only, now, |member| contact_body(member.values.as_slice()))
-                        .await?;
+                    has_begun |=
+                        self.begin_lone(call, only, now, |member| contact_body(member.values.as_slice())).await?;
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Makes the parts from the configuration, and bridges the words of one to the words of another.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,22 +10,21 @@ use secrecy::SecretString;
 
 use crate::checkpoint::{CheckpointError, CheckpointVault, Store};
 use crate::clock::Clock;
-use crate::config::{self, Config, FieldTarget, MissingCredentials, SourceConfig, SourceKind};
-use crate::contact::{
-    AdditionalField, Catalog, Field, FieldKind, FieldMapping, FieldRef, Filter, Mapping, OnInvalid, Region, Selector,
-    UnknownField, WriteRule,
-};
+use crate::config::{self, Config, MissingCredentials, SourceConfig, SourceKind};
+use crate::contact::{AdditionalField, Catalog, Field, FieldKind, FieldProblem, UnknownField};
 use crate::http::Exchange;
 use crate::http::paced::Paced;
 use crate::http::socket::{HttpExchange, Timeouts};
 use crate::oauth::{App, Authorizer, ClientAuth, Mandate, Refresher, TokenEndpoint};
 use crate::random::Random;
 use crate::reteno::body::DedupeOn;
+use crate::reteno::start::SubscribeOptions;
 use crate::reteno::wire::{CatalogField, FieldKind as WireKind};
 use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
 use crate::source::{FileSource, Format, SingerOptions, SingerSource, Source, singer};
 
 use super::cycle::Feed;
+use super::mapping::{build_mapping, build_policy};
 use super::proof::{AccountChange, ProvingVault};
 use super::sender::{RestoreDeleted, SendSettings};
 
@@ -134,6 +134,16 @@ pub fn send_settings(config: &Config) -> SendSettings {
             config::RestoreDeleted::Live => RestoreDeleted::Live,
             config::RestoreDeleted::Always => RestoreDeleted::Always,
         },
+        restore_in_full_reads: reteno.restore_in_full_reads,
+        event_key: reteno.new_contacts_event.clone(),
+        event_in_full_reads: reteno.new_contacts_event_in_full_reads,
+        segment_names: config
+            .sources
+            .iter()
+            .flat_map(|source| &source.segments)
+            .map(|segment| (Field::segment(&segment.name), segment.name.clone()))
+            .collect(),
+        forms: config.sources.iter().filter_map(form_of).collect(),
         batch_contacts_max: reteno.batch_contacts_max,
         batch_bytes_max: reteno.batch_bytes_max,
         posts_in_flight: reteno.posts_in_flight,
@@ -143,8 +153,14 @@ pub fn send_settings(config: &Config) -> SendSettings {
     }
 }
 
+fn form_of(source: &SourceConfig) -> Option<(String, SubscribeOptions)> {
+    let form = source.form.as_ref()?;
+    let config::FormText { form_type, groups, subscriptions } = form.clone();
+    Some((source.name.clone(), SubscribeOptions { form_type, groups, subscriptions }))
+}
+
 /// The account's additional fields: asked for, and kept for times when Reteno cannot be asked.
-pub async fn load_catalog(client: &Client, store: &Store) -> Result<Catalog, CheckpointError> {
+pub async fn load_catalog(config: &Config, client: &Client, store: &Store) -> Result<Catalog, CheckpointError> {
     let fields = match client.address_books().await {
         Ok(fields) => {
             let kept = fields.clone();
@@ -157,7 +173,30 @@ pub async fn load_catalog(client: &Client, store: &Store) -> Result<Catalog, Che
             known.unwrap_or_default()
         }
     };
-    Ok(fields.into_iter().map(catalog_entry).collect())
+    let catalog: Catalog = fields.into_iter().map(catalog_entry).collect();
+    if config.sources.iter().all(|source| source.subscriptions.is_none()) {
+        return Ok(catalog);
+    }
+    Ok(match load_categories(client, store).await? {
+        Some(categories) => catalog.with_categories(categories),
+        None => catalog,
+    })
+}
+
+/// The keys of the account's subscription categories: asked for, and kept for times when Reteno cannot be asked.
+async fn load_categories(client: &Client, store: &Store) -> Result<Option<BTreeSet<String>>, CheckpointError> {
+    match client.subscriptions().await {
+        Ok(categories) => {
+            let keys: BTreeSet<String> = categories.into_iter().map(|category| category.key).collect();
+            let kept = keys.clone();
+            store.call(move |checkpoint| checkpoint.store_categories(&kept)).await?;
+            Ok(Some(keys))
+        }
+        Err(error) => {
+            tracing::warn!("cannot ask for the subscription categories ({error}): those of the last time are used");
+            store.call(|checkpoint| checkpoint.load_categories()).await
+        }
+    }
 }
 
 fn tell_old_catalog(error: &RetenoError, is_known: bool) {
@@ -193,18 +232,22 @@ fn catalog_entry(field: CatalogField) -> AdditionalField {
 #[must_use]
 pub fn build_feed(
     source: &SourceConfig,
+    identity: &config::Identity,
     catalog: &Catalog,
-    state_dir: &Path,
-    clock: &Clock,
+    (state_dir, clock): (&Path, &Clock),
 ) -> (Feed, Vec<UnknownField>) {
     let (mapping, unknown) = build_mapping(source).resolve(catalog);
-    let has_additional =
-        mapping.fields().iter().any(|field| matches!(field, Field::Additional(_))) || !unknown.is_empty();
-    let is_known = catalog.iter().next().is_some() || !has_additional;
+    let has_additional = mapping.fields().iter().any(|field| matches!(field, Field::Additional(_)))
+        || unknown.iter().any(|field| field.problem != FieldProblem::UnknownCategory);
+    let has_categories = mapping.fields().contains(&Field::Subscriptions);
+    let is_known =
+        (catalog.iter().next().is_some() || !has_additional) && (catalog.categories().is_some() || !has_categories);
     let feed = Feed {
         name: source.name.clone(),
         source: build_source(source, state_dir, clock).expecting(mapping.columns()),
         shape: if is_known { mapping.shape() } else { String::new() },
+        policy: Arc::new(build_policy(source, identity, &mapping)),
+        consent_shape: source.consent.as_ref().map(|consent| format!("{consent:?}")),
         mapping: Arc::new(mapping),
     };
     (feed, unknown)
@@ -244,50 +287,4 @@ fn build_source(source: &SourceConfig, state_dir: &Path, clock: &Clock) -> Sourc
             Source::Singer(SingerSource::new(options, clock.clone()))
         }
     }
-}
-
-fn build_mapping(source: &SourceConfig) -> Mapping {
-    let fields = source
-        .contact
-        .iter()
-        .map(|field| {
-            let target = match &field.target {
-                FieldTarget::Standard(standard) => FieldRef::Known(*standard),
-                FieldTarget::AdditionalId(id) => FieldRef::Known(Field::Additional(*id)),
-                FieldTarget::AdditionalKey(key) => FieldRef::Key(key.clone()),
-            };
-            let usual = match &target {
-                FieldRef::Known(known) => OnInvalid::default_for(*known),
-                FieldRef::Key(_) => OnInvalid::DropField,
-            };
-            FieldMapping {
-                selector: selector(&field.paths),
-                on_invalid: match field.on_invalid {
-                    Some(config::OnInvalidText::DropField) => OnInvalid::DropField,
-                    Some(config::OnInvalidText::Reject) => OnInvalid::Reject,
-                    None => usual,
-                },
-                region: field.region.as_deref().and_then(Region::parse),
-                prefix: field.prefix.clone(),
-                write: WriteRule::Always,
-                field: target,
-            }
-        })
-        .collect();
-    Mapping {
-        key: selector(&source.key),
-        fields,
-        changed_at: source.changed_at.as_ref().map(selector),
-        filter: source
-            .filter
-            .as_deref()
-            .map(|text| Filter::parse(text).expect("the configuration has parsed the same path")),
-        consent: None,
-        subscriptions: None,
-        segments: Vec::new(),
-    }
-}
-
-fn selector(text: &config::SelectorText) -> Selector {
-    Selector::parse_first_of(&text.0).expect("the configuration has parsed the same paths")
 }

@@ -1,12 +1,13 @@
 //! One cycle of one source: read, map, record. It sends nothing: what it moves is due, and the sender is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{
-    CheckpointError, Incoming, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store,
+    CheckpointError, Hold, Incoming, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Mapped, ResolvedMapping};
@@ -59,6 +60,8 @@ pub struct CycleReport {
     pub warnings: Vec<String>,
     /// What would be sent, where nothing was written.
     pub preview: Preview,
+    /// What the guard holds of it.
+    pub holds: Vec<Hold>,
 }
 
 /// Why a cycle did not end. What it brought until then stays.
@@ -127,7 +130,12 @@ struct Cycle<'a> {
     /// Records without a usable id: any contact may be among them.
     unnamed: u64,
     report: CycleReport,
+    /// When what it changed was last weighed.
+    weighed_at: Timestamp,
 }
+
+/// What changed in an incremental read waits at most this long for the read's end, by which the guard weighs it.
+const WEIGHED_EVERY: Duration = Duration::from_mins(5);
 
 /// Reads `feed` once.
 pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Result<CycleReport, CycleError> {
@@ -135,6 +143,7 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
     let began = parts.clock.now();
     let is_applied = parts.mode != PageMode::Preview;
     let (reads_all, shape) = (reach == Reach::Full || feed.source.full_only(), feed.shape.clone());
+    let consent_shape = feed.consent_shape.clone();
     let (row, is_full) = parts
         .store
         .call(move |checkpoint| {
@@ -147,6 +156,8 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
             };
             let is_full = reads_all || row.full_read_wanted || row.cursor.is_none();
             if is_applied {
+                let consent = consent_shape.map(|shape| checkpoint.hash().text("consent", &shape));
+                checkpoint.note_consent_mapping(row.id, consent)?;
                 checkpoint.begin_read(row.id, is_full, began)?;
             }
             Ok((row, is_full))
@@ -175,6 +186,8 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
             let (id, text) = (row.id, source.to_string());
             if is_applied {
                 parts.store.call(move |checkpoint| checkpoint.fail_read(id, &text)).await?;
+                // what it brought until then goes out, as far as the guard lets it
+                cycle.weigh().await?;
             }
             Err(CycleError::Source { name: feed.name.clone(), source, balance: Box::new(cycle.report.balance) })
         }
@@ -182,12 +195,7 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
 }
 
 impl<'a> Cycle<'a> {
-    fn begin(
-        feed: &Feed,
-        row: &SourceRow,
-        (is_full, began): (bool, Timestamp),
-        parts: &'a CycleParts<'a>,
-    ) -> Self {
+    fn begin(feed: &Feed, row: &SourceRow, (is_full, began): (bool, Timestamp), parts: &'a CycleParts<'a>) -> Self {
         let lane = match (row.first_load_done, is_full && !feed.source.full_only()) {
             (false, _) => Lane::FirstLoad,
             (true, true) => Lane::Reconcile,
@@ -209,7 +217,16 @@ impl<'a> Cycle<'a> {
         };
         let report = CycleReport { source: feed.name.clone(), ..CycleReport::default() };
         let mapping = Arc::clone(&feed.mapping);
-        Self { parts, mapping, context, seen: SeenRows::default(), last_cursor: None, unnamed: 0, report }
+        Self {
+            parts,
+            mapping,
+            context,
+            seen: SeenRows::default(),
+            last_cursor: None,
+            unnamed: 0,
+            report,
+            weighed_at: began,
+        }
     }
 
     async fn record_pages(&mut self, mut pages: mpsc::Receiver<Page>) -> Result<(), CheckpointError> {
@@ -235,8 +252,25 @@ impl<'a> Cycle<'a> {
             self.report.balance += outcome.balance;
             (self.parts.on_page)(&self.report.balance);
             self.report.preview.add(outcome.preview);
+            let is_long = self.parts.clock.now().since(self.weighed_at) >= WEIGHED_EVERY;
+            if !self.context.is_full && is_long {
+                self.weigh().await?;
+            }
             self.parts.line.nudge();
         }
+        Ok(())
+    }
+
+    /// Lets the guard weigh what was changed: from then on it may be sent, or is held.
+    async fn weigh(&mut self) -> Result<(), CheckpointError> {
+        let (source, policy) = (self.context.source, Arc::clone(&self.context.policy));
+        let now = self.parts.clock.now();
+        let weighed = self.parts.store.call(move |checkpoint| checkpoint.weigh_changes(source, &policy.guard, now.0));
+        let weighed = weighed.await?;
+        self.weighed_at = now;
+        self.report.balance.hold(weighed.held);
+        self.report.holds.extend(weighed.holds);
+        self.parts.line.nudge();
         Ok(())
     }
 
@@ -271,7 +305,7 @@ impl<'a> Cycle<'a> {
             checkpoint.finish_read(source, proof, &seen, cursor.as_ref().map(Cursor::as_text), now)
         });
         self.report.balance.gone += gone.await?;
-        Ok(())
+        self.weigh().await
     }
 
     /// A CRM that answers with nothing is broken more often than empty.

@@ -35,7 +35,11 @@ enum DeedBodyError {
 
 impl Sender {
     /// Starts what is to be done now; says whether anything was begun.
-    pub(super) async fn begin_deeds(&mut self, imports: &[OpenImport], now: Timestamp) -> Result<bool, CheckpointError> {
+    pub(super) async fn begin_deeds(
+        &mut self,
+        imports: &[OpenImport],
+        now: Timestamp,
+    ) -> Result<bool, CheckpointError> {
         let age_max = self.settings.import_age_max;
         let due = self.store.call(move |checkpoint| checkpoint.load_due_deeds(now, DEEDS_MAX, age_max)).await?;
         if due.is_empty() {
@@ -160,8 +164,7 @@ impl Sender {
         let ghost_until = may_land.then(|| now.plus(self.settings.import_age_max));
         let is_done = matches!(end, DeedEnd::Done | DeedEnd::NotThere);
         self.locks.release(id);
-        let refused =
-            self.store.call(move |checkpoint| checkpoint.settle_deeds(id, &end, now, ghost_until)).await?;
+        let refused = self.store.call(move |checkpoint| checkpoint.settle_deeds(id, &end, now, ghost_until)).await?;
         let contacts = import.contacts;
         self.counts.send_modify(|counts| {
             if is_done {
@@ -241,10 +244,8 @@ fn build_body(call: &DeedCall, subjects: &[DeedSubject], dedupe_on: DedupeOn) ->
         }
         DeedKind::Delete | DeedKind::Erase => Ok(Bytes::new()),
         DeedKind::Learn => {
-            let contacts: Vec<BulkContact<'_>> = subjects
-                .iter()
-                .map(|subject| BulkContact { id: None, fields: subject.identity.as_slice() })
-                .collect();
+            let contacts: Vec<BulkContact<'_>> =
+                subjects.iter().map(|subject| BulkContact { id: None, fields: subject.identity.as_slice() }).collect();
             let mask = anchor_of(subjects).ok_or(DeedBodyError::Nobody)?;
             Ok(bulk_body(&BulkRequest {
                 contacts: &contacts,

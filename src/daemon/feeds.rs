@@ -1,10 +1,8 @@
 //! A source made ready to be read, and what is told of a read: the same for the daemon and for commands that run once.
 
-use std::path::Path;
-
 use crate::checkpoint::CheckpointError;
-use crate::config::SourceConfig;
-use crate::contact::Catalog;
+use crate::config::{Config, SourceConfig};
+use crate::contact::{Catalog, FieldProblem};
 use crate::report;
 
 use super::alarm::Alarm;
@@ -13,17 +11,19 @@ use super::cycle::{CycleError, CycleReport, Feed};
 
 /// The feed of a source; what the account does not offer as it is mapped is an alert.
 pub async fn prepare_feed(
+    config: &Config,
     source: &SourceConfig,
     catalog: &Catalog,
-    state_dir: &Path,
     around: &Surroundings,
 ) -> Result<Feed, CheckpointError> {
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
-    let (feed, unknown) = compose::build_feed(source, catalog, state_dir, &around.clock);
+    let (feed, unknown) = compose::build_feed(source, &config.identity, catalog, (&config.state_dir, &around.clock));
     let alert = format!("fields-of-{}", source.name);
     // without any list of fields nothing can be said of them
     let is_known = catalog.iter().next().is_some();
-    match unknown.first().filter(|_| is_known) {
+    let unknown: Vec<_> =
+        unknown.into_iter().filter(|field| is_known || field.problem == FieldProblem::UnknownCategory).collect();
+    match unknown.first() {
         Some(first) => {
             let all = unknown.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
             let text = format!("source {} maps fields that the account does not offer so: {all}", source.name);
@@ -48,6 +48,7 @@ pub async fn tell_read(
                 tracing::warn!(source = name, "{warning}");
             }
             tracing::info!(source = name, full = report.is_full, "{}", report.balance);
+            tell_holds(report, alarm).await?;
             alarm.end(&alert).await
         }
         Err(CycleError::Source { source, .. }) if source.is_temporary() => {
@@ -59,4 +60,17 @@ pub async fn tell_read(
             alarm.raise(&alert, &report::chain(error), &hint).await
         }
     }
+}
+
+/// Each list that the guard holds is an alert of its own.
+async fn tell_holds(report: &CycleReport, alarm: &Alarm) -> Result<(), CheckpointError> {
+    for hold in &report.holds {
+        let text = format!("held: source {} would {}", hold.source, hold.reason);
+        let hint = format!(
+            "look at it with `reteno-sync approve {0}`, release it with `reteno-sync approve {0} --yes`",
+            hold.id
+        );
+        alarm.raise(&format!("hold-{}", hold.id), &text, &hint).await?;
+    }
+    Ok(())
 }

@@ -238,7 +238,7 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
 /// One cycle: what goes wrong is the source's trouble and is told; only a broken checkpoint ends the daemon.
 async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Result<(), RunError> {
     let catalog = fresh_catalog(shared).await?;
-    let feed = prepare_feed(source, &catalog, &shared.config.state_dir, &shared.around).await?;
+    let feed = prepare_feed(&shared.config, source, &catalog, &shared.around).await?;
     let parts = CycleParts {
         store: &shared.around.store,
         clock: &shared.around.clock,
@@ -263,7 +263,7 @@ async fn fresh_catalog(shared: &Shared) -> Result<Catalog, RunError> {
     {
         return Ok(catalog.clone());
     }
-    let catalog = compose::load_catalog(&shared.account.client, &shared.around.store).await?;
+    let catalog = compose::load_catalog(&shared.config, &shared.account.client, &shared.around.store).await?;
     // an empty one may only mean that nobody has authorized yet
     *kept = (catalog.iter().next().is_some()).then(|| (tokio::time::Instant::now(), catalog.clone()));
     Ok(catalog)

@@ -16,11 +16,11 @@ use crate::backoff::Backoff;
 use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, OpenImport, SendRules, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, Fingerprinter};
-use crate::plan::{ImportId, SourceId};
 use crate::plan::answer::{DeedAnswer, ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer, SubscribeAnswer};
 use crate::plan::batch::{Limits, plan_batches};
 use crate::plan::halving::Halving;
 use crate::plan::lock::LockSet;
+use crate::plan::{ImportId, SourceId};
 use crate::random::Random;
 use crate::reteno::Client;
 use crate::reteno::lists::{DetachBody, EmailsBody, ListError};
@@ -131,7 +131,7 @@ impl Sender {
         let forms: BTreeMap<SourceId, SubscribeOptions> =
             form_ids.into_iter().zip(settings.forms.iter().map(|(_, options)| options.clone())).collect();
         let rules = SendRules { forms: forms.keys().copied().collect(), ..settings.rules() };
-        Ok(Self {
+        let mut sender = Self {
             rules,
             forms,
             alarm: Alarm::open(store.clone(), clock.clone()),
@@ -152,7 +152,9 @@ impl Sender {
             last_gathered: Some(now),
             disk_settled_at: None,
             read_to_end_at: None,
-        })
+        };
+        sender.leave_all_doubtful().await?;
+        Ok(sender)
     }
 
     /// What was sent so far, as it changes.
@@ -265,8 +267,7 @@ impl Sender {
         }
         let at_most = self.halving.bounds(now, self.settings.batch_contacts_max);
         let rules = self.rules.clone();
-        let due =
-            self.store.call(move |checkpoint| checkpoint.load_due(now, CANDIDATES_MAX, &at_most, &rules)).await?;
+        let due = self.store.call(move |checkpoint| checkpoint.load_due(now, CANDIDATES_MAX, &at_most, &rules)).await?;
         let limits = Limits {
             contacts_max: self.settings.batch_contacts_max,
             bytes_max: self.settings.batch_bytes_max,

@@ -66,6 +66,13 @@ impl Balance {
         } += 1;
     }
 
+    /// So many of the changed contacts are held by the guard; those of an earlier read are not among them.
+    pub fn hold(&mut self, contacts: u64) {
+        let held = contacts.min(self.changed);
+        self.changed -= held;
+        self.held += held;
+    }
+
     /// Whether every record read is accounted for exactly once.
     #[must_use]
     pub const fn adds_up(&self) -> bool {

@@ -180,7 +180,16 @@ mod tests {
 
     fn candidate(id: i64, mask: &[Field]) -> Candidate {
         let locks = vec![Lock { kind: LockKind::ExternalId, hash: id.cast_unsigned() }];
-        Candidate { contact: ContactId(id), lane: Lane::FirstLoad, part: None, mask: mask.to_vec(), locks, bytes: 10 }
+        let flavor = Flavor::default();
+        Candidate {
+            contact: ContactId(id),
+            lane: Lane::FirstLoad,
+            part: None,
+            mask: mask.to_vec(),
+            flavor,
+            locks,
+            bytes: 10,
+        }
     }
 
     fn limits(contacts_max: usize, batches_max: usize, is_filling: bool) -> Limits {

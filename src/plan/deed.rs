@@ -32,8 +32,7 @@ pub enum DeedKind {
 }
 
 impl DeedKind {
-    const ALL: [Self; 6] =
-        [Self::Unsubscribe, Self::Resubscribe, Self::Detach, Self::Delete, Self::Erase, Self::Learn];
+    const ALL: [Self; 6] = [Self::Unsubscribe, Self::Resubscribe, Self::Detach, Self::Delete, Self::Erase, Self::Learn];
 
     /// Its word.
     #[must_use]

@@ -186,11 +186,7 @@ pub fn harms_of(sides: &Sides, is_new: bool, hash: &Fingerprinter) -> Vec<Harm> 
 #[must_use]
 pub fn harms_of_mapping(sides: &Sides) -> Vec<Harm> {
     let print = |field| sides.desired.get(field).unwrap_or(Fingerprint::UNKNOWN);
-    sides
-        .due()
-        .into_iter()
-        .map(|field| Harm { verb: Verb::Mapping, field: Some(field), print: print(field) })
-        .collect()
+    sides.due().into_iter().map(|field| Harm { verb: Verb::Mapping, field: Some(field), print: print(field) }).collect()
 }
 
 /// Finds the values that are written over the same field in many contacts, in bounded memory (Misra and Gries): whatever

@@ -13,6 +13,8 @@ use reteno_sync::checkpoint::{
 use reteno_sync::clock::{Clock, Timestamp};
 use reteno_sync::contact::{Contact, Field, Personal, Wanted};
 use reteno_sync::daemon::sender::{Ended, Line, RestoreDeleted, SendSettings, Sender, Until};
+use reteno_sync::plan::guard::Guard;
+use reteno_sync::plan::policy::Policy;
 use reteno_sync::plan::{Lane, SourceId};
 use reteno_sync::random::Random;
 use reteno_sync::reteno::body::DedupeOn;
@@ -45,6 +47,7 @@ pub(crate) struct World {
     pub(crate) sender: Option<Sender>,
     pub(crate) source: SourceId,
     pub(crate) settings: SendSettings,
+    pub(crate) policy: Policy,
     client: Arc<Client>,
     line: Line,
     random: Random,
@@ -55,6 +58,11 @@ pub(crate) fn settings() -> SendSettings {
         program: "reteno-sync".to_owned(),
         dedupe_on: DedupeOn::ExternalCustomerId,
         restore_deleted: RestoreDeleted::Never,
+        restore_in_full_reads: false,
+        event_key: None,
+        event_in_full_reads: false,
+        segment_names: BTreeMap::new(),
+        forms: Vec::new(),
         batch_contacts_max: 3000,
         batch_bytes_max: 4 << 20,
         posts_in_flight: 8,
@@ -62,6 +70,12 @@ pub(crate) fn settings() -> SendSettings {
         import_poll_first: Duration::from_secs(2),
         import_poll_max: MINUTE,
     }
+}
+
+/// What a source may do in these tests: all that the guard would hold goes out, unless a test is about it.
+pub(crate) fn lenient() -> Policy {
+    let guard = Guard { is_on: false, ..Guard::default() };
+    Policy { guard, unique: vec![Field::Email, Field::Sms], ..Policy::default() }
 }
 
 /// Every field that these tests speak of.
@@ -91,8 +105,19 @@ impl World {
             Arc::new(Client::new(sandbox.exchange(), api, Arc::new(OneToken(token)), clock.clone(), random.clone()));
         let store = open(&dir, &clock, &random);
         let source = store.call(|checkpoint| checkpoint.load_source("crm")).await.unwrap().id;
-        let mut world =
-            Self { dir, clock, sandbox, store, sender: None, source, settings, client, line: Line::default(), random };
+        let mut world = Self {
+            dir,
+            clock,
+            sandbox,
+            store,
+            sender: None,
+            source,
+            settings,
+            policy: lenient(),
+            client,
+            line: Line::default(),
+            random,
+        };
         world.resume().await;
         world
     }
@@ -120,6 +145,9 @@ impl World {
     pub(crate) fn context(&self, asked_at: i64, is_full: bool) -> ReadContext {
         ReadContext {
             source: self.source,
+            source_name: "crm".to_owned(),
+            began: asked_at,
+            policy: Arc::new(self.policy.clone()),
             asked_at,
             now: self.clock.now().0,
             mapped: MAPPED.to_vec(),
@@ -148,7 +176,11 @@ impl World {
             .collect();
         let context = self.context(asked_at, false);
         self.store
-            .call(move |checkpoint| checkpoint.record_page(&context, &mut SeenRows::default(), items, None))
+            .call(move |checkpoint| {
+                let outcome = checkpoint.record_page(&context, &mut SeenRows::default(), items, None)?;
+                checkpoint.weigh_changes(context.source, &context.policy.guard, context.now)?;
+                Ok(outcome)
+            })
             .await
             .unwrap()
     }

@@ -1,0 +1,121 @@
+//! A source's mapping and policy, from the words of the configuration.
+
+use crate::config::{self, FieldTarget, SourceConfig};
+use crate::contact::{
+    CategoryFlag, ConsentMapping, Field, FieldMapping, FieldRef, Filter, Mapping, OnInvalid, Region, ResolvedMapping,
+    SegmentMapping, Selector, SubscriptionsMapping, WriteRule,
+};
+use crate::plan::guard::{Bound, Guard};
+use crate::plan::identity::SharedChannel;
+use crate::plan::policy::{Ending, Policy};
+
+/// How the records of a source become contacts.
+pub(super) fn build_mapping(source: &SourceConfig) -> Mapping {
+    Mapping {
+        key: selector(&source.key),
+        fields: source.contact.iter().map(field_mapping).collect(),
+        changed_at: source.changed_at.as_ref().map(selector),
+        filter: source.filter.as_deref().map(filter),
+        consent: source.consent.as_ref().map(|consent| ConsentMapping {
+            selector: selector(&consent.paths),
+            yes: consent.yes.clone(),
+            no: consent.no.clone(),
+        }),
+        subscriptions: source.subscriptions.as_ref().map(|subscriptions| match subscriptions {
+            config::SubscriptionsText::List(paths) => SubscriptionsMapping::List(selector(paths)),
+            config::SubscriptionsText::Flags(flags) => SubscriptionsMapping::Flags(
+                flags
+                    .iter()
+                    .map(|flag| CategoryFlag {
+                        key: flag.key.clone(),
+                        selector: selector(&flag.paths),
+                        yes: flag.yes.clone(),
+                    })
+                    .collect(),
+            ),
+        }),
+        segments: source
+            .segments
+            .iter()
+            .map(|segment| SegmentMapping {
+                name: segment.name.clone(),
+                condition: segment.condition.as_deref().map(filter),
+            })
+            .collect(),
+    }
+}
+
+fn field_mapping(field: &config::FieldText) -> FieldMapping {
+    let target = match &field.target {
+        FieldTarget::Standard(standard) => FieldRef::Known(*standard),
+        FieldTarget::AdditionalId(id) => FieldRef::Known(Field::Additional(*id)),
+        FieldTarget::AdditionalKey(key) => FieldRef::Key(key.clone()),
+    };
+    let usual = match &target {
+        FieldRef::Known(known) => OnInvalid::default_for(*known),
+        FieldRef::Key(_) => OnInvalid::DropField,
+    };
+    FieldMapping {
+        selector: selector(&field.paths),
+        on_invalid: match field.on_invalid {
+            Some(config::OnInvalidText::DropField) => OnInvalid::DropField,
+            Some(config::OnInvalidText::Reject) => OnInvalid::Reject,
+            None => usual,
+        },
+        region: field.region.as_deref().and_then(Region::parse),
+        prefix: field.prefix.clone(),
+        write: match field.write {
+            config::WriteRule::Always => WriteRule::Always,
+            config::WriteRule::AtFirstSight => WriteRule::AtFirstSight,
+            config::WriteRule::NeverClear => WriteRule::NeverClear,
+        },
+        field: target,
+    }
+}
+
+/// What the records of a source may do.
+pub(super) fn build_policy(source: &SourceConfig, identity: &config::Identity, mapping: &ResolvedMapping) -> Policy {
+    let ruled = mapping.fields().iter().map(|field| (*field, mapping.write_rule(*field)));
+    let unique = [(identity.unique_email, Field::Email), (identity.unique_sms, Field::Sms)];
+    Policy {
+        guard: build_guard(&source.guard),
+        ending: match source.on_delete {
+            config::OnDelete::Keep => Ending::Keep,
+            config::OnDelete::Detach => Ending::Detach,
+            config::OnDelete::Unsubscribe => Ending::Unsubscribe,
+            config::OnDelete::Delete => Ending::Delete,
+            config::OnDelete::Erase => Ending::Erase,
+        },
+        groups: source.segments.iter().filter_map(|segment| segment.group_id).collect(),
+        has_consent: source.consent.is_some(),
+        write_rules: ruled.filter(|(_, rule)| *rule != WriteRule::Always).collect(),
+        clear_at_first_sight: source.clear_at_first_sight,
+        quiet_for: source.quiet_for,
+        shared_channel: match identity.shared_channel {
+            config::SharedChannel::Oldest => SharedChannel::Oldest,
+            config::SharedChannel::Newest => SharedChannel::Newest,
+            config::SharedChannel::FirstSource => SharedChannel::FirstSource,
+        },
+        unique: unique.into_iter().filter(|(is_unique, _)| *is_unique).map(|(_, field)| field).collect(),
+        shares_ids: source.shares_ids,
+        is_form: source.form.is_some(),
+    }
+}
+
+fn build_guard(guard: &config::Guard) -> Guard {
+    let config::Guard { enabled, delete, erase, unsubscribe, detach, clear, overwrite, create, mapping } = *guard;
+    let bound = |bound: config::Bound| Bound { contacts: bound.contacts, percent: bound.percent };
+    Guard {
+        is_on: enabled,
+        holds_all: false,
+        bounds: [delete, erase, unsubscribe, detach, clear, overwrite, create, mapping].map(bound),
+    }
+}
+
+fn filter(text: &str) -> Filter {
+    Filter::parse(text).expect("the configuration has parsed the same path")
+}
+
+fn selector(text: &config::SelectorText) -> Selector {
+    Selector::parse_first_of(&text.0).expect("the configuration has parsed the same paths")
+}
