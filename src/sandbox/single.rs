@@ -38,7 +38,7 @@ pub(super) fn upsert(state: &mut State, now: Timestamp, request: &Request) -> Re
         Found::Skipped | Found::Nowhere => return bad_request("Contact not found"),
     };
     let writing = whole(state, &contact);
-    write(state, now, request, (id, new), &contact, &writing);
+    write(state, now, request, Written { id, new, contact: &contact, writing: &writing });
     ok(&json!({ "id": id }))
 }
 
@@ -54,7 +54,7 @@ pub(super) fn update(state: &mut State, now: Timestamp, request: &Request, id: &
         return bad_request("externalCustomerId belongs to another contact");
     }
     let writing = whole(state, &contact);
-    write(state, now, request, (id, false), &contact, &writing);
+    write(state, now, request, Written { id, new: false, contact: &contact, writing: &writing });
     reply(StatusCode::OK, JSON, "")
 }
 
@@ -87,15 +87,19 @@ fn whole(state: &State, contact: &Incoming) -> Writing {
     }
 }
 
+/// What a call writes, and into whom.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub(super) id: i64,
+    /// The contact was made by this call.
+    pub(super) new: bool,
+    pub(super) contact: &'a Incoming,
+    pub(super) writing: &'a Writing,
+}
+
 /// Writes a contact at once, counts it, and remembers the body for a minute.
-pub(super) fn write(
-    state: &mut State,
-    now: Timestamp,
-    request: &Request,
-    (id, new): (i64, bool),
-    contact: &Incoming,
-    writing: &Writing,
-) {
+pub(super) fn write(state: &mut State, now: Timestamp, request: &Request, written: Written<'_>) {
+    let Written { id, new, contact, writing } = written;
     let by = format!("call {}", request.number);
     for earlier in state.imports.holding(contact) {
         state.journal.overlaps.push(Overlap {

@@ -13,7 +13,7 @@ use super::engine::{Request, State};
 use super::incoming::{self, Incoming};
 use super::reply::{Reply, bad_request, ok, repeated};
 use super::rules;
-use super::single;
+use super::single::{self, Written};
 use super::wire::{DedupeOn, StandardField, SubscribeContact};
 
 /// The words of `emailStatus`, as its schema lists them.
@@ -38,7 +38,7 @@ pub(super) fn subscribe(state: &mut State, now: Timestamp, request: &Request) ->
         Found::Skipped | Found::Nowhere => return bad_request("Contact not found"),
     };
     let writing = writing(state, id, &contact, wanted.groups);
-    single::write(state, now, request, (id, new), &contact, &writing);
+    single::write(state, now, request, Written { id, new, contact: &contact, writing: &writing });
     state.journal.tally.workflows_started += 1;
     let status = status_of(state, id, new, &contact);
     if let Some(person) = state.contacts.get_mut(id) {
