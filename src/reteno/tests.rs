@@ -1,6 +1,8 @@
 //! The client against scripted answers, and what its answers are read from.
 #![expect(clippy::unnecessary_wraps, reason = "the helpers stand for what an exchange or a header gives")]
 
+mod against_sandbox;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What a test in another process may see of the sandbox, over its own listener: `GET /sandbox/contacts.jsonl` and
-//! `GET /sandbox/calls.json`. These are no calls of Reteno's and are not counted as such.
+//! What a test in another process may see of the sandbox, over its own listener: `GET /sandbox/contacts.jsonl`,
+//! `GET /sandbox/unsubscribed.json` and `GET /sandbox/calls.json`. These are no calls of Reteno's and are not counted as such.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +17,20 @@ pub(super) fn answer(sandbox: &Sandbox, path: &str) -> Option<Reply> {
             let lines: Vec<String> = sandbox.contacts().iter().map(|contact| line(contact).to_string()).collect();
             Some(reply::reply(http::StatusCode::OK, JSON, lines.join("\n") + "\n"))
         }
+        "/sandbox/unsubscribed.json" => Some(reply::ok(&json!(sandbox.unsubscribed()))),
         "/sandbox/calls.json" => Some(reply::ok(&calls(sandbox))),
         _ => None,
     }
 }
 
 fn line(contact: &StoredContact) -> Value {
-    let StoredContact { id, external_id, email, phone, fields, segments, deleted } = contact;
+    let StoredContact { id, external_id, email, phone, fields, segments, subscriptions, email_status, deleted } =
+        contact;
     let mut object = Map::new();
     object.insert("id".to_owned(), json!(id));
-    for (name, value) in [("externalCustomerId", external_id), ("email", email), ("sms", phone)] {
+    for (name, value) in
+        [("externalCustomerId", external_id), ("email", email), ("sms", phone), ("emailStatus", email_status)]
+    {
         if let Some(value) = value {
             object.insert(name.to_owned(), json!(value));
         }
@@ -37,6 +41,9 @@ fn line(contact: &StoredContact) -> Value {
     object.insert("fields".to_owned(), json!(additional));
     if !segments.is_empty() {
         object.insert("segments".to_owned(), json!(segments));
+    }
+    if !subscriptions.is_empty() {
+        object.insert("subscriptions".to_owned(), json!(subscriptions));
     }
     if *deleted {
         object.insert("deleted".to_owned(), json!(true));
@@ -68,6 +75,14 @@ impl CallKind {
             Self::ImportStatus => "import_status",
             Self::UpsertContact => "upsert_contact",
             Self::UpdateContact => "update_contact",
+            Self::DeleteContact => "delete_contact",
+            Self::EraseContact => "erase_contact",
+            Self::SetSubscriptions => "set_subscriptions",
+            Self::Subscribe => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Resubscribe => "resubscribe",
+            Self::Detach => "detach",
+            Self::Upload => "upload",
             Self::AddressBooks => "address_books",
             Self::Subscriptions => "subscriptions",
             Self::AccountInfo => "account_info",

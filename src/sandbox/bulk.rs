@@ -36,14 +36,9 @@ pub(super) fn submit(state: &mut State, now: Timestamp, request: &Request) -> Re
     if let Err(reason) = refuse_whole(state, &update) {
         return bad_request(&reason);
     }
-    let (members, failed) = divide(state, &update);
+    let (members, failed) = divide(state, &update.contacts, update.dedupe_on, update.field_id);
     let all_failed = members.is_empty();
-    let count = u64::try_from(update.contacts.len()).unwrap_or(u64::MAX);
-    state.journal.tally.contacts_received += count;
-    state.journal.tally.contacts_failed += u64::try_from(failed.len()).unwrap_or(u64::MAX);
-    for (_, reason) in &failed {
-        *state.journal.tally.failures.entry(reason.clone()).or_default() += 1;
-    }
+    state.journal.received(update.contacts.len(), failed.iter().map(|(_, reason)| reason));
     let failed: Vec<Value> = failed
         .iter()
         .filter_map(|(contact, reason)| serde_json::to_value(FailedContact::of(contact, reason)).ok())
@@ -118,12 +113,17 @@ pub(super) fn refuse_for(state: &State, contact: &WireContact) -> Result<(), Str
 type Failure = (WireContact, String);
 
 /// Checked contacts, and those that fail with their reasons.
-fn divide(state: &State, update: &BulkUpdate) -> (Vec<Incoming>, Vec<Failure>) {
-    let mut members = Vec::with_capacity(update.contacts.len());
+pub(super) fn divide(
+    state: &State,
+    contacts: &[WireContact],
+    dedupe_on: DedupeOn,
+    field_id: Option<i64>,
+) -> (Vec<Incoming>, Vec<Failure>) {
+    let mut members = Vec::with_capacity(contacts.len());
     let mut failed = Vec::new();
-    for contact in &update.contacts {
+    for contact in contacts {
         let checked = incoming::check(contact, &state.catalogue, state.options.readings.bad_field);
-        match checked.and_then(|incoming| sought(incoming, update)) {
+        match checked.and_then(|incoming| sought(incoming, dedupe_on, field_id)) {
             Ok(incoming) => members.push(incoming),
             Err(reason) => failed.push((contact.clone(), reason)),
         }
@@ -132,9 +132,9 @@ fn divide(state: &State, update: &BulkUpdate) -> (Vec<Incoming>, Vec<Failure>) {
 }
 
 /// A contact must carry what it is to be found by.
-fn sought(contact: Incoming, update: &BulkUpdate) -> Result<Incoming, String> {
-    let field = update.field_id.and_then(|id| i32::try_from(id).ok());
-    let carries = match update.dedupe_on {
+fn sought(contact: Incoming, dedupe_on: DedupeOn, field_id: Option<i64>) -> Result<Incoming, String> {
+    let field = field_id.and_then(|id| i32::try_from(id).ok());
+    let carries = match dedupe_on {
         DedupeOn::Email => contact.email().is_some(),
         DedupeOn::Sms => contact.phone().is_some(),
         DedupeOn::EmailOrSms => contact.email().or_else(|| contact.phone()).is_some(),
@@ -169,12 +169,19 @@ fn order(state: &State, update: &BulkUpdate) -> Order {
     }
 }
 
-fn accept(state: &mut State, now: Timestamp, members: Vec<Incoming>, order: Order, request: &Request) -> String {
+/// Begins an import of what [`super::engine::State::advance`] is to apply; returns its session.
+pub(super) fn accept(
+    state: &mut State,
+    now: Timestamp,
+    members: Vec<Incoming>,
+    order: Order,
+    request: &Request,
+) -> String {
     let earlier: Vec<_> = members.iter().flat_map(|member| state.imports.holding(member)).collect();
     let accepted = Accepted {
         options: &state.options,
-        fate: state.faults.strike(CallKind::SubmitContacts, Slot::ImportFate),
-        mapping_fault: state.faults.strike(CallKind::SubmitContacts, Slot::Mapping),
+        fate: state.faults.strike(request.kind, Slot::ImportFate),
+        mapping_fault: state.faults.strike(request.kind, Slot::Mapping),
         body_sha256: &request.body_sha256,
     };
     let session = state.imports.accept(now, members, order, accepted);

@@ -20,6 +20,9 @@ pub(super) struct Person {
     /// Standard fields by their name in `contactFields`, additional ones by their number.
     pub(super) fields: BTreeMap<String, String>,
     pub(super) segments: BTreeSet<String>,
+    /// Keys of subscription categories.
+    pub(super) subscriptions: BTreeSet<String>,
+    pub(super) email_status: Option<String>,
     pub(super) deleted: bool,
     /// Orders updates, also those of one millisecond.
     updated: u64,
@@ -68,11 +71,22 @@ pub(super) struct Contacts {
     by_external_id: BTreeMap<String, i64>,
     by_channel: BTreeMap<(ChannelKind, String), BTreeSet<i64>>,
     updates: u64,
+    /// How many were made: an id is never given twice, also when its contact is gone.
+    made: i64,
 }
 
 impl Contacts {
     pub(super) fn get(&self, id: i64) -> Option<&Person> {
         self.all.get(&id)
+    }
+
+    /// For what stands beside the values that [`Contacts::write`] writes: segments, categories, status.
+    pub(super) fn get_mut(&mut self, id: i64) -> Option<&mut Person> {
+        self.all.get_mut(&id)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Person> {
+        self.all.values_mut()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Person)> {
@@ -86,6 +100,12 @@ impl Contacts {
     /// Deletes in the way that can be restored; false where there is no such contact.
     pub(super) fn delete(&mut self, id: i64) -> bool {
         self.all.get_mut(&id).map(|person| person.deleted = true).is_some()
+    }
+
+    /// Removes a contact for good: its external id and channels are nobody's then.
+    pub(super) fn erase(&mut self, id: i64) -> bool {
+        self.unindex(id);
+        self.all.remove(&id).is_some()
     }
 
     /// Finds by external id first, then by what the request says.
@@ -149,13 +169,16 @@ impl Contacts {
 
     /// Makes an empty contact; [`Contacts::write`] fills it.
     pub(super) fn create(&mut self) -> i64 {
-        let id = self.all.last_key_value().map_or(FIRST_CONTACT_ID, |(last, _)| last + 1);
+        let id = FIRST_CONTACT_ID + self.made;
+        self.made += 1;
         self.all.insert(id, Person::default());
         id
     }
 
-    /// Writes a contact's values; `new` says that [`Contacts::create`] just made it.
-    pub(super) fn write(&mut self, id: i64, incoming: &Incoming, writing: &Writing, by: Change<'_>) {
+    /// Writes a contact's values; `new` says that [`Contacts::create`] just made it. Returns the e-mail addresses that it
+    /// did not have before.
+    pub(super) fn write(&mut self, id: i64, incoming: &Incoming, writing: &Writing, by: Change<'_>) -> Vec<String> {
+        let before = self.emails(id);
         self.unindex(id);
         self.updates += 1;
         if let Some(person) = self.all.get_mut(&id) {
@@ -165,6 +188,11 @@ impl Contacts {
             person.log.push(AppliedChange { at: by.at, by: by.by.to_owned(), values });
         }
         self.index(id);
+        self.emails(id).into_iter().filter(|email| !before.contains(email)).collect()
+    }
+
+    fn emails(&self, id: i64) -> Vec<String> {
+        self.all.get(&id).and_then(|person| person.channels.get(&ChannelKind::Email)).cloned().unwrap_or_default()
     }
 
     fn unindex(&mut self, id: i64) {

@@ -14,18 +14,21 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
 
+use super::consent::{self, Consent};
 use super::contacts::{Change, Contacts, Found};
 use super::crm::CrmRow;
 use super::draw;
 use super::faults::{Effect, Faults, Slot};
 use super::grants::{Grants, TokenRequest};
 use super::imports::{Imports, Part};
-use super::inspect::{CallSeen, Overlap, Tally};
+use super::incoming::Incoming;
+use super::inspect::{CallSeen, ConsentAction, Overlap, Tally};
 use super::options::{AdditionalField, SandboxOptions};
 use super::reply::{self, Reply};
 use super::routes::{CallKind, Route, route};
 use super::single::CarriedOut;
-use super::{bulk, crm, facts, single};
+use super::upload::{self, Files};
+use super::{bulk, crm, deeds, facts, single, subscribe};
 
 /// Everything a sandbox is.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct State {
     pub(super) options: SandboxOptions,
     pub(super) catalogue: BTreeMap<i32, AdditionalField>,
     pub(super) contacts: Contacts,
+    pub(super) consent: Consent,
+    pub(super) files: Files,
     pub(super) imports: Imports,
     pub(super) grants: Grants,
     pub(super) faults: Faults,
@@ -51,10 +56,21 @@ pub(super) struct Journal {
     pub(super) calls: Vec<CallSeen>,
     pub(super) overlaps: Vec<Overlap>,
     pub(super) tally: Tally,
+    /// (key, external id or e-mail of the new contact).
+    pub(super) events_fired: Vec<(String, String)>,
     accepted_bodies: BTreeSet<String>,
 }
 
 impl Journal {
+    /// Counts the contacts of one request, and those of them that failed by their reasons.
+    pub(super) fn received<'a>(&mut self, contacts: usize, failures: impl Iterator<Item = &'a String>) {
+        self.tally.contacts_received += u64::try_from(contacts).unwrap_or(u64::MAX);
+        for reason in failures {
+            self.tally.contacts_failed += 1;
+            *self.tally.failures.entry(reason.clone()).or_default() += 1;
+        }
+    }
+
     /// Counts an accepted import by its body.
     pub(super) fn accepted(&mut self, body_sha256: &str) {
         self.tally.imports_accepted += 1;
@@ -99,6 +115,8 @@ impl State {
             grants: Grants::new(options.seed),
             options,
             contacts: Contacts::default(),
+            consent: Consent::default(),
+            files: Files::new(),
             imports: Imports::default(),
             faults: Faults::default(),
             journal: Journal::default(),
@@ -118,6 +136,7 @@ impl State {
         let route = route(&parts.method, &path);
         let kind = match &route {
             Route::Served(CallKind::TokenExchange, _) => TokenRequest::kind(&query, &body),
+            Route::Served(CallKind::DeleteContact, _) if deeds::erases(&query) => CallKind::EraseContact,
             Route::Served(kind, _) => *kind,
             Route::WrongMethod | Route::Unknown => CallKind::Other,
         };
@@ -238,7 +257,7 @@ impl State {
     /// The calls themselves. A further one is a row in `routes` and an arm here.
     fn call(&mut self, now: Timestamp, request: &Request) -> Reply {
         let (kind, variable) = match &request.route {
-            // Exchange and refresh are one route.
+            // Exchange and refresh are one route, and so are deletion and erasure.
             Route::Served(_, variable) => (request.kind, variable.as_str()),
             Route::WrongMethod => return reply::wrong_method(),
             Route::Unknown => return reply::not_found(),
@@ -248,6 +267,14 @@ impl State {
             CallKind::ImportStatus => bulk::import_status(self, now, variable),
             CallKind::UpsertContact => single::upsert(self, now, request),
             CallKind::UpdateContact => single::update(self, now, request, variable),
+            CallKind::DeleteContact => deeds::delete(self, request, variable),
+            CallKind::EraseContact => deeds::erase(self, variable),
+            CallKind::SetSubscriptions => deeds::set_subscriptions(self, request, variable),
+            CallKind::Subscribe => subscribe::subscribe(self, now, request),
+            CallKind::Unsubscribe => consent::change(self, now, request, ConsentAction::Added),
+            CallKind::Resubscribe => consent::change(self, now, request, ConsentAction::Removed),
+            CallKind::Detach => deeds::detach(self, request, variable),
+            CallKind::Upload => upload::submit(self, now, request),
             CallKind::AddressBooks => facts::address_books(&self.options),
             CallKind::Subscriptions => facts::subscriptions(&self.options),
             CallKind::AccountInfo => facts::account_info(&self.options),
@@ -289,22 +316,46 @@ impl State {
                     continue;
                 }
             };
-            self.contacts.write(id, member, &order.writing, Change { at: part.at, by: &session, new });
+            let addresses = self.contacts.write(id, member, &order.writing, Change { at: part.at, by: &session, new });
+            if self.options.readings.create_resubscribes {
+                self.consent.note_new_addresses(part.at, &addresses, &session);
+            }
             import.map(member, id, self.options.readings.mapping_value);
             tally.contacts_written += 1;
             tally.contacts_created += u64::from(new);
             if let (true, Some(key)) = (new, &order.event_key) {
                 *tally.events.entry(key.clone()).or_default() += 1;
+                self.journal.events_fired.push((key.clone(), name_of(member)));
             }
         }
     }
 }
 
+/// What a test knows a new contact by.
+fn name_of(contact: &Incoming) -> String {
+    contact
+        .external_id
+        .as_deref()
+        .or_else(|| contact.email())
+        .or_else(|| contact.phone())
+        .unwrap_or_default()
+        .to_owned()
+}
+
 fn contacts_in(kind: CallKind, body: &[u8]) -> usize {
     match kind {
         CallKind::SubmitContacts => serde_json::from_slice::<Counted>(body).map_or(0, |body| body.contacts.len()),
-        CallKind::UpsertContact | CallKind::UpdateContact => 1,
+        CallKind::UpsertContact
+        | CallKind::UpdateContact
+        | CallKind::DeleteContact
+        | CallKind::EraseContact
+        | CallKind::SetSubscriptions
+        | CallKind::Subscribe => 1,
         CallKind::ImportStatus
+        | CallKind::Unsubscribe
+        | CallKind::Resubscribe
+        | CallKind::Detach
+        | CallKind::Upload
         | CallKind::AddressBooks
         | CallKind::Subscriptions
         | CallKind::AccountInfo

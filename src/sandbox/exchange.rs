@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use crate::http::{Exchange, ExchangeError};
 
-use super::{Outcome, Sandbox};
+use super::{Outcome, Sandbox, upload};
 
 /// An exchange that ends in a sandbox of this process.
 pub(super) struct InProcess {
@@ -24,6 +24,7 @@ impl Exchange for InProcess {
         let host = request.uri().authority().map_or_else(|| "sandbox".to_owned(), ToString::to_string);
         // Inside the future: like a connection, nothing happens before it is polled.
         async move {
+            upload::fetch(&self.sandbox, request.uri().path(), request.body()).await;
             match self.sandbox.answer(request) {
                 Outcome::Answer(answer) => Ok(answer),
                 Outcome::Held(held) => Ok(held.released().await),

@@ -57,7 +57,7 @@ pub enum Effect {
     /// Every access token expires first, so that the call is answered 401.
     ExpireAccessTokens,
 
-    // The fate of an accepted import (`SubmitContacts`):
+    // The fate of an accepted import (`SubmitContacts`, `Upload`):
     /// It ends in ERROR after writing this much.
     FailImport(Applied),
     /// It never ends, until [`Sandbox::release_stuck`](super::Sandbox::release_stuck).
@@ -65,14 +65,14 @@ pub enum Effect {
     /// It ends this long after its acceptance.
     DelayImport(Duration),
 
-    // Its mapping (`SubmitContacts`):
+    // Its mapping (`SubmitContacts`, `Upload`):
     /// Finished without any mapping.
     OmitMapping,
     /// Written, but missing from the mapping: contacts with these external ids.
     OmitFromMapping(Vec<String>),
 
     // What a 200 says:
-    /// Accepted and carried out, but the answer lacks `asyncSessionId` (`SubmitContacts`).
+    /// Accepted and carried out, but the answer lacks `asyncSessionId` (`SubmitContacts`) or `importId` (`Upload`).
     OmitSessionId,
     /// A status of no schema (`ImportStatus`).
     UnknownStatus(String),
@@ -196,6 +196,12 @@ impl Faults {
         for fault in &mut self.0 {
             fault.left = Some(0);
         }
+    }
+
+    /// Whether a fault would strike a call of `kind` at `slot` now.
+    pub(super) fn will_strike(&self, kind: CallKind, slot: Slot) -> bool {
+        let ready = |fault: &Fault| fault.left != Some(0) && fault.skip == 0;
+        self.0.iter().any(|fault| fault.kind == kind && fault.effect.slot() == slot && ready(fault))
     }
 
     /// The effect that strikes a call of `kind` at `slot`, which is spent by asking.

@@ -26,6 +26,10 @@ pub struct StoredContact {
     pub fields: BTreeMap<String, String>,
     /// Names of static segments.
     pub segments: BTreeSet<String>,
+    /// Keys of the subscription categories that it is subscribed to.
+    pub subscriptions: BTreeSet<String>,
+    /// `emailStatus` as the double opt-in that made the contact answered it.
+    pub email_status: Option<String>,
     /// Deleted in Reteno, and restorable.
     pub deleted: bool,
 }
@@ -96,13 +100,13 @@ pub struct Overlap {
 pub struct Tally {
     /// Requests of every kind.
     pub calls: u64,
-    /// `POST v1/contacts` that were accepted.
+    /// `POST v1/contacts` and `POST v1/contacts/upload` that began an import.
     pub imports_accepted: u64,
     /// Accepted bodies that had been accepted before, byte for byte.
     pub bodies_repeated: u64,
-    /// Contacts in accepted bulk bodies, failed ones included.
+    /// Contacts in accepted bulk bodies and files, failed ones included.
     pub contacts_received: u64,
-    /// Contacts answered among `failedContacts`.
+    /// Contacts answered among `failedContacts`, and bad rows of files.
     pub contacts_failed: u64,
     /// Those, by the reason given.
     pub failures: BTreeMap<String, u64>,
@@ -118,8 +122,46 @@ pub struct Tally {
     pub imports_failed: u64,
     /// Events made for new contacts, by key.
     pub events: BTreeMap<String, u64>,
+    /// Deletions of living contacts, by the call.
+    pub contacts_deleted: u64,
+    /// Contacts erased, by the call.
+    pub contacts_erased: u64,
+    /// Memberships ended by a detach that named its contacts.
+    pub contacts_detached: u64,
+    /// Detaches that named nobody, by segment: each emptied it whole. A client that does this has done harm.
+    pub segments_emptied: BTreeMap<String, u64>,
+    /// Times that a contact's subscription categories were replaced.
+    pub subscriptions_replaced: u64,
+    /// Workflows started by `POST v1/contact/subscribe`: each sends a person a letter.
+    pub workflows_started: u64,
+    /// Files taken in.
+    pub files_accepted: u64,
     /// Pairs of tokens given, the first and refreshed ones.
     pub tokens_given: u64,
+}
+
+/// One address that was put on the list of unsubscribed ones, or taken off it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentChange {
+    /// When.
+    pub at: Timestamp,
+    /// The address, lower case.
+    pub address: String,
+    /// What was asked for.
+    pub action: ConsentAction,
+    /// Whether the list was another one afterwards.
+    pub changed: bool,
+    /// `call N`, the session of an import (by a reading), or `person`.
+    pub by: String,
+}
+
+/// Which way consent moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsentAction {
+    /// Onto the list: no mail any more.
+    Added,
+    /// Off the list: mail again.
+    Removed,
 }
 
 /// What a hook is told about a request.

@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::admin;
-use super::{Outcome, Sandbox};
+use super::{Outcome, Sandbox, upload};
 
 /// What one request may hold at most before the sandbox stops reading; its own bound answers 413 below this.
 const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -79,6 +79,9 @@ pub(super) async fn listen(sandbox: Sandbox, address: SocketAddr) -> io::Result<
     }
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
+    if sandbox.downloader().is_none() {
+        sandbox.set_downloader(upload::over_http());
+    }
     let stop = CancellationToken::new();
     let accepting = tokio::spawn(accept(sandbox, listener, stop.clone()));
     Ok(Listening { address, accepting, stop: stop.drop_guard() })
@@ -124,6 +127,7 @@ async fn answer(
     if let Some(answer) = admin::answer(sandbox, parts.uri.path()) {
         return Ok(answer.map(Body::from));
     }
+    upload::fetch(sandbox, parts.uri.path(), &body).await;
     let outcome = sandbox.answer(http::Request::from_parts(parts, body));
     tokio::time::sleep(sandbox.answer_delay()).await;
     let answer = match outcome {

@@ -7,8 +7,10 @@
 
 mod admin;
 mod bulk;
+mod consent;
 mod contacts;
 pub mod crm;
+mod deeds;
 mod draw;
 mod engine;
 mod exchange;
@@ -24,8 +26,10 @@ mod reply;
 mod routes;
 mod rules;
 mod single;
+mod subscribe;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod view;
 mod wire;
 
@@ -41,12 +45,15 @@ use crate::http::Exchange;
 
 pub use self::faults::{Applied, Canned, Effect, Fault, FaultId};
 pub use self::grants::IssuedTokens;
-pub use self::inspect::{AppliedChange, CallSeen, Overlap, Phase, RequestSeen, StoredContact, Tally};
+pub use self::inspect::{
+    AppliedChange, CallSeen, ConsentAction, ConsentChange, Overlap, Phase, RequestSeen, StoredContact, Tally,
+};
 pub use self::listen::Listening;
 pub use self::options::{
     AdditionalField, BadField, FieldKind, MappingValue, Readings, RefreshGrace, SandboxOptions, SubscriptionCategory,
 };
 pub use self::routes::CallKind;
+pub use self::upload::Downloader;
 
 use self::engine::{State, Verdict};
 
@@ -59,6 +66,7 @@ struct Inner {
     /// Held for one step at a time, never over an await or a hook.
     state: Mutex<State>,
     hooks: Mutex<Vec<Arc<Hook>>>,
+    downloader: Mutex<Option<Arc<Downloader>>>,
     /// Moves on at each release of held answers.
     releases: watch::Sender<u64>,
 }
@@ -129,11 +137,15 @@ impl Sandbox {
             clock,
             state: Mutex::new(State::new(options)),
             hooks: Mutex::new(Vec::new()),
+            downloader: Mutex::new(None),
             releases: watch::Sender::new(0),
         }))
     }
 
     /// Carries one request out at the clock's present moment. Only method, path, query, headers and body matter.
+    ///
+    /// An upload's file must have been fetched before, which [`Sandbox::exchange`] and [`Sandbox::listen`] do; here it
+    /// is answered as one that cannot be.
     pub fn answer(&self, request: http::Request<Bytes>) -> Outcome {
         let now = self.now();
         let request = self.state().arrive(now, request);
@@ -170,6 +182,12 @@ impl Sandbox {
     #[must_use]
     pub fn exchange(&self) -> Arc<dyn Exchange> {
         Arc::new(exchange::InProcess::new(self.clone()))
+    }
+
+    /// From now on `downloader` gives what stands behind the link of an upload. Without one an upload over
+    /// [`Sandbox::exchange`] is answered as not valid, and over [`Sandbox::listen`] its file is fetched by HTTP.
+    pub fn set_downloader(&self, downloader: Arc<Downloader>) {
+        *self.0.downloader.lock().unwrap_or_else(PoisonError::into_inner) = Some(downloader);
     }
 
     /// Serves HTTP/1 on a loopback address (port 0 for a free one) until the answer is dropped or stopped.
@@ -269,9 +287,26 @@ impl Sandbox {
         state.contacts.delete(id)
     }
 
+    /// Erases a contact as a person would in Reteno; false where no contact has the external id.
+    pub fn erase_contact(&self, external_id: &str) -> bool {
+        let mut state = self.advanced();
+        let Some(id) = state.contacts.with_external_id(external_id) else { return false };
+        state.contacts.erase(id)
+    }
+
+    /// Takes an address off every mailing, as the person does who clicks the link in a letter.
+    pub fn person_unsubscribes(&self, email: &str) {
+        let now = self.now();
+        self.advanced().consent.note(now, &email.to_lowercase(), ConsentAction::Added, "person");
+    }
+
     /// What the sandbox CRM serves below `/crm`.
     pub fn serve_crm(&self, rows: Vec<crm::CrmRow>) {
         self.state().crm = rows;
+    }
+
+    fn downloader(&self) -> Option<Arc<Downloader>> {
+        self.0.downloader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn call_hooks(&self, seen: &RequestSeen) {

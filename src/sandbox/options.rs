@@ -1,6 +1,7 @@
 //! What a sandbox is told at its start: its account, its catalogue, its pace, and how it reads what Reteno's documents
 //! leave open. Holds values only, decides nothing.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct SandboxOptions {
     pub additional_fields: Vec<AdditionalField>,
     /// What `v1/subscriptions` lists.
     pub subscription_categories: Vec<SubscriptionCategory>,
+    /// Static segments by their ids, which only a detach names; every other call has names.
+    pub groups: BTreeMap<u64, String>,
     /// How the open points of Reteno's documents are read.
     pub readings: Readings,
     /// Whether [`CallSeen`](super::CallSeen) keeps the bodies of API calls; the bodies of token calls never are.
@@ -73,6 +76,7 @@ impl Default for SandboxOptions {
                 SubscriptionCategory { id: 301, key: "news".into(), group_id: 9301, name: "News".into() },
                 SubscriptionCategory { id: 302, key: "offers".into(), group_id: 9302, name: "Offers".into() },
             ],
+            groups: BTreeMap::from([(9401, "VIP".into()), (9402, "Newsletter".into())]),
             readings: Readings::default(),
             keep_bodies: true,
         }
@@ -109,6 +113,8 @@ pub struct Readings {
     pub single_wipes_absent: bool,
     /// Whether a batch whose contacts all failed still gets an `asyncSessionId`.
     pub session_when_all_fail: bool,
+    /// Whether a contact that is made, or given another address, takes that address off the list of unsubscribed ones.
+    pub create_resubscribes: bool,
 }
 
 impl Default for Readings {
@@ -121,6 +127,8 @@ impl Default for Readings {
             rename_by_id: false,
             single_wipes_absent: false,
             session_when_all_fail: true,
+            // the one reading that is not the worst: no document hints at it
+            create_resubscribes: false,
         }
     }
 }

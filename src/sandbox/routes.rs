@@ -15,6 +15,22 @@ pub enum CallKind {
     UpsertContact,
     /// `PUT v1/contact/{id}`.
     UpdateContact,
+    /// `DELETE v1/contact/{id}`.
+    DeleteContact,
+    /// `DELETE v1/contact/{id}?erase=true`.
+    EraseContact,
+    /// `PUT v1/contact/{id}/subscriptions`.
+    SetSubscriptions,
+    /// `POST v1/contact/subscribe`.
+    Subscribe,
+    /// `POST v1/emails/unsubscribed/add`.
+    Unsubscribe,
+    /// `POST v1/emails/unsubscribed/delete`.
+    Resubscribe,
+    /// `POST v1/group/{id}/contacts/detach`.
+    Detach,
+    /// `POST v1/contacts/upload`.
+    Upload,
     /// `GET v1/addressbooks`.
     AddressBooks,
     /// `GET v1/subscriptions`.
@@ -44,12 +60,22 @@ pub(super) enum Route {
     Unknown,
 }
 
+/// Where a file's link is handed in.
+pub(super) const UPLOAD_PATH: &str = "/api/v1/contacts/upload";
+
 /// `{}` stands for one variable segment.
 const CALLS: &[(&str, Method, CallKind)] = &[
     ("/api/v1/contacts", Method::POST, CallKind::SubmitContacts),
     ("/api/v1/importstatus/{}", Method::GET, CallKind::ImportStatus),
     ("/api/v1/contact", Method::POST, CallKind::UpsertContact),
     ("/api/v1/contact/{}", Method::PUT, CallKind::UpdateContact),
+    ("/api/v1/contact/{}", Method::DELETE, CallKind::DeleteContact), // or EraseContact, by its query
+    ("/api/v1/contact/{}/subscriptions", Method::PUT, CallKind::SetSubscriptions),
+    ("/api/v1/contact/subscribe", Method::POST, CallKind::Subscribe),
+    ("/api/v1/emails/unsubscribed/add", Method::POST, CallKind::Unsubscribe),
+    ("/api/v1/emails/unsubscribed/delete", Method::POST, CallKind::Resubscribe),
+    ("/api/v1/group/{}/contacts/detach", Method::POST, CallKind::Detach),
+    (UPLOAD_PATH, Method::POST, CallKind::Upload),
     ("/api/v1/addressbooks", Method::GET, CallKind::AddressBooks),
     ("/api/v1/subscriptions", Method::GET, CallKind::Subscriptions),
     ("/api/v1/account/info", Method::GET, CallKind::AccountInfo),
@@ -76,8 +102,11 @@ pub(super) fn route(method: &Method, path: &str) -> Route {
 
 /// The part of `path` that stands where the template has `{}`; empty where it has none; `None` where they differ.
 fn variable_part<'a>(template: &str, path: &'a str) -> Option<&'a str> {
-    match template.strip_suffix("{}") {
+    match template.split_once("{}") {
         None => (template == path).then_some(""),
-        Some(prefix) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty() && !rest.contains('/')),
+        Some((before, after)) => {
+            let variable = path.strip_prefix(before)?.strip_suffix(after)?;
+            (!variable.is_empty() && !variable.contains('/')).then_some(variable)
+        }
     }
 }

@@ -145,9 +145,17 @@ fn is_decimal(value: &str) -> bool {
 
 /// The key of an event type: at most 100 characters, none of those that Reteno's schema forbids.
 pub(super) fn event_key(value: &str) -> Result<(), String> {
-    let forbidden = |c: char| "<;’\\/|\"`'^?!,>".contains(c);
-    if value.is_empty() || value.chars().count() > 100 || value.chars().any(forbidden) {
+    if value.is_empty() || value.chars().count() > 100 || value.chars().any(is_forbidden_in_names) {
         return Err("Invalid eventKeyForNewContacts".to_owned());
     }
     Ok(())
+}
+
+/// The name of a subscription form.
+pub(super) fn form_type(value: &str) -> Result<(), String> {
+    if value.chars().any(is_forbidden_in_names) { Err("Invalid formType".to_owned()) } else { Ok(()) }
+}
+
+fn is_forbidden_in_names(c: char) -> bool {
+    "<;’\\/|\"`'^?!,>".contains(c)
 }

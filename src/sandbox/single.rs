@@ -37,7 +37,8 @@ pub(super) fn upsert(state: &mut State, now: Timestamp, request: &Request) -> Re
         Found::New => (state.contacts.create(), true),
         Found::Skipped | Found::Nowhere => return bad_request("Contact not found"),
     };
-    write(state, now, request, &contact, (id, new));
+    let writing = whole(state, &contact);
+    write(state, now, request, Written { id, new, contact: &contact, writing: &writing });
     ok(&json!({ "id": id }))
 }
 
@@ -52,14 +53,19 @@ pub(super) fn update(state: &mut State, now: Timestamp, request: &Request, id: &
     if bearer.is_some_and(|bearer| bearer != id) {
         return bad_request("externalCustomerId belongs to another contact");
     }
-    write(state, now, request, &contact, (id, false));
+    let writing = whole(state, &contact);
+    write(state, now, request, Written { id, new: false, contact: &contact, writing: &writing });
     reply(StatusCode::OK, JSON, "")
+}
+
+/// Whether the same was carried out within the last minute.
+pub(super) fn is_repeated(state: &State, now: Timestamp, request: &Request) -> bool {
+    state.carried_out.get(&fingerprint(request)).is_some_and(|at| now.since(*at) < REPEAT_WINDOW)
 }
 
 /// Everything that refuses a single call before it is carried out.
 fn read(state: &State, now: Timestamp, request: &Request) -> Result<Incoming, Box<Reply>> {
-    let carried_out = state.carried_out.get(&fingerprint(request));
-    if carried_out.is_some_and(|at| now.since(*at) < REPEAT_WINDOW) {
+    if is_repeated(state, now, request) {
         return Err(Box::new(repeated()));
     }
     let contact: WireContact = serde_json::from_slice(&request.body)
@@ -69,7 +75,31 @@ fn read(state: &State, now: Timestamp, request: &Request) -> Result<Incoming, Bo
         .map_err(|reason| Box::new(bad_request(&reason)))
 }
 
-fn write(state: &mut State, now: Timestamp, request: &Request, contact: &Incoming, (id, new): (i64, bool)) {
+/// What `POST v1/contact` and `PUT v1/contact/{id}` write.
+fn whole(state: &State, contact: &Incoming) -> Writing {
+    Writing {
+        standard: StandardField::ALL.into(),
+        wipe_standard: state.options.readings.single_wipes_absent,
+        additional: contact.additional.keys().copied().collect::<BTreeSet<_>>(),
+        wipe_additional: false,
+        segments: Vec::new(),
+        segments_exclude: Vec::new(),
+    }
+}
+
+/// What a call writes, and into whom.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub(super) id: i64,
+    /// The contact was made by this call.
+    pub(super) new: bool,
+    pub(super) contact: &'a Incoming,
+    pub(super) writing: &'a Writing,
+}
+
+/// Writes a contact at once, counts it, and remembers the body for a minute.
+pub(super) fn write(state: &mut State, now: Timestamp, request: &Request, written: Written<'_>) {
+    let Written { id, new, contact, writing } = written;
     let by = format!("call {}", request.number);
     for earlier in state.imports.holding(contact) {
         state.journal.overlaps.push(Overlap {
@@ -81,15 +111,10 @@ fn write(state: &mut State, now: Timestamp, request: &Request, contact: &Incomin
             earlier_stuck: earlier.stuck,
         });
     }
-    let writing = Writing {
-        standard: StandardField::ALL.into(),
-        wipe_standard: state.options.readings.single_wipes_absent,
-        additional: contact.additional.keys().copied().collect::<BTreeSet<_>>(),
-        wipe_additional: false,
-        segments: Vec::new(),
-        segments_exclude: Vec::new(),
-    };
-    state.contacts.write(id, contact, &writing, Change { at: now, by: &by, new });
+    let addresses = state.contacts.write(id, contact, writing, Change { at: now, by: &by, new });
+    if state.options.readings.create_resubscribes {
+        state.consent.note_new_addresses(now, &addresses, &by);
+    }
     state.journal.tally.contacts_written += 1;
     state.journal.tally.contacts_created += u64::from(new);
     state.carried_out.retain(|_, at| now.since(*at) < REPEAT_WINDOW);

@@ -1,7 +1,9 @@
 //! The sandbox's contacts calls: what it refuses, what it writes, whom it finds.
 
+mod deeds;
 mod faults;
 mod oauth;
+mod upload;
 
 use std::time::Duration;
 

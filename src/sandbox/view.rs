@@ -1,10 +1,10 @@
 //! What can be read out of a sandbox. Each reading first applies whatever is due by the clock's present moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Sandbox;
 use super::contacts::Person;
-use super::inspect::{AppliedChange, CallSeen, Overlap, StoredContact, Tally};
+use super::inspect::{AppliedChange, CallSeen, ConsentChange, Overlap, StoredContact, Tally};
 use super::routes::CallKind;
 use super::wire::ChannelKind;
 
@@ -59,6 +59,24 @@ impl Sandbox {
         self.advanced().journal.tally.clone()
     }
 
+    /// Every address that gets no mail, lower case, whether a contact has it or not.
+    #[must_use]
+    pub fn unsubscribed(&self) -> BTreeSet<String> {
+        self.advanced().consent.unsubscribed().clone()
+    }
+
+    /// Everything that was done to that list, in order, also what changed nothing.
+    #[must_use]
+    pub fn unsubscribe_log(&self) -> Vec<ConsentChange> {
+        self.advanced().consent.log().to_vec()
+    }
+
+    /// The events made for new contacts, in order: (key of the event, external id of the contact or its e-mail).
+    #[must_use]
+    pub fn events_fired(&self) -> Vec<(String, String)> {
+        self.advanced().journal.events_fired.clone()
+    }
+
     /// Every authorization code and token that is in use, and every access token ever given: to look for them where they
     /// must not stand.
     #[must_use]
@@ -87,6 +105,8 @@ fn stored(id: i64, person: &Person) -> StoredContact {
         phone: first(ChannelKind::Sms),
         fields: person.fields.clone(),
         segments: person.segments.clone(),
+        subscriptions: person.subscriptions.clone(),
+        email_status: person.email_status.clone(),
         deleted: person.deleted,
     }
 }

@@ -230,6 +230,59 @@ pub(super) struct FieldValue {
     pub(super) value: String,
 }
 
+/// Schema `UnsubscribeParamsDto`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Emails {
+    pub(super) emails: Vec<String>,
+}
+
+/// Schema `ModifyContactsInGroup`: neither key is required.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ModifyContacts {
+    #[serde(default, deserialize_with = "present")]
+    pub(super) contact_ids: Option<Vec<i64>>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) external_customer_ids: Option<Vec<String>>,
+}
+
+/// Schema `ContactSubscriptionCategoryUpsertRequest`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Subscriptions {
+    pub(super) subscriptions: Vec<String>,
+}
+
+/// Schema `SubscribeContact`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SubscribeContact {
+    pub(super) contact: WireContact,
+    #[serde(default)]
+    pub(super) groups: Vec<String>,
+    #[serde(default)]
+    pub(super) subscriptions: Vec<String>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) form_type: Option<String>,
+}
+
+/// Schema `FileContactsBulkUpdate`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct FileUpdate {
+    pub(super) link: String,
+    pub(super) dedupe_on: DedupeOn,
+    #[serde(default)]
+    pub(super) group_names: Vec<String>,
+    #[serde(default)]
+    pub(super) group_names_exclude: Vec<String>,
+    #[serde(default)]
+    pub(super) restore_deleted: bool,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) event_key_for_new_contacts: Option<String>,
+}
+
 /// A key that is there must hold a value: null is refused.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
