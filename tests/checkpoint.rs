@@ -187,7 +187,20 @@ fn the_file_shrinks_with_what_it_holds() {
         });
         let mapped = vec![Field::Email, Field::Town];
         let (asked_at, now, lane) = (NOW.0, NOW.0, Lane::FirstLoad);
-        let context = ReadContext { source, asked_at, now, mapped, lane, is_full: true, stores_cursor: false, mode };
+        let (source_name, policy) = ("crm".to_owned(), std::sync::Arc::default());
+        let context = ReadContext {
+            source,
+            source_name,
+            began: asked_at,
+            asked_at,
+            now,
+            mapped,
+            lane,
+            is_full: true,
+            stores_cursor: false,
+            mode,
+            policy,
+        };
         opened.checkpoint.record_page(&context, &mut SeenRows::default(), contacts.collect(), None).unwrap();
         opened.checkpoint.settle_disk().unwrap();
         fs::metadata(&database).unwrap().len()

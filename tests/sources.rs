@@ -73,7 +73,7 @@ impl Crm {
         let config = config::load(&self.path("config.toml"), std::iter::empty(), None).unwrap();
         compose::build_feed(
             &config.sources[0],
-            &config.identity,
+            config.identity,
             &Catalog::empty(),
             (&config.state_dir, &self.world.clock),
         )
@@ -395,8 +395,14 @@ async fn who_was_seen_by_another_path_after_a_full_read_began_is_not_gone() {
         let mut seen = SeenRows::default();
         let items = vec![Incoming::Contact(contact("1", &[(Field::Town, "Kyiv")]))];
         checkpoint.record_page(&context, &mut seen, items, None)?;
-        let proof = ReadProof { policy: Arc::default(), began, from_beginning: true, has_values: true, is_full: true };
-        checkpoint.finish_read(source, proof, &seen, None, began.plus(HOUR))
+        let proof = ReadProof {
+            policy: std::sync::Arc::default(),
+            began,
+            from_beginning: true,
+            has_values: true,
+            is_full: true,
+        };
+        checkpoint.finish_read(source, &proof, &seen, None, began.plus(HOUR))
     });
     assert_eq!(gone.await.unwrap(), 2, "3 and 4");
 }
@@ -414,8 +420,14 @@ async fn places_are_forgotten_by_the_next_read_of_everything_or_after_a_day() {
         let ended = crm.world.store.call(move |checkpoint| {
             let mut seen = SeenRows::default();
             checkpoint.record_page(&context, &mut seen, items, None)?;
-            let proof = ReadProof { policy: Arc::default(), began: at, from_beginning, has_values: false, is_full: false };
-            checkpoint.finish_read(source, proof, &seen, None, at)
+            let proof = ReadProof {
+                policy: std::sync::Arc::default(),
+                began: at,
+                from_beginning,
+                has_values: false,
+                is_full: false,
+            };
+            checkpoint.finish_read(source, &proof, &seen, None, at)
         });
         ended.await.unwrap();
         crm.rejected().await.len()

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use http::StatusCode;
-use reteno_sync::checkpoint::{Incoming, ReadContext, SeenRows};
+use reteno_sync::checkpoint::{Incoming, ReadContext, SeenRows, SendRules};
 use reteno_sync::contact::Field;
 use reteno_sync::daemon::sender::Ended;
 use reteno_sync::plan::Lane;
@@ -248,7 +248,8 @@ async fn contacts_of_a_paused_mask_leave_the_window_to_others() {
     let mask = vec![Field::ExternalCustomerId, Field::Email, Field::Additional(1)];
     world.crm_says(&[("late", &[(TOWN, "Kyiv")])]).await;
     let (now, bounds) = (world.clock.now(), std::collections::BTreeMap::from([(mask, 0)]));
-    let due = world.store.call(move |checkpoint| checkpoint.load_due(now, 10, &bounds)).await.unwrap();
+    let due =
+        world.store.call(move |checkpoint| checkpoint.load_due(now, 10, &bounds, &SendRules::default())).await.unwrap();
     assert_eq!((due.candidates.len(), due.is_more), (1, false));
 }
 

@@ -184,45 +184,58 @@ impl Court<'_> {
             .and_then(|mut query| query.query_row([contact.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))))
             .attempt(ACTION)?;
         let was_shadowed = Stuck::from_number(stuck) == Stuck::Shadowed;
-        match self.winner_over(contact)? {
-            Some(winner) => {
-                let reason = format!(
-                    "has the same e-mail or phone as {} of source {}, which is sent in its place",
-                    winner.key, winner.source_name
-                );
-                let what = (RejectionKind::Shared, None, reason.as_str());
-                record_rejection(self.transaction, SourceId(source), (Some(&key), None), what, self.now)?;
-                if !was_shadowed {
-                    self.transaction
-                        .execute("DELETE FROM waiting WHERE contact = ?1", [contact.0])
-                        .and_then(|_| {
-                            self.transaction
-                                .execute("UPDATE contact SET stuck = 3, split = NULL WHERE id = ?1", [contact.0])
-                        })
-                        .attempt(ACTION)?;
-                }
-                Ok(true)
-            }
-            None => {
-                if was_shadowed {
-                    forget_rejections(self.transaction, SourceId(source), &key, &[RejectionKind::Shared])?;
-                    self.transaction
-                        .execute(
-                            "UPDATE contact SET stuck = iif(acknowledged IS NULL, 0, 2), \
-                             judged = iif(acknowledged IS NULL, judged, 0) WHERE id = ?1",
-                            [contact.0],
-                        )
-                        .and_then(|_| {
-                            self.transaction.execute(
-                                "UPDATE source SET full_read_wanted = 1 WHERE id = ?1 AND EXISTS \
-                                 (SELECT 1 FROM contact WHERE id = ?2 AND stuck = 2)",
-                                params![source, contact.0],
-                            )
-                        })
-                        .attempt(ACTION)?;
-                }
-                Ok(false)
-            }
+        if let Some(winner) = self.winner_over(contact)? {
+            self.shadow(contact, (SourceId(source), &key), &winner, was_shadowed)?;
+            return Ok(true);
         }
+        if was_shadowed {
+            self.let_out(contact, SourceId(source), &key)?;
+        }
+        Ok(false)
+    }
+
+    fn shadow(
+        &self,
+        contact: ContactId,
+        (source, key): (SourceId, &str),
+        winner: &Rival,
+        was_shadowed: bool,
+    ) -> Result<(), CheckpointError> {
+        let reason = format!(
+            "has the same e-mail or phone as {} of source {}, which is sent in its place",
+            winner.key, winner.source_name
+        );
+        let what = (RejectionKind::Shared, None, reason.as_str());
+        record_rejection(self.transaction, source, (Some(key), None), what, self.now)?;
+        if was_shadowed {
+            return Ok(());
+        }
+        self.transaction
+            .execute("DELETE FROM waiting WHERE contact = ?1", [contact.0])
+            .and_then(|_| {
+                self.transaction.execute("UPDATE contact SET stuck = 3, split = NULL WHERE id = ?1", [contact.0])
+            })
+            .attempt("store which contact is sent")
+            .map(|_| ())
+    }
+
+    /// Nobody is sent in its place any more: its values come with the next full read.
+    fn let_out(&self, contact: ContactId, source: SourceId, key: &str) -> Result<(), CheckpointError> {
+        forget_rejections(self.transaction, source, key, &[RejectionKind::Shared])?;
+        self.transaction
+            .execute(
+                "UPDATE contact SET stuck = iif(acknowledged IS NULL, 0, 2), \
+                 judged = iif(acknowledged IS NULL, judged, 0) WHERE id = ?1",
+                [contact.0],
+            )
+            .and_then(|_| {
+                self.transaction.execute(
+                    "UPDATE source SET full_read_wanted = 1 WHERE id = ?1 AND EXISTS \
+                     (SELECT 1 FROM contact WHERE id = ?2 AND stuck = 2)",
+                    params![source.0, contact.0],
+                )
+            })
+            .attempt("store which contact is sent")
+            .map(|_| ())
     }
 }

@@ -11,7 +11,7 @@ use crate::plan::change::doubtful_fields;
 use crate::plan::lock::{Lock, decode_locks};
 
 use super::due::WAIT_MAX;
-use super::settle_deeds::renew_opt_outs;
+use super::renewal::renew_opt_outs;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// What other copies that nobody watches may still write.

@@ -244,12 +244,13 @@ impl Checkpoint {
     }
 
     /// The single call that brings a contact up to date: by Reteno's id where it is known. `None` where a channel is to
-    /// be cleared, which no single call can express, or where nothing waits any more.
+    /// be cleared, which no single call can express, where a part of the contact is held, or where nothing waits any more.
     pub fn load_single(&self, contact: ContactId) -> Result<Option<CallKind>, CheckpointError> {
         let waiting: Option<(Option<i64>, Vec<u8>)> = self
             .connection
             .query_row(
-                "SELECT c.reteno_id, w.vals FROM contact c JOIN waiting w ON w.contact = c.id WHERE c.id = ?1",
+                "SELECT c.reteno_id, w.vals FROM contact c JOIN waiting w ON w.contact = c.id \
+                 WHERE c.id = ?1 AND c.held = 0",
                 [contact.0],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )

@@ -58,47 +58,14 @@ impl Checkpoint {
             transaction.commit().attempt("store an intent")?;
             return Ok(Ok(None));
         };
-        let mask = match call {
-            CallKind::Upsert | CallKind::Update(_) => first
-                .desired
-                .iter()
-                .map(|(field, _)| field)
-                .filter(|field| !field.is_segment() && field.is_bulk())
-                .collect(),
-            CallKind::Bulk
-            | CallKind::Categories(_)
-            | CallKind::Subscribe
-            | CallKind::Upload
-            | CallKind::Learn
-            | CallKind::Unsubscribe
-            | CallKind::Resubscribe
-            | CallKind::Detach(_)
-            | CallKind::Delete(_)
-            | CallKind::Erase(_) => batch.mask.clone(),
-        };
+        let mask = mask_of(call, batch, first);
         let body = match build(&members) {
             Ok(body) => body,
             Err(error) => return Ok(Err(error)),
         };
-        let (kind, target) = call.stored();
         let fires = batch.flavor.fires || call == CallKind::Subscribe;
-        transaction
-            .execute(
-                "INSERT INTO import (state, call, target, mask, body, contacts, created_at, posts, posted_at, fires, renames) \
-                 VALUES ('intent', ?1, ?2, ?3, ?4, ?5, ?6, 1, ?6, ?7, ?8)",
-                params![
-                    kind,
-                    target,
-                    encode_mask(&mask),
-                    body.as_ref(),
-                    members.len().cast_signed(),
-                    now.0,
-                    fires,
-                    batch.flavor.renames,
-                ],
-            )
-            .attempt("store an intent")?;
-        let import = ImportId(transaction.last_insert_rowid());
+        let intent = Intent { call, mask: &mask, fires, renames: batch.flavor.renames };
+        let import = intent.store(&transaction, &body, members.len(), now)?;
         let mut all_locks = Vec::new();
         for (member, sides) in members.iter().zip(&rows) {
             let locks = locks_of(sides, member.reteno_id, &self.hash);
@@ -113,6 +80,62 @@ impl Checkpoint {
         transaction.commit().attempt("store an intent")?;
         let contacts = members.into_iter().map(|member| member.contact).collect();
         Ok(Ok(Some(BegunImport { import, body, locks: all_locks, contacts })))
+    }
+}
+
+/// The fields that a call writes: a single one carries all that is desired of the contact itself.
+fn mask_of(call: CallKind, batch: &Batch, only: &Sides) -> Vec<Field> {
+    match call {
+        CallKind::Upsert | CallKind::Update(_) => {
+            let fields = only.desired.iter().map(|(field, _)| field);
+            fields.filter(|field| !field.is_segment() && field.is_bulk()).collect()
+        }
+        CallKind::Bulk
+        | CallKind::Categories(_)
+        | CallKind::Subscribe
+        | CallKind::Upload
+        | CallKind::Learn
+        | CallKind::Unsubscribe
+        | CallKind::Resubscribe
+        | CallKind::Detach(_)
+        | CallKind::Delete(_)
+        | CallKind::Erase(_) => batch.mask.clone(),
+    }
+}
+
+struct Intent<'a> {
+    call: CallKind,
+    mask: &'a [Field],
+    fires: bool,
+    renames: bool,
+}
+
+impl Intent<'_> {
+    fn store(
+        &self,
+        transaction: &Transaction<'_>,
+        body: &Bytes,
+        members: usize,
+        now: Timestamp,
+    ) -> Result<ImportId, CheckpointError> {
+        let (kind, target) = self.call.stored();
+        transaction
+            .execute(
+                "INSERT INTO import (state, call, target, mask, body, contacts, created_at, posts, posted_at, fires, renames) \
+                 VALUES ('intent', ?1, ?2, ?3, ?4, ?5, ?6, 1, ?6, ?7, ?8)",
+                params![
+                    kind,
+                    target,
+                    encode_mask(self.mask),
+                    body.as_ref(),
+                    members.cast_signed(),
+                    now.0,
+                    self.fires,
+                    self.renames,
+                ],
+            )
+            .attempt("store an intent")?;
+        Ok(ImportId(transaction.last_insert_rowid()))
     }
 }
 

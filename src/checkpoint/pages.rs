@@ -158,7 +158,7 @@ impl Page<'_> {
         };
         if self.context.mode == PageMode::Preview {
             self.outcome.balance.count(observation.seen);
-            self.preview(contact, moved.as_ref(), row.as_ref())?;
+            self.preview(contact, moved.as_ref(), row.as_ref());
             return Ok(());
         }
         let (id, sides) = match (moved, &row) {
@@ -204,11 +204,11 @@ impl Page<'_> {
         self.record_channels(id, before, &sides.desired, row.is_some_and(|row| row.stuck == Stuck::Shadowed))
     }
 
-    fn preview(&mut self, contact: &Contact, moved: Option<&Sides>, row: Option<&Row>) -> Result<(), CheckpointError> {
-        let Some(sides) = moved else { return Ok(()) };
+    fn preview(&mut self, contact: &Contact, moved: Option<&Sides>, row: Option<&Row>) {
+        let Some(sides) = moved else { return };
         let due: Vec<Field> = sides.due();
         if due.is_empty() {
-            return Ok(());
+            return;
         }
         let is_new = row.is_none();
         let harms = harms_of(sides, is_new && self.context.lane != crate::plan::Lane::FirstLoad, self.hash);
@@ -218,6 +218,5 @@ impl Page<'_> {
             preview.samples.push((contact.key.clone(), due.clone()));
         }
         *preview.by_mask.entry((is_new, due)).or_default() += 1;
-        Ok(())
     }
 }

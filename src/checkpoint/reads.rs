@@ -200,7 +200,7 @@ impl Checkpoint {
     pub fn finish_read(
         &mut self,
         source: SourceId,
-        proof: ReadProof,
+        proof: &ReadProof,
         seen: &SeenRows,
         cursor: Option<&str>,
         now: Timestamp,

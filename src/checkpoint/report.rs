@@ -119,7 +119,7 @@ impl Checkpoint {
             .connection
             .prepare_cached(
                 "SELECT lane, count(*) FROM contact INDEXED BY contact_due \
-                 WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 GROUP BY lane ORDER BY lane",
+                 WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND judged = 1 GROUP BY lane ORDER BY lane",
             )
             .attempt("count lanes")?;
         let rows = query.query_map([], |row| {

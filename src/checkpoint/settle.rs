@@ -13,7 +13,7 @@ use crate::plan::{ContactId, ImportId, Lane, SourceId};
 
 use super::ghosts::Ghosts;
 use super::rejections::{RejectionKind, record_rejection};
-use super::settle_deeds::renew_opt_outs;
+use super::renewal::renew_opt_outs;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// What becomes of the members whose outcome is unknown.

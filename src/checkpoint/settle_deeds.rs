@@ -9,14 +9,15 @@ use crate::plan::identity::SharedChannel;
 use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::channels::leave_channels;
-use super::imports::decode_mask;
+use super::learnt::erase_alert;
 use super::rejections::{RejectionKind, record_rejection};
+use super::renewal::renew_opt_outs;
 use super::settle::close;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
-const ACTION: &str = "end what was done";
+pub(super) const ACTION: &str = "end what was done";
 /// How long one that is refused alone waits before it is tried again.
-const REFUSED_WAIT_MS: i64 = 6 * 60 * 60 * 1000;
+pub(super) const REFUSED_WAIT_MS: i64 = 6 * 60 * 60 * 1000;
 /// How long opt-outs can be taken back.
 const UNDO_AGE_MAX_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
@@ -35,11 +36,11 @@ pub enum DeedEnd {
     Expired,
 }
 
-struct Deed {
-    id: i64,
-    source: SourceId,
-    contact: i64,
-    key: String,
+pub(super) struct Deed {
+    pub(super) id: i64,
+    pub(super) source: SourceId,
+    pub(super) contact: i64,
+    pub(super) key: String,
     kind: DeedKind,
     address: i64,
     cycle: i64,
@@ -111,35 +112,6 @@ impl Checkpoint {
         transaction.commit().attempt(ACTION)
     }
 
-    /// Reteno has told its id of those it was asked for; whom it did not name it does not know, or has deleted.
-    pub fn settle_learnt(
-        &mut self,
-        import: ImportId,
-        told: &[(ContactId, i64)],
-        now: Timestamp,
-    ) -> Result<(), CheckpointError> {
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        for deed in load_deeds(&transaction, import)? {
-            let found = told.iter().find(|(contact, _)| contact.0 == deed.contact).map(|(_, id)| *id);
-            match found {
-                Some(id) => {
-                    transaction
-                        .execute("UPDATE contact SET reteno_id = ?2 WHERE id = ?1", params![deed.contact, id])
-                        .and_then(|_| {
-                            transaction
-                                .execute("UPDATE deed SET reteno_id = ?2 WHERE contact = ?1", params![deed.contact, id])
-                        })
-                        .attempt(ACTION)?;
-                }
-                None => cannot_learn(&transaction, &deed, now)?,
-            }
-            transaction.execute("DELETE FROM deed WHERE id = ?1", [deed.id]).attempt(ACTION)?;
-        }
-        close(&transaction, import, None)?;
-        transaction.commit().attempt(ACTION)
-    }
-
     /// Drops what was given newly and could not be told to Reteno in time, or what somebody else with the same address
     /// forbids: each is listed.
     pub fn drop_late_raises(&mut self, now: Timestamp) -> Result<u64, CheckpointError> {
@@ -167,7 +139,7 @@ impl Checkpoint {
     }
 }
 
-fn load_deeds(transaction: &Transaction<'_>, import: ImportId) -> Result<Vec<Deed>, CheckpointError> {
+pub(super) fn load_deeds(transaction: &Transaction<'_>, import: ImportId) -> Result<Vec<Deed>, CheckpointError> {
     let ids: Vec<i64> = transaction
         .prepare_cached("SELECT deed FROM member WHERE import = ?1 AND deed IS NOT NULL")
         .and_then(|mut query| query.query_map([import.0], |row| row.get(0))?.collect())
@@ -179,7 +151,7 @@ fn load_deeds(transaction: &Transaction<'_>, import: ImportId) -> Result<Vec<Dee
     Ok(deeds)
 }
 
-fn load_deed(transaction: &Transaction<'_>, id: i64) -> Result<Option<Deed>, CheckpointError> {
+pub(super) fn load_deed(transaction: &Transaction<'_>, id: i64) -> Result<Option<Deed>, CheckpointError> {
     transaction
         .prepare_cached("SELECT source, contact, key, kind, address, cycle, cause, renew FROM deed WHERE id = ?1")
         .and_then(|mut query| {
@@ -281,7 +253,7 @@ fn expire(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<
 }
 
 /// What Reteno holds of the contact is over: when the CRM shows it again, all of it is sent, and it is restored.
-fn end_row(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
+pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
     transaction
         .execute("DELETE FROM waiting WHERE contact = ?1", [contact])
         .and_then(|_| transaction.execute("DELETE FROM consent WHERE contact = ?1", [contact]))
@@ -351,86 +323,6 @@ fn forget_for_ever(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -
             params![deed.source.0, deed.key],
         )
         .and_then(|_| transaction.execute("DELETE FROM alert WHERE name = ?1", [erase_alert(deed.id)]))
-        .attempt(ACTION)
-        .map(|_| ())
-}
-
-/// The alert about an erasure that cannot be carried out.
-pub(super) fn erase_alert(deed: i64) -> String {
-    format!("erase-{deed}")
-}
-
-/// Reteno did not tell its id: it does not know the contact, or has deleted it. So there is nothing left to delete; but an
-/// erasure without an id is not done, which a person has to know.
-fn cannot_learn(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<(), CheckpointError> {
-    let erasures: Vec<i64> = transaction
-        .prepare_cached("SELECT id FROM deed WHERE contact = ?1 AND kind = 'erase'")
-        .and_then(|mut query| query.query_map([deed.contact], |row| row.get(0))?.collect())
-        .attempt(ACTION)?;
-    for erasure in erasures {
-        transaction
-            .execute(
-                "INSERT OR IGNORE INTO alert (name, text, hint, since) VALUES (?1, ?2, ?3, ?4)",
-                params![
-                    erase_alert(erasure),
-                    format!("contact {} cannot be erased: Reteno does not tell its id of it", deed.key),
-                    "look for the contact in Reteno, among the deleted ones too, and erase it there by hand",
-                    now.0
-                ],
-            )
-            .and_then(|_| {
-                transaction
-                    .execute("UPDATE deed SET not_before = ?2 WHERE id = ?1", params![erasure, now.0 + REFUSED_WAIT_MS])
-            })
-            .attempt(ACTION)?;
-    }
-    let deleted = transaction
-        .execute("DELETE FROM deed WHERE contact = ?1 AND kind = 'delete' AND import IS NULL", [deed.contact])
-        .attempt(ACTION)?;
-    if deleted > 0 {
-        return end_row(transaction, deed.contact);
-    }
-    let is_categories = transaction
-        .execute(
-            "UPDATE contact SET stuck = 1 WHERE id = ?1 AND stuck = 0 AND import IS NULL AND acknowledged IS NOT NULL",
-            [deed.contact],
-        )
-        .attempt(ACTION)?;
-    if is_categories > 0 {
-        transaction.execute("DELETE FROM waiting WHERE contact = ?1", [deed.contact]).attempt(ACTION)?;
-        let reason = "Reteno does not tell its id of the contact, so its categories cannot be set; it was deleted there, \
-                      most likely";
-        let what = (RejectionKind::Skipped, None, reason);
-        record_rejection(transaction, deed.source, (Some(&deed.key), None), what, now.0)?;
-    }
-    Ok(())
-}
-
-/// A call has ended that may have put an address back on the list: those of its members that want no mail are unsubscribed
-/// once more. It matters where the call wrote the address, or was under way when Reteno was told of the no.
-pub(super) fn renew_opt_outs(transaction: &Transaction<'_>, import: ImportId) -> Result<(), CheckpointError> {
-    const ACTION: &str = "unsubscribe once more";
-    let found: Option<(String, Vec<u8>, i64)> = transaction
-        .prepare_cached("SELECT call, mask, created_at FROM import WHERE id = ?1")
-        .and_then(|mut query| query.query_row([import.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional())
-        .attempt(ACTION)?;
-    let Some((call, mask, created_at)) = found else { return Ok(()) };
-    if call == "unsubscribe" {
-        return Ok(());
-    }
-    let writes_address = decode_mask(&mask).contains(&Field::Email);
-    transaction
-        .prepare_cached(
-            "INSERT INTO deed (source, contact, key, kind, cause, address, identity, reteno_id, state, cycle) \
-             SELECT c.source, c.id, c.key, 'unsubscribe', 'again', s.address, c.identity, c.reteno_id, 'due', \
-               (SELECT max(id) FROM cycle WHERE source = c.source) \
-             FROM member m JOIN contact c ON c.id = m.contact JOIN consent s ON s.contact = c.id \
-             WHERE m.import = ?1 AND s.said = 1 AND c.identity IS NOT NULL \
-               AND EXISTS (SELECT 1 FROM cycle WHERE source = c.source) \
-               AND (?2 OR coalesce(s.lowered_at, ?3) >= ?3) \
-             ON CONFLICT (contact, kind, address, segment) DO UPDATE SET renew = iif(import IS NULL, renew, 1)",
-        )
-        .and_then(|mut insert| insert.execute(params![import.0, writes_address, created_at]))
         .attempt(ACTION)
         .map(|_| ())
 }

@@ -50,7 +50,7 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
                 Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
                 Err(_) => Catalog::empty(),
             };
-            let (feed, _) = compose::build_feed(source, &config.identity, &catalog, (&config.state_dir, &around.clock));
+            let (feed, _) = compose::build_feed(source, config.identity, &catalog, (&config.state_dir, &around.clock));
             look_up(&feed.source, &feed.mapping, &key).await
         }
     };

@@ -232,7 +232,7 @@ fn catalog_entry(field: CatalogField) -> AdditionalField {
 #[must_use]
 pub fn build_feed(
     source: &SourceConfig,
-    identity: &config::Identity,
+    identity: config::Identity,
     catalog: &Catalog,
     (state_dir, clock): (&Path, &Clock),
 ) -> (Feed, Vec<UnknownField>) {

@@ -302,7 +302,7 @@ impl<'a> Cycle<'a> {
         let seen = std::mem::take(&mut self.seen);
         let cursor = self.last_cursor.take().filter(|_| !self.context.stores_cursor);
         let gone = self.parts.store.call(move |checkpoint| {
-            checkpoint.finish_read(source, proof, &seen, cursor.as_ref().map(Cursor::as_text), now)
+            checkpoint.finish_read(source, &proof, &seen, cursor.as_ref().map(Cursor::as_text), now)
         });
         self.report.balance.gone += gone.await?;
         self.weigh().await

@@ -17,7 +17,7 @@ pub async fn prepare_feed(
     around: &Surroundings,
 ) -> Result<Feed, CheckpointError> {
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
-    let (feed, unknown) = compose::build_feed(source, &config.identity, catalog, (&config.state_dir, &around.clock));
+    let (feed, unknown) = compose::build_feed(source, config.identity, catalog, (&config.state_dir, &around.clock));
     let alert = format!("fields-of-{}", source.name);
     // without any list of fields nothing can be said of them
     let is_known = catalog.iter().next().is_some();

@@ -74,7 +74,7 @@ fn field_mapping(field: &config::FieldText) -> FieldMapping {
 }
 
 /// What the records of a source may do.
-pub(super) fn build_policy(source: &SourceConfig, identity: &config::Identity, mapping: &ResolvedMapping) -> Policy {
+pub(super) fn build_policy(source: &SourceConfig, identity: config::Identity, mapping: &ResolvedMapping) -> Policy {
     let ruled = mapping.fields().iter().map(|field| (*field, mapping.write_rule(*field)));
     let unique = [(identity.unique_email, Field::Email), (identity.unique_sms, Field::Sms)];
     Policy {

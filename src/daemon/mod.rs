@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod answers;
 mod batches;
+mod calls;
 pub mod compose;
 pub mod cycle;
 mod deeds;

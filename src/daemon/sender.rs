@@ -16,17 +16,17 @@ use crate::backoff::Backoff;
 use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, OpenImport, SendRules, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, Fingerprinter};
-use crate::plan::answer::{DeedAnswer, ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer, SubscribeAnswer};
+use crate::plan::answer::NotWritten;
 use crate::plan::batch::{Limits, plan_batches};
 use crate::plan::halving::Halving;
 use crate::plan::lock::LockSet;
 use crate::plan::{ImportId, SourceId};
 use crate::random::Random;
 use crate::reteno::Client;
-use crate::reteno::lists::{DetachBody, EmailsBody, ListError};
 use crate::reteno::start::SubscribeOptions;
 
 use super::alarm::Alarm;
+use super::calls::{Done, perform};
 use super::pace::{Pause, Standstill};
 
 pub use super::line::{Filling, Line};
@@ -54,14 +54,6 @@ const REPEAT_FIRST: Duration = Duration::from_secs(2);
 /// The longest sleep of the loop: well below any watchdog, so that an idle sender still shows that it turns.
 const TURN_MAX: Duration = Duration::from_secs(10);
 const REPEAT_MAX: Duration = Duration::from_mins(5);
-
-pub(super) enum Done {
-    Posted(ImportId, SubmitAnswer),
-    Single(ImportId, SingleAnswer),
-    Started(ImportId, SubscribeAnswer),
-    Deed(ImportId, DeedAnswer),
-    Checked(ImportId, ImportAnswer),
-}
 
 /// See the module's text.
 pub struct Sender {
@@ -393,56 +385,6 @@ impl Sender {
             Ok(Done::Checked(import, answer)) => self.record_check(import, answer).await,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
-    }
-}
-
-/// Makes a call with the very bytes that its intent holds.
-async fn perform(client: &Client, import: ImportId, call: CallKind, body: bytes::Bytes) -> Done {
-    let unreadable = |error: ListError| DeedAnswer::Refused { status: 0, reason: error.to_string() };
-    match call {
-        CallKind::Bulk | CallKind::Learn => Done::Posted(import, client.submit_contacts(body).await),
-        CallKind::Upload => Done::Posted(import, client.upload(body).await),
-        CallKind::Upsert => Done::Single(import, client.upsert_contact(body).await),
-        CallKind::Update(id) => Done::Single(import, client.update_contact(id, body).await),
-        CallKind::Categories(id) => Done::Single(import, as_single(id, client.set_subscriptions(id, body).await)),
-        CallKind::Subscribe => Done::Started(import, client.subscribe(body).await),
-        CallKind::Unsubscribe => Done::Deed(
-            import,
-            match EmailsBody::from_stored(body) {
-                Ok(emails) => client.unsubscribe(emails).await,
-                Err(error) => unreadable(error),
-            },
-        ),
-        CallKind::Resubscribe => Done::Deed(
-            import,
-            match EmailsBody::from_stored(body) {
-                Ok(emails) => client.resubscribe(emails).await,
-                Err(error) => unreadable(error),
-            },
-        ),
-        CallKind::Detach(group) => Done::Deed(
-            import,
-            match DetachBody::from_stored(body) {
-                Ok(contacts) => client.detach(group.cast_unsigned(), contacts).await,
-                Err(error) => unreadable(error),
-            },
-        ),
-        CallKind::Delete(id) => Done::Deed(import, client.delete_contact(id).await),
-        CallKind::Erase(id) => Done::Deed(import, client.erase_contact(id).await),
-    }
-}
-
-/// The set of a contact's categories is a field like others, though it has a call of its own.
-fn as_single(id: i64, answer: DeedAnswer) -> SingleAnswer {
-    match answer {
-        DeedAnswer::Done => SingleAnswer::Written { id },
-        DeedAnswer::NotThere => SingleAnswer::Refused {
-            status: 404,
-            reason: "Reteno does not know the contact; it was deleted there, most likely".to_owned(),
-        },
-        DeedAnswer::Refused { status, reason } => SingleAnswer::Refused { status, reason },
-        DeedAnswer::NotWritten { cause, retry_after } => SingleAnswer::NotWritten { cause, retry_after },
-        DeedAnswer::Uncertain { cause, retry_after } => SingleAnswer::Uncertain { cause, retry_after },
     }
 }
 

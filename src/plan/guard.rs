@@ -125,8 +125,17 @@ impl Guard {
     /// The bound of a verb.
     #[must_use]
     pub fn bound(&self, verb: Verb) -> Bound {
-        let place = Verb::ALL.into_iter().position(|known| known == verb);
-        self.bounds[place.expect("every verb stands in the list of all")]
+        let [delete, erase, unsubscribe, detach, clear, overwrite, create, mapping] = self.bounds;
+        match verb {
+            Verb::Delete => delete,
+            Verb::Erase => erase,
+            Verb::Unsubscribe => unsubscribe,
+            Verb::Detach => detach,
+            Verb::Clear => clear,
+            Verb::Overwrite => overwrite,
+            Verb::Create => create,
+            Verb::Mapping => mapping,
+        }
     }
 
     /// Whether so much is to be held.
@@ -173,9 +182,9 @@ pub fn harms_of(sides: &Sides, is_new: bool, hash: &Fingerprinter) -> Vec<Harm> 
         let verb = match (hash.is_clear(field, print), field.is_segment()) {
             (true, true) => Verb::Detach,
             (true, false) => Verb::Clear,
-            (false, true) => continue,
             (false, false) if is_known => Verb::Overwrite,
-            (false, false) => continue,
+            // entering a segment, or a value where none was known, takes nothing away
+            (false, true | false) => continue,
         };
         harms.push(Harm { verb, field: Some(field), print });
     }

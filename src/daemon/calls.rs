@@ -1,0 +1,66 @@
+//! Makes the call that an intent stands for, and names what came of it.
+
+use crate::checkpoint::CallKind;
+use crate::plan::ImportId;
+use crate::plan::answer::{DeedAnswer, ImportAnswer, SingleAnswer, SubmitAnswer, SubscribeAnswer};
+use crate::reteno::Client;
+use crate::reteno::lists::{DetachBody, EmailsBody, ListError};
+
+/// What came of a call.
+pub(super) enum Done {
+    Posted(ImportId, SubmitAnswer),
+    Single(ImportId, SingleAnswer),
+    Started(ImportId, SubscribeAnswer),
+    Deed(ImportId, DeedAnswer),
+    Checked(ImportId, ImportAnswer),
+}
+
+/// Makes a call with the very bytes that its intent holds.
+pub(super) async fn perform(client: &Client, import: ImportId, call: CallKind, body: bytes::Bytes) -> Done {
+    let unreadable = |error: ListError| DeedAnswer::Refused { status: 0, reason: error.to_string() };
+    match call {
+        CallKind::Bulk | CallKind::Learn => Done::Posted(import, client.submit_contacts(body).await),
+        CallKind::Upload => Done::Posted(import, client.upload(body).await),
+        CallKind::Upsert => Done::Single(import, client.upsert_contact(body).await),
+        CallKind::Update(id) => Done::Single(import, client.update_contact(id, body).await),
+        CallKind::Categories(id) => Done::Single(import, as_single(id, client.set_subscriptions(id, body).await)),
+        CallKind::Subscribe => Done::Started(import, client.subscribe(body).await),
+        CallKind::Unsubscribe => Done::Deed(
+            import,
+            match EmailsBody::from_stored(body) {
+                Ok(emails) => client.unsubscribe(emails).await,
+                Err(error) => unreadable(error),
+            },
+        ),
+        CallKind::Resubscribe => Done::Deed(
+            import,
+            match EmailsBody::from_stored(body) {
+                Ok(emails) => client.resubscribe(emails).await,
+                Err(error) => unreadable(error),
+            },
+        ),
+        CallKind::Detach(group) => Done::Deed(
+            import,
+            match DetachBody::from_stored(body) {
+                Ok(contacts) => client.detach(group.cast_unsigned(), contacts).await,
+                Err(error) => unreadable(error),
+            },
+        ),
+        CallKind::Delete(id) => Done::Deed(import, client.delete_contact(id).await),
+        CallKind::Erase(id) => Done::Deed(import, client.erase_contact(id).await),
+    }
+}
+
+/// The set of a contact's categories is a field like others, though it has a call of its own.
+fn as_single(id: i64, answer: DeedAnswer) -> SingleAnswer {
+    match answer {
+        DeedAnswer::Done => SingleAnswer::Written { id },
+        DeedAnswer::NotThere => SingleAnswer::Refused {
+            status: 404,
+            reason: "Reteno does not know the contact; it was deleted there, most likely".to_owned(),
+        },
+        DeedAnswer::Refused { status, reason } => SingleAnswer::Refused { status, reason },
+        DeedAnswer::NotWritten { cause, retry_after } => SingleAnswer::NotWritten { cause, retry_after },
+        DeedAnswer::Uncertain { cause, retry_after } => SingleAnswer::Uncertain { cause, retry_after },
+    }
+}
