@@ -5,6 +5,7 @@
 //! transitions of a row come from `plan`. It never deletes a damaged file.
 
 mod alerts;
+mod anew;
 mod channels;
 mod consents;
 mod deeds;

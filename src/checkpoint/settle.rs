@@ -88,11 +88,11 @@ impl Checkpoint {
         if settlement.wrote_nothing {
             transaction
                 .execute(
-                    "UPDATE contact SET fired = 0 WHERE EXISTS (SELECT 1 FROM import WHERE id = ?1 AND fires = 1) \
-                     AND id IN (SELECT contact FROM member WHERE import = ?1)",
+                    "UPDATE contact SET told = 0, fired = 0 \
+                     WHERE id IN (SELECT contact FROM member WHERE import = ?1 AND is_new = 1)",
                     [import.0],
                 )
-                .attempt("store that no workflow started")?;
+                .attempt("store that Reteno was told of nobody")?;
         }
         let ghost_until = settlement.ghost_until.map(|until| until.0).max(old_ghost).filter(|until| *until > now.0);
         close(&transaction, import, ghost_until)?;
@@ -172,36 +172,6 @@ impl Checkpoint {
                 .attempt("store what Reteno said of an address")?;
         }
         Ok(())
-    }
-
-    /// Takes all that Reteno holds as unknown (an older database was put in place of this one, or another account was
-    /// authorized): every contact is due again, from a full read of its source; what was under way is a ghost.
-    pub fn forget_acknowledged(&mut self, now: Timestamp, import_age_max: Duration) -> Result<(), CheckpointError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .attempt("forget what Reteno holds")?;
-        transaction
-            .execute_batch(
-                "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, \
-                 attempts = 0, stuck = 2; \
-                 DELETE FROM waiting; \
-                 DELETE FROM consent; \
-                 UPDATE deed SET import = NULL, not_before = 0, reteno_id = NULL, \
-                   state = iif(kind IN ('learn', 'resubscribe') OR state = 'held', state, 'unjudged'); \
-                 DELETE FROM deed WHERE kind IN ('learn', 'resubscribe') OR kind = 'unsubscribe' AND cause <> 'gone'; \
-                 DELETE FROM rejection WHERE kind IN ('reteno', 'skipped'); \
-                 DELETE FROM setting WHERE name = 'catalog'; \
-                 UPDATE source SET full_read_wanted = 1, restored = 1;",
-            )
-            .attempt("forget what Reteno holds")?;
-        transaction
-            .execute(
-                "UPDATE import SET state = 'ghost', body = NULL, ghost_until = max(coalesce(ghost_until, 0), ?1)",
-                [now.plus(import_age_max).0],
-            )
-            .attempt("forget what Reteno holds")?;
-        transaction.commit().attempt("forget what Reteno holds")
     }
 }
 
