@@ -6,7 +6,9 @@ use crate::clock::Timestamp;
 use crate::contact::{Consent, Contact, Field, FieldPrints, Fingerprint, Values, Wanted};
 use crate::plan::SourceId;
 use crate::plan::consent::{ConsentAct, ConsentState, consent_after};
+use crate::plan::change::{Observation, Sides};
 use crate::plan::deed::{DeedCause, DeedKind};
+use crate::plan::guard::Verb;
 
 use super::deeds::{NewDeed, drop_idle_deeds, store_deed};
 use super::incoming::PageMode;
@@ -73,7 +75,7 @@ impl Page<'_> {
         let address = desired.get(Field::Email).filter(|print| !self.hash.is_clear(Field::Email, *print));
         let Some(address) = address else { return Ok(()) };
         let known = self.load_consent(id)?;
-        let (mut next, act) = consent_after(known.as_ref(), contact.consent, address, false);
+        let (mut next, act) = consent_after(known.as_ref(), contact.consent, address, self.context.policy.forgets_consent);
         if self.context.mode == PageMode::Baseline {
             // what the CRM says is taken as what Reteno holds
             next.is_lowered = next.said == Some(Consent::No);
@@ -115,6 +117,32 @@ impl Page<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Counts what a record would do to its contact's consent.
+    pub(super) fn preview_consent(
+        &mut self,
+        contact: &Contact,
+        observation: &Observation,
+        (moved, row): (Option<&Sides>, Option<&Row>),
+    ) -> Result<(), CheckpointError> {
+        let policy = &self.context.policy;
+        if !policy.has_consent || observation.is_void {
+            return Ok(());
+        }
+        let desired = moved.or(row.map(|row| &row.known.sides)).map(|sides| &sides.desired);
+        let address = desired.and_then(|desired| desired.get(Field::Email));
+        let Some(address) = address.filter(|print| !self.hash.is_clear(Field::Email, *print)) else { return Ok(()) };
+        let known = row.map(|row| self.load_consent(row.id)).transpose()?.flatten();
+        let (_, act) = consent_after(known.as_ref(), contact.consent, address, policy.forgets_consent);
+        let preview = &mut self.outcome.preview;
+        match act {
+            ConsentAct::None | ConsentAct::Withdraw => {}
+            ConsentAct::Lower { is_witnessed: true } => preview.opt_outs += 1,
+            ConsentAct::Lower { is_witnessed: false } => *preview.by_verb.entry(Verb::Unsubscribe).or_default() += 1,
+            ConsentAct::Raise => preview.raises += 1,
+        }
+        Ok(())
     }
 
     fn load_consent(&self, id: i64) -> Result<Option<ConsentState>, CheckpointError> {

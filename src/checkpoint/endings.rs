@@ -15,7 +15,7 @@ use super::tombstones::bury;
 use super::{Attempt, CheckpointError, unreadable};
 
 /// Gone counts only when it was seen twice: two complete reads without the contact, or the CRM's own word and one of them.
-const SIGHTINGS_NEEDED: i64 = 2;
+pub(super) const SIGHTINGS_NEEDED: i64 = 2;
 
 impl Page<'_> {
     /// The CRM says that a contact is deleted: one sighting. Seen, so that a complete read does not count it once more.
@@ -29,6 +29,9 @@ impl Page<'_> {
             .execute([row.id])
             .attempt("mark a gone contact")?;
         if row.sightings + 1 == SIGHTINGS_NEEDED {
+            if let Some(verb) = DeedKind::of_ending(self.context.policy.ending).and_then(DeedKind::verb) {
+                *self.outcome.preview.by_verb.entry(verb).or_default() += 1;
+            }
             end_contact(self.transaction, &self.context.policy, row.id, (self.context.source, self.context.began))?;
         }
         Ok(())

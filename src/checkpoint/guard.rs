@@ -14,8 +14,8 @@ use super::holds::Hold;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 const ACTION: &str = "weigh what has changed";
-const HOUR_MS: i64 = 60 * 60 * 1000;
-const HOURS_COUNTED: i64 = 24;
+pub(super) const HOUR_MS: i64 = 60 * 60 * 1000;
+pub(super) const HOURS_COUNTED: i64 = 24;
 
 /// What was weighed.
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::contact::{Contact, Field};
+use crate::contact::{Contact, Field, Fingerprint};
 use crate::plan::balance::Balance;
 use crate::plan::guard::{Harm, Verb};
 use crate::plan::policy::Policy;
@@ -87,11 +87,19 @@ pub struct Preview {
     pub by_mask: BTreeMap<(bool, Vec<Field>), u64>,
     /// The first few (CRM id, due fields).
     pub samples: Vec<(String, Vec<Field>)>,
-    /// Contacts by what the guard counts them under.
+    /// Contacts by what the guard counts them under, those that would be unsubscribed or deleted among them.
     pub by_verb: BTreeMap<Verb, u64>,
+    /// Contacts by the values that would be written over others; the rare ones of very many are left out.
+    pub by_value: BTreeMap<(Field, Fingerprint), u64>,
+    /// Opt-outs that the source's records witness: the guard lets them pass.
+    pub opt_outs: u64,
+    /// Addresses that would get mail again.
+    pub raises: u64,
 }
 
 pub(super) const SAMPLES_MAX: usize = 10;
+/// About 10 MB of them.
+const VALUES_MAX: usize = 100_000;
 
 impl Preview {
     /// Adds the next page's.
@@ -104,6 +112,21 @@ impl Preview {
         for (verb, count) in next.by_verb {
             *self.by_verb.entry(verb).or_default() += count;
         }
+        for (value, count) in next.by_value {
+            *self.by_value.entry(value).or_default() += count;
+        }
+        self.bound_values();
+        self.opt_outs += next.opt_outs;
+        self.raises += next.raises;
+    }
+
+    /// A value that is to be held is in many contacts: those in few go first where there are too many to remember.
+    fn bound_values(&mut self) {
+        let mut fewest = 1;
+        while self.by_value.len() > VALUES_MAX {
+            self.by_value.retain(|_, count| *count > fewest);
+            fewest *= 2;
+        }
     }
 
     /// Counts one contact under each verb of its harms.
@@ -111,6 +134,10 @@ impl Preview {
         let verbs: BTreeSet<Verb> = harms.iter().map(|harm| harm.verb).collect();
         for verb in verbs {
             *self.by_verb.entry(verb).or_default() += 1;
+        }
+        let overwritten = harms.iter().filter(|harm| harm.verb == Verb::Overwrite);
+        for value in overwritten.filter_map(|harm| harm.field.map(|field| (field, harm.print))) {
+            *self.by_value.entry(value).or_default() += 1;
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::plan::balance::Seen;
 use crate::plan::change::Observation;
 
 use super::pages::Page;
-use super::rejections::{RejectionKind, forget_listed, forget_rejections, record_rejection};
+use super::rejections::{RejectionKind, forget_listed, record_rejection};
 use super::rows::Row;
 use super::{Attempt, CheckpointError};
 
@@ -67,6 +67,23 @@ impl Page<'_> {
         }
     }
 
+    /// Forgets the fields that are not left out any more; the others stay as they are listed.
+    fn forget_mended(&self, contact: &Contact) -> Result<(), CheckpointError> {
+        const ACTION: &str = "forget a rejection";
+        let listed: Vec<(i64, Option<String>)> = self
+            .statement("SELECT id, field FROM rejection WHERE source = ?1 AND key = ?2 AND kind = 'field'")?
+            .query_map(params![self.context.source.0, contact.key], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect)
+            .attempt(ACTION)?;
+        let is_left_out = |field: &Option<String>| {
+            contact.dropped.iter().any(|dropped| field.as_deref() == Some(dropped.field.to_string().as_str()))
+        };
+        for (id, _) in listed.iter().filter(|(_, field)| !is_left_out(field)) {
+            self.statement("DELETE FROM rejection WHERE id = ?1")?.execute([id]).attempt(ACTION)?;
+        }
+        Ok(())
+    }
+
     /// Lists the fields that were left out, when the list is another than last time.
     fn record_dropped(&mut self, contact: &Contact, row: Option<&Row>) -> Result<(), CheckpointError> {
         let listed: Vec<String> =
@@ -75,7 +92,7 @@ impl Page<'_> {
         if now == row.map_or(0, |row| row.dropped) {
             return Ok(());
         }
-        forget_rejections(self.transaction, self.context.source, &contact.key, &[RejectionKind::Field])?;
+        self.forget_mended(contact)?;
         for dropped in &contact.dropped {
             let subject = (Some(contact.key.as_str()), None);
             self.reject(subject, RejectionKind::Field, Some(dropped.field), &dropped.reason.to_string())?;

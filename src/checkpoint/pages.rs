@@ -158,6 +158,7 @@ impl Page<'_> {
         };
         if self.context.mode == PageMode::Preview {
             self.outcome.balance.count(observation.seen);
+            self.preview_consent(contact, &observation, (moved.as_ref(), row.as_ref()))?;
             self.preview(contact, moved.as_ref(), row.as_ref());
             return Ok(());
         }
@@ -211,7 +212,10 @@ impl Page<'_> {
             return;
         }
         let is_new = row.is_none();
-        let harms = harms_of(sides, is_new && self.context.lane != crate::plan::Lane::FirstLoad, self.hash);
+        let returns = row.is_some_and(|row| {
+            row.stuck == Stuck::Ended && row.known.sides.acknowledged.as_ref().is_some_and(FieldPrints::is_empty)
+        });
+        let harms = harms_of(sides, returns || is_new && self.context.lane != crate::plan::Lane::FirstLoad, self.hash);
         self.outcome.preview.weigh(&harms);
         let preview = &mut self.outcome.preview;
         if preview.samples.len() < SAMPLES_MAX {

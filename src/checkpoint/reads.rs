@@ -9,6 +9,7 @@ use crate::plan::SourceId;
 use crate::plan::policy::Policy;
 
 use super::endings::mark_missing;
+use super::requests::forget_read_request;
 use super::rejections::{Superseded, forget_superseded};
 use super::{Attempt, Checkpoint, CheckpointError};
 
@@ -38,6 +39,13 @@ impl SeenRows {
     pub fn tell(&mut self, row: i64) -> bool {
         self.seen.insert(row);
         self.told.insert(row)
+    }
+}
+
+impl SeenRows {
+    /// Whether the source speaks of a row.
+    pub(super) fn has_seen(&self, row: i64) -> bool {
+        self.seen.contains(row)
     }
 }
 
@@ -142,8 +150,8 @@ impl Checkpoint {
                  iif(?3 AND full_read_wanted > 0, 2, full_read_wanted) WHERE id = ?1",
                 params![source.0, now.0, is_full],
             )
-            .attempt("store the start of a read")
-            .map(|_| ())
+            .attempt("store the start of a read")?;
+        if is_full { forget_read_request(&self.connection, source) } else { Ok(()) }
     }
 
     /// Whether a source was read with another mapping than this before: then all its records are to be read once.

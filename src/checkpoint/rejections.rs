@@ -77,6 +77,8 @@ pub struct RejectionRow {
     pub reason: String,
     /// Since when.
     pub seen_at: Timestamp,
+    /// An operator lets it be.
+    pub ignored: bool,
 }
 
 pub(super) fn record_rejection(
@@ -94,7 +96,7 @@ pub(super) fn record_rejection(
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) \
              ON CONFLICT (source, coalesce(key, ''), coalesce(place, ''), kind, coalesce(field, '')) \
              DO UPDATE SET seen_at = iif(key IS NULL AND reason <> excluded.reason, excluded.seen_at, seen_at), \
-             reason = excluded.reason, read_at = max(read_at, excluded.read_at)",
+             ignored = iif(reason <> excluded.reason, 0, ignored), reason = excluded.reason, read_at = max(read_at, excluded.read_at)",
         )
         .and_then(|mut insert| insert.execute(params![source.0, key, place, kind.name(), field, reason, now]))
         .attempt("store a rejection")
@@ -173,7 +175,7 @@ impl Checkpoint {
         let mut query = self
             .connection
             .prepare_cached(
-                "SELECT s.name, r.key, r.place, r.kind, r.field, r.reason, r.seen_at \
+                "SELECT s.name, r.key, r.place, r.kind, r.field, r.reason, r.seen_at, r.ignored \
                  FROM rejection r JOIN source s ON s.id = r.source ORDER BY r.id",
             )
             .attempt("read rejections")?;
@@ -190,17 +192,18 @@ impl Checkpoint {
                 field: row.get(4)?,
                 reason: row.get(5)?,
                 seen_at: Timestamp(row.get(6)?),
+                ignored: row.get(7)?,
             })
         });
         rows.and_then(Iterator::collect).attempt("read rejections")
     }
 
-    /// How many contacts and records are rejected as a whole.
+    /// How many contacts and records are rejected as a whole, but for those that an operator lets be.
     pub fn count_rejected(&self) -> Result<u64, CheckpointError> {
         self.connection
             .query_row(
                 "SELECT count(DISTINCT coalesce(key, '') || char(0) || coalesce(place, '') || char(0) || source) \
-                 FROM rejection WHERE kind <> 'field'",
+                 FROM rejection WHERE kind <> 'field' AND ignored = 0",
                 [],
                 |row| row.get::<_, i64>(0),
             )

@@ -1,23 +1,74 @@
-//! What `status` and `explain` show. Reads only.
-
-use rusqlite::{OptionalExtension, params};
+//! What `status` shows. Reads only.
 
 use crate::clock::Timestamp;
-use crate::contact::FieldPrints;
 use crate::plan::Lane;
+use crate::plan::deed::DeedKind;
 
 use super::alerts::Alert;
+use super::holds::Hold;
 use super::imports::OpenImport;
 use super::reads::SourceRow;
-use super::{Attempt, Checkpoint, CheckpointError, unreadable};
+use super::stuck::Stuck;
+use super::{Attempt, Checkpoint, CheckpointError};
 
 /// How many contacts wait in a lane.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct LaneCount {
     /// The lane's name.
     pub lane: String,
-    /// Contacts that are due and in no call.
+    /// Contacts that are due and in no call; for the lane of opt-outs and erasures also those that are to be done.
     pub contacts: u64,
+}
+
+/// How many things are to be done besides writing fields.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeedCount {
+    /// What: "unsubscribe", "delete" …
+    pub kind: String,
+    /// What they wait for.
+    pub state: DeedState,
+    /// How many.
+    pub deeds: u64,
+}
+
+/// What something that is to be done waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeedState {
+    /// The end of the read that asked for it.
+    Unjudged,
+    /// A person: the guard holds it.
+    Held,
+    /// Its turn.
+    Due,
+    /// The answer to its call.
+    UnderWay,
+    /// Another attempt: Reteno refused it.
+    Refused,
+}
+
+impl DeedState {
+    const ALL: [Self; 5] = [Self::Unjudged, Self::Held, Self::Due, Self::UnderWay, Self::Refused];
+
+    /// What users read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unjudged => "not weighed yet",
+            Self::Held => "held",
+            Self::Due => "due",
+            Self::UnderWay => "under way",
+            Self::Refused => "refused, tried again",
+        }
+    }
+
+    /// The state of a deed `d`, as SQL that gives its place in [`Self::ALL`].
+    pub(super) const SQL: &str = "CASE WHEN d.import IS NOT NULL THEN 3 WHEN d.state = 'unjudged' THEN 0 \
+                                  WHEN d.state = 'held' THEN 1 WHEN d.attempts > 0 THEN 4 ELSE 2 END";
+
+    pub(super) fn from_place(place: i64) -> Self {
+        usize::try_from(place).ok().and_then(|place| Self::ALL.get(place)).copied().unwrap_or(Self::Due)
+    }
 }
 
 /// The state of everything.
@@ -33,56 +84,32 @@ pub struct StatusReport {
     pub rejected: u64,
     /// Of them: their values come with the next full read.
     pub starved: u64,
+    /// Of them: another contact with their e-mail or phone is sent in their place.
+    pub shadowed: u64,
+    /// Of them: gone from the CRM, and what was to be done about that is done.
+    pub ended: u64,
+    /// Contacts of which the guard holds anything: fields, or what is to be done about them. They wait for a person.
+    pub held: u64,
+    /// Contacts that differ, are not held, and go out by themselves.
+    pub open: u64,
+    /// The lists that the guard holds.
+    pub holds: Vec<Hold>,
+    /// What is to be done besides writing fields.
+    pub deeds: Vec<DeedCount>,
     /// Due contacts by lane.
     pub lanes: Vec<LaneCount>,
     /// When the oldest change that Reteno does not hold was read.
     pub oldest_open: Option<Timestamp>,
     /// Imports that may still do something.
     pub imports: Vec<OpenImport>,
-    /// Rejected contacts and records.
+    /// Rejected contacts and records, but for the ignored ones.
     pub rejections: u64,
+    /// Entries of the list of rejections that an operator lets be.
+    pub ignored: u64,
     /// The sources.
     pub sources: Vec<SourceRow>,
     /// The alerts.
     pub alerts: Vec<Alert>,
-}
-
-/// One field of a contact's story.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct FieldStory {
-    /// Reteno's field.
-    pub field: String,
-    /// "acknowledged", "due" (Reteno holds another value) or "unknown".
-    pub state: &'static str,
-}
-
-/// One contact's story.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct ContactStory {
-    /// The source's name.
-    pub source: String,
-    /// The CRM's id.
-    pub key: String,
-    /// Reteno's id, once known.
-    pub reteno_id: Option<i64>,
-    /// Each field.
-    pub fields: Vec<FieldStory>,
-    /// When it was last read with news.
-    pub read_at: Timestamp,
-    /// The CRM's change time of that record.
-    pub changed_at: Option<Timestamp>,
-    /// The lane it waits in.
-    pub lane: String,
-    /// The import that carries it.
-    pub import: Option<i64>,
-    /// Not before this moment.
-    pub not_before: Option<Timestamp>,
-    /// Refusals of it alone.
-    pub attempts: u32,
-    /// Complete reads in a row that lacked it.
-    pub missing_reads: u32,
-    /// In one line: what it waits for.
-    pub waits_for: String,
 }
 
 impl Checkpoint {
@@ -92,108 +119,96 @@ impl Checkpoint {
             self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).attempt("count").map(i64::cast_unsigned)
         };
         let contacts = count("SELECT count(*) FROM contact")?;
-        let open = count("SELECT count(*) FROM contact WHERE acknowledged IS NOT NULL")?;
+        let differ = count("SELECT count(*) FROM contact WHERE acknowledged IS NOT NULL")?;
+        let stuck = |number: Stuck| {
+            self.connection
+                .prepare_cached("SELECT count(*) FROM contact WHERE acknowledged IS NOT NULL AND stuck = ?1")
+                .and_then(|mut query| query.query_row([number.number()], |row| row.get::<_, i64>(0)))
+                .attempt("count")
+                .map(i64::cast_unsigned)
+        };
+        // by the entries, of which there are few: the column is in no index
+        let waiting_for_approval = count(
+            "SELECT count(*) FROM contact WHERE id IN (SELECT contact FROM held) AND acknowledged IS NOT NULL \
+             AND stuck = 0 AND import IS NULL",
+        )?;
+        let (lanes, deeds) = (self.count_lanes()?, self.count_deeds()?);
         let oldest_open = self
             .connection
-            .query_row("SELECT min(read_at) FROM contact WHERE acknowledged IS NOT NULL AND stuck = 0", [], |row| {
+            .query_row("SELECT min(read_at) FROM contact WHERE acknowledged IS NOT NULL AND stuck = 0 AND held = 0", [], |row| {
                 row.get::<_, Option<i64>>(0)
             })
             .attempt("look for the oldest open change")?;
         Ok(StatusReport {
             contacts,
-            acknowledged: contacts - open,
+            acknowledged: contacts - differ,
             under_way: count("SELECT count(*) FROM contact WHERE import IS NOT NULL")?,
-            rejected: count("SELECT count(*) FROM contact WHERE acknowledged IS NOT NULL AND stuck = 1")?,
-            starved: count("SELECT count(*) FROM contact WHERE acknowledged IS NOT NULL AND stuck = 2")?,
-            lanes: self.count_lanes()?,
+            rejected: stuck(Stuck::Rejected)?,
+            starved: stuck(Stuck::Starved)?,
+            shadowed: stuck(Stuck::Shadowed)?,
+            ended: stuck(Stuck::Ended)?,
+            held: self.count_held()?,
+            open: stuck(Stuck::No)?.saturating_sub(waiting_for_approval),
+            holds: self.load_holds()?,
+            lanes: with_urgent(lanes, &deeds),
+            deeds,
             oldest_open: oldest_open.map(Timestamp),
             imports: self.load_imports()?,
             rejections: self.count_rejected()?,
+            ignored: count("SELECT count(*) FROM rejection WHERE ignored = 1")?,
             sources: self.load_sources()?,
             alerts: self.load_alerts()?,
         })
     }
 
-    fn count_lanes(&self) -> Result<Vec<LaneCount>, CheckpointError> {
-        let mut query = self
-            .connection
-            .prepare_cached(
-                "SELECT lane, count(*) FROM contact INDEXED BY contact_due \
-                 WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND judged = 1 GROUP BY lane ORDER BY lane",
-            )
-            .attempt("count lanes")?;
+    /// What is held is in no lane.
+    fn count_lanes(&self) -> Result<Vec<(Lane, u64)>, CheckpointError> {
+        const ACTION: &str = "count lanes";
+        let by_lane = |sql: &str| {
+            let mut query = self.connection.prepare_cached(sql).attempt(ACTION)?;
+            let rows = query.query_map([], |row| {
+                Ok((Lane::from_number(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
+            });
+            rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).attempt(ACTION)
+        };
+        let mut lanes = by_lane(
+            "SELECT lane, count(*) FROM contact INDEXED BY contact_due \
+             WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND judged = 1 GROUP BY lane ORDER BY lane",
+        )?;
+        let held = by_lane(
+            "SELECT lane, count(*) FROM contact WHERE id IN (SELECT contact FROM held) AND acknowledged IS NOT NULL \
+             AND import IS NULL AND stuck = 0 AND judged = 1 GROUP BY lane",
+        )?;
+        for (lane, contacts) in &mut lanes {
+            let held: u64 = held.iter().filter(|(other, _)| other == lane).map(|(_, held)| held).sum();
+            *contacts = contacts.saturating_sub(held);
+        }
+        lanes.retain(|(_, contacts)| *contacts > 0);
+        Ok(lanes)
+    }
+
+    fn count_deeds(&self) -> Result<Vec<DeedCount>, CheckpointError> {
+        const ACTION: &str = "count what is to be done";
+        let sql = format!("SELECT d.kind, {} AS place, count(*) FROM deed d GROUP BY 1, 2 ORDER BY 1, 2", DeedState::SQL);
+        let mut query = self.connection.prepare_cached(&sql).attempt(ACTION)?;
         let rows = query.query_map([], |row| {
-            let lane = Lane::from_number(row.get(0)?).name().to_owned();
-            Ok(LaneCount { lane, contacts: row.get::<_, i64>(1)?.cast_unsigned() })
+            let deeds = row.get::<_, i64>(2)?.cast_unsigned();
+            Ok(DeedCount { kind: row.get(0)?, state: DeedState::from_place(row.get(1)?), deeds })
         });
-        rows.and_then(Iterator::collect).attempt("count lanes")
-    }
-
-    /// What is known of one contact.
-    pub fn load_story(&self, source: &SourceRow, key: &str) -> Result<Option<ContactStory>, CheckpointError> {
-        type Prints = (Vec<u8>, Option<Vec<u8>>, i64);
-        let found: Option<(ContactStory, Prints)> = self
-            .connection
-            .query_row(
-                "SELECT reteno_id, read_at, changed_at, lane, import, not_before, attempts, sightings, desired, \
-                 acknowledged, stuck FROM contact WHERE source = ?1 AND key = ?2",
-                params![source.id.0, key],
-                |row| {
-                    let story = ContactStory {
-                        source: source.name.clone(),
-                        key: key.to_owned(),
-                        reteno_id: row.get(0)?,
-                        fields: Vec::new(),
-                        read_at: Timestamp(row.get(1)?),
-                        changed_at: row.get::<_, Option<i64>>(2)?.map(Timestamp),
-                        lane: Lane::from_number(row.get(3)?).name().to_owned(),
-                        import: row.get(4)?,
-                        not_before: Some(row.get::<_, i64>(5)?).filter(|time| *time > 0).map(Timestamp),
-                        attempts: row.get(6)?,
-                        missing_reads: row.get(7)?,
-                        waits_for: String::new(),
-                    };
-                    Ok((story, (row.get(8)?, row.get(9)?, row.get(10)?)))
-                },
-            )
-            .optional()
-            .attempt("read a contact")?;
-        let Some((mut story, (desired, acknowledged, stuck))) = found else { return Ok(None) };
-        let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
-        let acknowledged =
-            acknowledged.map(|blob| FieldPrints::decode(&blob)).transpose().map_err(unreadable("list of prints"))?;
-        story.fields = desired
-            .iter()
-            .map(|(field, print)| {
-                let known = acknowledged.as_ref().map_or(Some(print), |known| known.get(field));
-                let state = match known {
-                    Some(known) if known == print => "acknowledged",
-                    Some(_) => "due",
-                    None => "unknown",
-                };
-                FieldStory { field: field.to_string(), state }
-            })
-            .collect();
-        story.waits_for = waits_for(&story, acknowledged.is_none(), stuck);
-        Ok(Some(story))
-    }
-
-    /// The standing rejections of one contact.
-    pub fn load_rejections_of(&self, source: &str, key: &str) -> Result<Vec<super::RejectionRow>, CheckpointError> {
-        let all = self.load_rejections()?;
-        Ok(all.into_iter().filter(|row| row.source == source && row.key.as_deref() == Some(key)).collect())
+        rows.and_then(Iterator::collect).attempt(ACTION)
     }
 }
 
-fn waits_for(story: &ContactStory, is_acknowledged: bool, stuck: i64) -> String {
-    if is_acknowledged {
-        return "nothing: Reteno holds what the CRM wants".to_owned();
+/// Opt-outs and erasures that are due make the first lane.
+fn with_urgent(lanes: Vec<(Lane, u64)>, deeds: &[DeedCount]) -> Vec<LaneCount> {
+    let is_urgent = |deed: &&DeedCount| {
+        let kind = DeedKind::from_name(&deed.kind);
+        deed.state == DeedState::Due && matches!(kind, Some(DeedKind::Unsubscribe | DeedKind::Erase))
+    };
+    let urgent: u64 = deeds.iter().filter(is_urgent).map(|deed| deed.deeds).sum();
+    let mut counts: std::collections::BTreeMap<Lane, u64> = lanes.into_iter().collect();
+    if urgent > 0 {
+        *counts.entry(Lane::Protect).or_default() += urgent;
     }
-    match (stuck, story.import, story.not_before) {
-        (1, _, _) => "a change in the CRM: Reteno refused it as it is".to_owned(),
-        (2, _, _) => "a full read of its source, which brings its values back".to_owned(),
-        (_, Some(import), _) => format!("the end of import {import}"),
-        (_, None, Some(time)) => format!("{time}, to be sent again"),
-        (_, None, None) => format!("its turn in lane {}", story.lane),
-    }
+    counts.into_iter().map(|(lane, contacts)| LaneCount { lane: lane.name().to_owned(), contacts }).collect()
 }

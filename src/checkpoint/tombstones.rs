@@ -13,6 +13,7 @@ use crate::contact::{Contact, Field, FieldPrints, Fingerprinter};
 use crate::plan::SourceId;
 
 use super::pages::Page;
+use super::requests::ask_for_read;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Beside the database.
@@ -75,24 +76,57 @@ impl Page<'_> {
 impl Checkpoint {
     /// Lets an erased contact come back; says when it was erased, or `None` where it was not.
     pub fn lift_tombstone(&mut self, source: SourceId, key: &str) -> Result<Option<Timestamp>, CheckpointError> {
-        const ACTION: &str = "lift a tombstone";
         let grave = self.grave_in(source, key)?;
-        let erased_at = self.find_grave(grave)?;
+        let Some(erased_at) = self.find_grave(grave)? else { return Ok(None) };
+        self.lift_graves(source, &[grave])?;
+        Ok(Some(erased_at))
+    }
+
+    /// The same for a contact that has come back under another id: with the external id, e-mail or phone of one that was
+    /// erased.
+    pub fn lift_tombstones_of(
+        &mut self,
+        (source, name): (SourceId, &str),
+        contact: &Contact,
+    ) -> Result<Option<Timestamp>, CheckpointError> {
+        let grave = Grave::of(name, &contact.key, &self.hash.fields(&contact.fields), &self.hash);
+        let mut graves = Vec::new();
+        let mut last = None;
+        for hash in std::iter::once(&grave.id).chain(&grave.prints) {
+            let found: Option<(i64, i64)> = self
+                .connection
+                .query_row("SELECT grave, erased_at FROM tombstone WHERE hash = ?1", [hash], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()
+                .attempt("look for a tombstone")?;
+            if let Some((grave, erased_at)) = found {
+                graves.push(grave);
+                last = last.max(Some(Timestamp(erased_at)));
+            }
+        }
+        if !graves.is_empty() {
+            self.lift_graves(source, &graves)?;
+        }
+        Ok(last)
+    }
+
+    fn lift_graves(&mut self, source: SourceId, graves: &[i64]) -> Result<(), CheckpointError> {
+        const ACTION: &str = "lift a tombstone";
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        transaction
-            .execute("DELETE FROM tombstone WHERE grave = ?1", [grave])
-            .and_then(|_| transaction.execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1", [source.0]))
-            .and_then(|_| {
-                let forget = "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = 'erased'";
-                transaction.execute(forget, params![source.0, key])
-            })
-            .attempt(ACTION)?;
+        for grave in graves {
+            transaction.execute("DELETE FROM tombstone WHERE grave = ?1", [grave]).attempt(ACTION)?;
+        }
+        // whoever still may not come back is listed again by the read
+        let forget = "DELETE FROM rejection WHERE source = ?1 AND kind = 'erased' AND ignored = 0";
+        transaction.execute(forget, [source.0]).attempt(ACTION)?;
+        ask_for_read(&transaction, source)?;
         transaction.commit().attempt(ACTION)?;
-        if erased_at.is_some() {
+        for grave in graves {
             append(&self.dir.join(FILE), &format!("lifted {grave:016x}\n"))?;
         }
-        Ok(erased_at)
+        Ok(())
     }
 
     /// When a contact was erased.

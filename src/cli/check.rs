@@ -14,11 +14,18 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
         }
         Err(missing @ (MissingCredentials::Id | MissingCredentials::Both)) => return Err(missing.into()),
     }
+    let obstacles = config.upload_obstacles();
     match context.output {
-        Output::Text => report::say("ok"),
+        Output::Text => {
+            for (source, why) in &obstacles {
+                report::say(&format!("source {source} is loaded by bulk, not uploaded: {why}"));
+            }
+            report::say("ok");
+        }
         Output::Json => report::say_json(&serde_json::json!({
             "ok": true,
             "sources": config.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>(),
+            "upload_obstacles": obstacles.iter().map(|(source, why)| serde_json::json!({ "source": source, "why": why })).collect::<Vec<_>>(),
         })),
     }
     Ok(Exit::Done)

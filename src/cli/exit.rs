@@ -14,6 +14,8 @@ pub enum Exit {
     Failed,
     /// Done, but some contacts are rejected.
     Rejected,
+    /// What is left waits for a person: the guard holds it.
+    Held,
     /// There is something to do (`plan --detailed-exitcode`).
     Changes,
     /// Temporary: try again.
@@ -32,6 +34,7 @@ impl Exit {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Rejected => 3,
+            Self::Held => 4,
             Self::Changes => 10,
             Self::TryAgain => 75,
             Self::NeedsAuthorization => 77,

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{ContactStory, RejectionRow};
+use crate::checkpoint::{ConsentStory, ContactStory, DeedStory, HeldStory, RejectionRow};
 use crate::contact::{Catalog, Contact, Mapped, ResolvedMapping, Wanted};
 use crate::daemon::compose;
 use crate::report;
@@ -13,7 +13,7 @@ use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
 /// What the source says of the contact now.
-enum Found {
+pub(super) enum Found {
     Contact(Box<Contact>),
     Filtered,
     Rejected(Vec<String>),
@@ -29,7 +29,7 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
     let known = around.store.call(move |checkpoint| checkpoint.find_contact(&wanted)).await?;
     let named = known.as_ref().map(|(source, key)| (source.name.clone(), key.clone()));
     let (name, key) = named.unwrap_or_else(|| guess_source(&config, text));
-    let (story, rejections) = {
+    let (story, rejections, erased_at) = {
         let (key, name) = (key.clone(), name.clone());
         around
             .store
@@ -38,7 +38,12 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
                     Some((source, key)) => checkpoint.load_story(source, key)?,
                     None => None,
                 };
-                Ok((story, checkpoint.load_rejections_of(&name, &key)?))
+                let source = checkpoint.load_sources()?.into_iter().find(|source| source.name == name);
+                let erased_at = match source {
+                    Some(source) => checkpoint.erased_at(source.id, &key)?,
+                    None => None,
+                };
+                Ok((story, checkpoint.load_rejections_of(&name, &key)?, erased_at))
             })
             .await?
     };
@@ -54,18 +59,31 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
             look_up(&feed.source, &feed.mapping, &key).await
         }
     };
-    if story.is_none() && rejections.is_empty() && matches!(found, Found::Missing | Found::NotRead(_)) {
+    if story.is_none() && rejections.is_empty() && erased_at.is_none() && matches!(found, Found::Missing | Found::NotRead(_)) {
         let hint = "give the CRM's id, or source:id; `reteno-sync rejected list` shows records without one".to_owned();
         return Err(Failure::of(Exit::Failed, anyhow::anyhow!("nobody has heard of contact {text}"), Some(hint)));
     }
     match context.output {
-        Output::Json => report::say_json(&document(&name, &key, story.as_ref(), &rejections, &found)),
-        Output::Text => show(&name, &key, story.as_ref(), &rejections, &found),
+        Output::Json => {
+            let mut document = document(&name, &key, story.as_ref(), &rejections, &found);
+            document["erased_at"] = serde_json::json!(erased_at);
+            report::say_json(&document);
+        }
+        Output::Text => {
+            show(&name, &key, story.as_ref(), &rejections, &found);
+            if let Some(erased_at) = erased_at {
+                report::say(&format!(
+                    "it was erased at {erased_at} and is not sent again; `{} erased lift {name}:{key}` lets it come back",
+                    config.program
+                ));
+            }
+        }
     }
     Ok(Exit::Done)
 }
 
-fn guess_source(config: &crate::config::Config, text: &str) -> (String, String) {
+/// The source and the CRM's id that an operator means: `source:id`, or the id alone of the first source.
+pub(super) fn guess_source(config: &crate::config::Config, text: &str) -> (String, String) {
     match text.split_once(':') {
         Some((name, key)) if config.sources.iter().any(|source| source.name == name) => {
             (name.to_owned(), key.to_owned())
@@ -78,7 +96,7 @@ fn guess_source(config: &crate::config::Config, text: &str) -> (String, String) 
 }
 
 /// Reads the source to its end: where a record comes twice, the one that counts may be the last.
-async fn look_up(source: &Source, mapping: &ResolvedMapping, key: &str) -> Found {
+pub(super) async fn look_up(source: &Source, mapping: &ResolvedMapping, key: &str) -> Found {
     let (sender, mut pages) = mpsc::channel::<Page>(1);
     let search = async {
         let mut found = Found::Missing;
@@ -180,6 +198,7 @@ fn show(source: &str, key: &str, story: Option<&ContactStory>, rejections: &[Rej
         if story.missing_reads > 0 {
             report::say(&format!("missing in the last {} complete reads of the source", story.missing_reads));
         }
+        show_protections(story);
         report::say(&format!("it waits for {}", story.waits_for));
     } else {
         report::say("\nthe checkpoint does not know it");
@@ -187,6 +206,28 @@ fn show(source: &str, key: &str, story: Option<&ContactStory>, rejections: &[Rej
     for row in rejections {
         let field = row.field.as_ref().map_or(String::new(), |field| format!("{field}: "));
         report::say(&format!("rejected since {}: {field}{}", row.seen_at, row.reason));
+    }
+}
+
+/// Consent, holds, and what is to be done besides writing fields.
+fn show_protections(story: &ContactStory) {
+    if let Some(ConsentStory { said, told_at }) = &story.consent {
+        let told = told_at.map_or("Reteno was not told of a no".to_owned(), |at| format!("Reteno was told of the no at {at}"));
+        report::say(&format!("its record said {said} to e-mail; {told}"));
+    }
+    if let Some(status) = &story.email_status {
+        report::say(&format!("Reteno said of its address when the form subscribed it: {status}"));
+    }
+    if story.restores {
+        report::say("it was deleted in Reteno by this program, and comes back when it is sent");
+    }
+    for HeldStory { hold, verb, field } in &story.held {
+        let what = field.as_ref().map_or("the contact as a whole", String::as_str);
+        report::say(&format!("held: {what}, by hold {hold} ({verb})"));
+    }
+    for DeedStory { kind, state, cause: _, not_before } in &story.deeds {
+        let when = not_before.map_or(String::new(), |time| format!(", not before {time}"));
+        report::say(&format!("to be done: {kind} ({}{when})", state.name()));
     }
 }
 

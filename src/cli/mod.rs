@@ -1,12 +1,17 @@
 //! The command line: what the words mean, and which code the process ends with.
 
+mod approve;
 mod authorize;
 mod check;
+mod consent;
 mod demo;
+mod erased;
+mod estimate;
 mod exit;
 mod explain;
 mod manual;
 mod plan;
+mod plan_words;
 mod rejected;
 mod run;
 mod sandbox;
@@ -21,6 +26,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::checkpoint::RejectionChoice;
 use crate::config::PATH_DEFAULT;
 use crate::logging::{Log, LogFormat, Wish};
 use crate::report;
@@ -93,7 +99,15 @@ enum Command {
         #[arg(long)]
         detailed_exitcode: bool,
     },
-    /// Sources, backlog, imports, rejections, alerts and tokens.
+    /// What the guard holds; with --yes releases exactly what it shows.
+    Approve {
+        /// The number of a hold; without it all are listed.
+        id: Option<i64>,
+        /// Release it.
+        #[arg(long, requires = "id")]
+        yes: bool,
+    },
+    /// Sources, backlog, holds, imports, rejections, alerts and tokens.
     Status,
     /// One contact's story.
     Explain {
@@ -107,6 +121,16 @@ enum Command {
     Rejected {
         #[command(subcommand)]
         action: Option<RejectedAction>,
+    },
+    /// Opt-outs that were carried out, and taking those of one read back.
+    Consent {
+        #[command(subcommand)]
+        action: Option<ConsentAction>,
+    },
+    /// Contacts that were erased for ever.
+    Erased {
+        #[command(subcommand)]
+        action: ErasedAction,
     },
     /// Takes what the CRM says now as what Reteno holds; sends nothing.
     Baseline {
@@ -142,10 +166,59 @@ enum Command {
     Sandbox(sandbox::SandboxArguments),
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum RejectedAction {
-    /// Lists them.
+    /// Lists them, and counts them by reason.
+    List {
+        /// Also those that are ignored.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Hides entries until their reason changes; they do not make `sync` end with code 3.
+    #[command(group(clap::ArgGroup::new("which").required(true)))]
+    Ignore {
+        /// The contact as it is listed, or source:contact; or the place of a record without an id.
+        #[arg(group = "which")]
+        key: Option<String>,
+        /// All with exactly this reason.
+        #[arg(long, value_name = "TEXT", group = "which")]
+        reason: Option<String>,
+    },
+    /// Has what was refused tried again, with what the CRM says now: its source is read whole.
+    Retry {
+        /// The contact as it is listed, or source:contact; without it all that are not ignored.
+        key: Option<String>,
+    },
+    /// Writes all of them as CSV; no values.
+    Export {
+        /// The file, or - for standard output.
+        file: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConsentAction {
+    /// Lists the reads whose opt-outs can be taken back.
     List,
+    /// Takes back what this program opted out because of one read, where nobody has asked for it since. Mend the mapping
+    /// and read with it first.
+    Undo {
+        /// The number of the read, from the list.
+        #[arg(long, value_name = "ID")]
+        cycle: i64,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ErasedAction {
+    /// Lets an erased contact come back when the CRM shows it.
+    Lift {
+        /// The CRM's id, or source:id.
+        key: String,
+    },
 }
 
 /// What every command is given.
@@ -208,7 +281,13 @@ async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
         Command::Plan { source, detailed_exitcode } => plan::plan(context, source.as_deref(), detailed_exitcode).await,
         Command::Status => status::status(context).await,
         Command::Explain { key, offline } => explain::explain(context, &key, offline).await,
-        Command::Rejected { action: Some(RejectedAction::List) | None } => rejected::list(context).await,
+        Command::Approve { id, yes } => approve::approve(context, id, yes).await,
+        Command::Rejected { action } => dispatch_rejected(action, context).await,
+        Command::Consent { action: Some(ConsentAction::List) | None } => consent::list(context).await,
+        Command::Consent { action: Some(ConsentAction::Undo { cycle, yes }) } => {
+            consent::undo(context, cycle, yes).await
+        }
+        Command::Erased { action: ErasedAction::Lift { key } } => erased::lift(context, &key).await,
         Command::Baseline { source, yes } => sync::baseline(context, source.as_deref(), yes).await,
         Command::Check => check::check(context),
         Command::Authorize { auth_response, new_account } => {
@@ -228,5 +307,19 @@ async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Sandbox(arguments) => sandbox::serve(&arguments).await,
+    }
+}
+
+async fn dispatch_rejected(action: Option<RejectedAction>, context: &Context) -> Result<Exit, Failure> {
+    match action {
+        None => rejected::list(context, false).await,
+        Some(RejectedAction::List { all }) => rejected::list(context, all).await,
+        Some(RejectedAction::Ignore { key, reason }) => {
+            let by_key = key.map(RejectionChoice::Contact);
+            let choice = by_key.or(reason.map(RejectionChoice::Reason)).expect("the command line demands one of the two");
+            rejected::ignore(context, choice).await
+        }
+        Some(RejectedAction::Retry { key }) => rejected::retry(context, key).await,
+        Some(RejectedAction::Export { file }) => rejected::export(context, &file).await,
     }
 }

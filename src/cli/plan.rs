@@ -6,18 +6,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{PageMode, Preview};
+use crate::config::Config;
 use crate::contact::{Catalog, Field};
 use crate::daemon::compose;
-use crate::daemon::cycle::CycleParts;
-use crate::daemon::sender::Line;
-use crate::report;
+use crate::daemon::cycle::{CycleParts, CycleReport, Feed};
+use crate::daemon::sender::{Line, SendSettings};
+use crate::plan::guard::Verb;
 
+use super::estimate::{DEED_MEMBERS, calls_of, time_of};
+use super::plan_words::show;
 use super::session::{self, Role};
 use super::sync::read_all;
-use super::{Context, Exit, Failure, Output};
-
-/// How long an import takes, for the estimate: Reteno says "up to minutes".
-const IMPORT_USUAL: Duration = Duration::from_secs(30);
+use super::{Context, Exit, Failure};
 
 pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
@@ -37,87 +37,171 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
         mode: PageMode::Preview,
         on_page: &|_| {},
     };
-    let mut preview = Preview::default();
-    for (_, read) in read_all(&feeds, &parts, &context.progress).await {
+    let mut outlook = Outlook::default();
+    for (feed, (_, read)) in feeds.iter().zip(read_all(&feeds, &parts, &context.progress).await) {
         let report = read?;
         for warning in &report.warnings {
             tracing::warn!(source = report.source, "{warning}");
         }
         tracing::info!(source = report.source, "{}", report.balance);
-        preview.add(report.preview);
+        outlook.add(&config, feed, report);
     }
+    outlook.close(&config);
     let now = around.clock.now();
-    let (waiting, _) = around.store.call(move |checkpoint| checkpoint.count_open(now)).await?;
-    let verbs = Verbs::of(&preview, config.reteno.batch_contacts_max);
-    show(context, &preview, &verbs, waiting, config.reteno.posts_in_flight);
-    let is_work = is_older_copy || waiting > 0 || !preview.by_mask.is_empty();
+    (outlook.waiting, _) = around.store.call(move |checkpoint| checkpoint.count_open(now)).await?;
+    show(context, &outlook, config.reteno.posts_in_flight);
+    let is_work = is_older_copy || outlook.waiting > 0 || !outlook.is_empty();
     Ok(if detailed && is_work { Exit::Changes } else { Exit::Done })
 }
 
-/// Counts by what would happen.
-struct Verbs {
-    create: u64,
-    update: u64,
-    calls: u64,
-    by_field: BTreeMap<Field, u64>,
+/// Contacts and calls of one field.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FieldLoad {
+    pub(super) contacts: u64,
+    pub(super) calls: u64,
 }
 
-impl Verbs {
-    fn of(preview: &Preview, contacts_max: usize) -> Self {
-        let mut verbs = Self { create: 0, update: 0, calls: 0, by_field: BTreeMap::new() };
-        let mut by_mask: BTreeMap<&[Field], u64> = BTreeMap::new();
-        for ((is_new, mask), count) in &preview.by_mask {
-            if *is_new {
-                verbs.create += count;
-            } else {
-                verbs.update += count;
-            }
-            *by_mask.entry(mask).or_default() += count;
+/// What the guard would say of one verb of one source.
+pub(super) struct Verdict {
+    pub(super) source: String,
+    pub(super) what: String,
+    pub(super) contacts: u64,
+    pub(super) passed: u64,
+    pub(super) limit: String,
+    pub(super) holds: bool,
+}
+
+/// What a changed mapping makes due of contacts that are known.
+pub(super) struct MappingChange {
+    pub(super) source: String,
+    pub(super) contacts: u64,
+    pub(super) fields: BTreeMap<Field, u64>,
+}
+
+/// What would come of a `sync`.
+#[derive(Default)]
+pub(super) struct Outlook {
+    pub(super) preview: Preview,
+    pub(super) create: u64,
+    pub(super) update: u64,
+    pub(super) waiting: u64,
+    pub(super) gone: u64,
+    /// Opt-outs, deletions and the like, by what users call them.
+    pub(super) deeds: BTreeMap<&'static str, u64>,
+    pub(super) calls: u64,
+    pub(super) by_field: BTreeMap<Field, FieldLoad>,
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) mapping_changes: Vec<MappingChange>,
+    /// New contacts for which Reteno would make an event, and those that would get the double opt-in.
+    pub(super) events: u64,
+    pub(super) opt_ins: u64,
+    /// Contacts by set of fields, of all sources but forms.
+    masks: BTreeMap<Vec<Field>, u64>,
+}
+
+impl Outlook {
+    fn add(&mut self, config: &Config, feed: &Feed, report: CycleReport) {
+        let settings = compose::send_settings(config);
+        let mut created = 0;
+        for ((is_new, mask), count) in &report.preview.by_mask {
+            *(if *is_new { &mut created } else { &mut self.update }) += count;
             for field in mask {
-                *verbs.by_field.entry(*field).or_default() += count;
+                self.by_field.entry(*field).or_default().contacts += count;
+            }
+            if feed.policy.is_form {
+                self.opt_ins += count;
+                self.calls += count;
+            } else {
+                *self.masks.entry(mask.clone()).or_default() += count;
             }
         }
-        verbs.calls = by_mask.values().map(|count| count.div_ceil(contacts_max.max(1) as u64)).sum();
-        verbs
+        self.create += created;
+        self.gone += report.balance.gone;
+        if !feed.policy.is_form && fires(&settings, &report) {
+            self.events += created;
+        }
+        self.add_deeds(&report.preview);
+        self.verdicts.extend(verdicts(feed, &report));
+        if report.is_mapping_new && report.preview.by_mask.keys().any(|(is_new, _)| !is_new) {
+            self.mapping_changes.push(mapping_change(&report));
+        }
+        self.preview.add(report.preview);
     }
 
-    fn time(&self, posts_in_flight: usize) -> Duration {
-        let rounds = self.calls.div_ceil(posts_in_flight.max(1) as u64);
-        IMPORT_USUAL.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
+    fn add_deeds(&mut self, preview: &Preview) {
+        let of_verb = |verb: Verb| preview.by_verb.get(&verb).copied().unwrap_or(0);
+        let deeds = [
+            ("unsubscribe", preview.opt_outs + of_verb(Verb::Unsubscribe)),
+            ("subscribe again", preview.raises),
+            ("delete", of_verb(Verb::Delete)),
+            ("erase", of_verb(Verb::Erase)),
+        ];
+        for (deed, count) in deeds.into_iter().filter(|(_, count)| *count > 0) {
+            *self.deeds.entry(deed).or_default() += count;
+        }
+    }
+
+    /// Counts the calls, once everything has been added.
+    fn close(&mut self, config: &Config) {
+        for (mask, count) in &self.masks {
+            // categories have a call of their own for each contact
+            let singles = if mask.contains(&Field::Subscriptions) { *count } else { 0 };
+            let bulk = if mask.iter().any(|field| field.is_bulk()) {
+                calls_of(*count, config.reteno.batch_contacts_max as u64)
+            } else {
+                0
+            };
+            self.calls += bulk + singles;
+            for field in mask {
+                let calls = if *field == Field::Subscriptions { singles } else { bulk };
+                self.by_field.entry(*field).or_default().calls += calls;
+            }
+        }
+        for (deed, count) in &self.deeds {
+            let in_a_call = if matches!(*deed, "delete" | "erase") { 1 } else { DEED_MEMBERS };
+            self.calls += calls_of(*count, in_a_call);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.preview.by_mask.is_empty() && self.deeds.is_empty()
+    }
+
+    pub(super) fn time(&self, posts_in_flight: usize) -> Duration {
+        time_of(self.calls, posts_in_flight)
     }
 }
 
-fn show(context: &Context, preview: &Preview, verbs: &Verbs, waiting: u64, posts_in_flight: usize) {
-    let names = |mask: &[Field]| mask.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let time = verbs.time(posts_in_flight);
-    match context.output {
-        Output::Json => report::say_json(&serde_json::json!({
-            "create": verbs.create,
-            "update": verbs.update,
-            "already_waiting": waiting,
-            "calls": verbs.calls,
-            "estimated_seconds": time.as_secs(),
-            "fields": verbs.by_field.iter().map(|(field, count)| (field.to_string(), *count)).collect::<BTreeMap<_, _>>(),
-            "samples": preview.samples.iter().map(|(key, mask)| serde_json::json!({"key": key, "fields": names(mask)})).collect::<Vec<_>>(),
-        })),
-        Output::Text => {
-            let rows = [
-                ("create", verbs.create),
-                ("update", verbs.update),
-                ("already waiting", waiting),
-                ("calls", verbs.calls),
-            ]
-            .map(|(verb, count)| vec![verb.to_owned(), count.to_string()]);
-            report::say(&report::table(&["contacts to", ""], &rows));
-            if verbs.calls > 0 {
-                report::say(&format!("about {} until Reteno has applied it", report::span(time)));
-                let rows: Vec<_> =
-                    verbs.by_field.iter().map(|(f, count)| vec![f.to_string(), count.to_string()]).collect();
-                report::say(&format!("\n{}", report::table(&["field", "contacts"], &rows)));
-                let rows: Vec<_> =
-                    preview.samples.iter().map(|(key, mask)| vec![key.clone(), names(mask).join(", ")]).collect();
-                report::say(&format!("\n{}", report::table(&["sample", "fields to be sent"], &rows)));
-            }
+fn fires(settings: &SendSettings, report: &CycleReport) -> bool {
+    let rules = settings.rules();
+    if report.lane.is_some_and(|lane| lane.is_bulk()) { rules.fires_in_full_reads } else { rules.fires }
+}
+
+fn verdicts<'a>(feed: &'a Feed, report: &'a CycleReport) -> impl Iterator<Item = Verdict> + 'a {
+    report.forecasts.iter().map(|forecast| {
+        let bound = feed.policy.guard.bound(forecast.verb);
+        let what = match forecast.field {
+            Some(field) => format!("{} {field} with one value", forecast.verb.name()),
+            None => forecast.verb.name().to_owned(),
+        };
+        Verdict {
+            source: report.source.clone(),
+            what,
+            contacts: forecast.weight.fresh,
+            passed: forecast.weight.passed,
+            limit: format!("{} or {} %", bound.contacts, bound.percent),
+            holds: forecast.holds,
+        }
+    })
+}
+
+fn mapping_change(report: &CycleReport) -> MappingChange {
+    let mut change = MappingChange { source: report.source.clone(), contacts: 0, fields: BTreeMap::new() };
+    for ((_, mask), count) in report.preview.by_mask.iter().filter(|((is_new, _), _)| !is_new) {
+        change.contacts += count;
+        for field in mask {
+            *change.fields.entry(*field).or_default() += count;
         }
     }
+    change
 }

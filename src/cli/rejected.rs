@@ -1,27 +1,128 @@
-//! `rejected list`: what could not be sent, and why.
+//! `rejected`: what could not be sent, and why; what a person decides about it.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 
-use crate::checkpoint::{RejectionKind, RejectionRow};
+use anyhow::Context as _;
+
+use crate::checkpoint::{RejectionChoice, RejectionKind, RejectionRow, Retried};
 use crate::report;
 
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
-pub(super) async fn list(context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn list(context: &Context, all: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let around = session::open(&config, &Role::Reader)?;
-    let rows = around.store.call(|checkpoint| checkpoint.load_rejections()).await?;
+    let every = around.store.call(|checkpoint| checkpoint.load_rejections()).await?;
+    let hidden = if all { 0 } else { every.iter().filter(|row| row.ignored).count() };
+    let rows: Vec<RejectionRow> = every.into_iter().filter(|row| all || !row.ignored).collect();
     match context.output {
-        Output::Json => report::say_json(&serde_json::json!({ "rejections": rows })),
-        Output::Text if rows.is_empty() => report::say("nothing is rejected"),
+        Output::Json => report::say_json(&serde_json::json!({ "rejections": rows, "hidden": hidden })),
         Output::Text => {
-            let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
-            report::say(&report::table(&["source", "contact", "what", "field", "reason", "since"], &cells));
-            report::say(&format!("\n{}", report::table(&["reason", "count"], &by_reason(&rows))));
+            if rows.is_empty() {
+                report::say("nothing is rejected");
+            } else {
+                let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
+                report::say(&report::table(&["source", "contact", "what", "field", "reason", "since"], &cells));
+                report::say(&format!("\n{}", report::table(&["reason", "count"], &by_reason(&rows))));
+            }
+            if hidden > 0 {
+                report::say(&format!("\n{hidden} more are ignored: --all shows them"));
+            }
         }
     }
     Ok(Exit::Done)
+}
+
+pub(super) async fn ignore(context: &Context, choice: RejectionChoice) -> Result<Exit, Failure> {
+    let config = session::load_config(context)?;
+    let around = session::open(&config, &Role::Reader)?;
+    let ignored = around.store.call(move |checkpoint| checkpoint.ignore_rejections(&choice)).await?;
+    if ignored == 0 {
+        return Err(nothing_such(&config.program));
+    }
+    match context.output {
+        Output::Json => report::say_json(&serde_json::json!({ "ignored": ignored })),
+        Output::Text => report::say(&format!("{ignored} are ignored until their reason changes")),
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn retry(context: &Context, key: Option<String>) -> Result<Exit, Failure> {
+    let config = session::load_config(context)?;
+    let around = session::open(&config, &Role::Reader)?;
+    let is_one = key.is_some();
+    let retried = around.store.call(move |checkpoint| checkpoint.retry_rejected(key.as_deref())).await?;
+    if is_one && retried == Retried::default() {
+        return Err(nothing_such(&config.program));
+    }
+    let Retried { contacts, records, deeds, sources } = &retried;
+    match context.output {
+        Output::Json => report::say_json(&serde_json::json!(retried)),
+        Output::Text => {
+            report::say(&format!(
+                "contacts to be read anew: {contacts}; records to be read again: {records}; opt-outs, deletions and the \
+                 like that are due: {deeds}"
+            ));
+            if !sources.is_empty() {
+                report::say(&format!(
+                    "all of {} is read, by a running daemon at once, else by the next `{} sync`",
+                    sources.join(", "),
+                    config.program
+                ));
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn nothing_such(program: &str) -> Failure {
+    let hint = format!("`{program} rejected list --all` shows contacts, places and reasons as they are to be given");
+    Failure::of(Exit::Failed, anyhow::anyhow!("nothing of the kind is rejected"), Some(hint))
+}
+
+pub(super) async fn export(context: &Context, file: &str) -> Result<Exit, Failure> {
+    let config = session::load_config(context)?;
+    let around = session::open(&config, &Role::Reader)?;
+    let rows = around.store.call(|checkpoint| checkpoint.load_rejections()).await?;
+    let text = write_csv(&rows).map_err(|error| Failure::plain(error.context("cannot write the rejections as CSV")))?;
+    if file == "-" {
+        report::say(text.trim_end());
+        return Ok(Exit::Done);
+    }
+    // ids of the CRM are in it
+    let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+    options
+        .and_then(|mut open| open.write_all(text.as_bytes()).and_then(|()| open.sync_all()))
+        .with_context(|| format!("cannot write {file}"))
+        .map_err(Failure::plain)?;
+    match context.output {
+        Output::Json => report::say_json(&serde_json::json!({ "file": file, "rejections": rows.len() })),
+        Output::Text => report::say(&format!("{} rejections written to {file}", rows.len())),
+    }
+    Ok(Exit::Done)
+}
+
+fn write_csv(rows: &[RejectionRow]) -> anyhow::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["source", "contact", "place", "kind", "field", "reason", "since", "ignored"])?;
+    for row in rows {
+        let RejectionRow { source, key, place, kind, field, reason, seen_at, ignored } = row;
+        let optional = |text: &Option<String>| text.clone().unwrap_or_default();
+        writer.write_record([
+            source.clone(),
+            optional(key),
+            optional(place),
+            kind.name().to_owned(),
+            optional(field),
+            reason.clone(),
+            seen_at.to_string(),
+            ignored.to_string(),
+        ])?;
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
 fn cells(row: &RejectionRow) -> Vec<String> {
@@ -35,10 +136,11 @@ fn cells(row: &RejectionRow) -> Vec<String> {
         RejectionKind::Doubtful => "may have been sent",
         RejectionKind::Consent => "not raised",
     };
+    let ignored = if row.ignored { " (ignored)" } else { "" };
     vec![
         row.source.clone(),
         row.key.clone().or_else(|| row.place.clone()).unwrap_or_default(),
-        what.to_owned(),
+        format!("{what}{ignored}"),
         row.field.clone().unwrap_or_default(),
         row.reason.clone(),
         row.seen_at.to_string(),

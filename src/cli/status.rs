@@ -1,11 +1,17 @@
-//! `status`: sources, backlog, imports, rejections, alerts and tokens at a glance.
+//! `status`: sources, backlog, holds, imports, rejections, alerts and tokens at a glance.
 
-use crate::checkpoint::{ImportState, OpenImport, StatusReport};
+use std::time::Duration;
+
+use crate::checkpoint::{DeedCount, ImportState, OpenImport, StatusReport};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::oauth::Condition;
 use crate::oauth::token::Grant;
+use crate::plan::Lane;
 use crate::report;
 
+use super::approve;
+use super::estimate::{DEED_MEMBERS, calls_of, time_of};
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
@@ -18,39 +24,61 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
         .await?;
     let now = around.clock.now();
     match context.output {
-        Output::Json => report::say_json(&document(&status, grant.as_ref(), account.as_deref())),
+        Output::Json => report::say_json(&document(&config, &status, grant.as_ref(), account.as_deref())),
         Output::Text => {
             let tokens = tokens(grant.as_ref(), &config.program, now);
-            show(&status, tokens, account.as_deref(), now);
+            show(&config, &status, (tokens, account.as_deref()), now);
         }
     }
     Ok(Exit::Done)
 }
 
-fn document(status: &StatusReport, grant: Option<&Grant>, account: Option<&str>) -> serde_json::Value {
+fn document(
+    config: &Config,
+    status: &StatusReport,
+    grant: Option<&Grant>,
+    account: Option<&str>,
+) -> serde_json::Value {
     let StatusReport {
         contacts,
         acknowledged,
         under_way,
         rejected,
         starved,
-        lanes,
+        shadowed,
+        ended,
+        held,
+        open,
+        holds,
+        deeds,
+        lanes: _,
         oldest_open,
         imports,
         rejections,
+        ignored,
         sources,
         alerts,
     } = status;
+    let lanes = lanes_to_empty(config, status);
     serde_json::json!({
         "contacts": contacts,
         "acknowledged": acknowledged,
         "under_way": under_way,
         "rejected": rejected,
         "waiting_for_full_read": starved,
-        "lanes": lanes,
+        "another_is_sent": shadowed,
+        "ended": ended,
+        "held": held,
+        "open": open,
+        "holds": holds,
+        "deeds": deeds,
+        "lanes": lanes.iter().map(|(lane, contacts, seconds)| serde_json::json!({
+            "lane": lane, "contacts": contacts, "estimated_seconds_to_empty": seconds.as_secs(),
+        })).collect::<Vec<_>>(),
         "oldest_unacknowledged_change": oldest_open,
         "imports": imports.iter().map(import_document).collect::<Vec<_>>(),
         "rejections": rejections,
+        "ignored_rejections": ignored,
         "sources": sources,
         "alerts": alerts,
         "account": account,
@@ -82,7 +110,19 @@ fn token_state(grant: &Grant) -> &'static str {
     }
 }
 
-fn show(status: &StatusReport, tokens: String, account: Option<&str>, now: Timestamp) {
+/// Each lane with the time until it is empty, about: what is in the lanes before it goes first.
+fn lanes_to_empty(config: &Config, status: &StatusReport) -> Vec<(String, u64, Duration)> {
+    let contacts_max = config.reteno.batch_contacts_max as u64;
+    let mut calls = 0;
+    let mut with_time = |lane: &crate::checkpoint::LaneCount| {
+        let in_a_call = if lane.lane == Lane::Protect.name() { DEED_MEMBERS } else { contacts_max };
+        calls += calls_of(lane.contacts, in_a_call);
+        (lane.lane.clone(), lane.contacts, time_of(calls, config.reteno.posts_in_flight))
+    };
+    status.lanes.iter().map(&mut with_time).collect()
+}
+
+fn show(config: &Config, status: &StatusReport, (tokens, account): (String, Option<&str>), now: Timestamp) {
     for alert in &status.alerts {
         report::say(&format!("ALERT since {}: {}\n  hint: {}", alert.since, alert.text, alert.hint));
     }
@@ -95,16 +135,21 @@ fn show(status: &StatusReport, tokens: String, account: Option<&str>, now: Times
         vec!["contacts".to_owned(), status.contacts.to_string()],
         vec!["acknowledged".to_owned(), status.acknowledged.to_string()],
         vec!["under way".to_owned(), format!("{} in {} imports", status.under_way, count_running(status))],
+        vec!["waiting".to_owned(), status.open.to_string()],
         vec!["rejected".to_owned(), format!("{} (see `reteno-sync rejected list`)", status.rejections)],
         vec!["oldest open change".to_owned(), status.oldest_open.map_or("none".to_owned(), |time| ago(Some(time)))],
     ];
     if status.starved > 0 {
         rows.push(vec!["waiting for a full read".to_owned(), status.starved.to_string()]);
     }
-    for lane in &status.lanes {
-        rows.push(vec![format!("waiting, {}", lane.lane), lane.contacts.to_string()]);
+    if status.held > 0 {
+        rows.push(vec!["held".to_owned(), format!("{} (see `reteno-sync approve`)", status.held)]);
+    }
+    if status.shadowed > 0 {
+        rows.push(vec!["another is sent".to_owned(), status.shadowed.to_string()]);
     }
     report::say(&report::table(&[], &rows));
+    show_waiting(config, status);
     let sources: Vec<_> = status
         .sources
         .iter()
@@ -121,6 +166,28 @@ fn show(status: &StatusReport, tokens: String, account: Option<&str>, now: Times
     if !status.imports.is_empty() {
         let rows: Vec<_> = status.imports.iter().map(|import| import_cells(import, now)).collect();
         report::say(&format!("\n{}", report::table(&["import", "state", "contacts", "age", "next"], &rows)));
+    }
+}
+
+/// What waits, each as a table: holds, lanes, and what is to be done besides writing fields.
+fn show_waiting(config: &Config, status: &StatusReport) {
+    if !status.holds.is_empty() {
+        report::say(&format!("\n{}", approve::table(&status.holds)));
+    }
+    if !status.lanes.is_empty() {
+        let cells = |(lane, contacts, time): (String, u64, Duration)| {
+            vec![lane, contacts.to_string(), format!("about {}", report::span(time))]
+        };
+        let rows: Vec<_> = lanes_to_empty(config, status).into_iter().map(cells).collect();
+        report::say(&format!("\n{}", report::table(&["lane", "waiting", "empty in"], &rows)));
+    }
+    if !status.deeds.is_empty() {
+        let cells = |deed: &DeedCount| {
+            let DeedCount { kind, state, deeds } = deed;
+            vec![kind.clone(), state.name().to_owned(), deeds.to_string()]
+        };
+        let rows: Vec<_> = status.deeds.iter().map(cells).collect();
+        report::say(&format!("\n{}", report::table(&["to be done", "state", "contacts"], &rows)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{CheckpointError, PageMode, StatusReport};
+use crate::checkpoint::{CheckpointError, DeedState, PageMode, StatusReport};
 use crate::config::Config;
 use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
@@ -208,6 +208,8 @@ fn show(
 ) {
     match context.output {
         Output::Text => {
+            let held = if status.held > 0 { format!("; held {}", status.held) } else { String::new() };
+            let deeds = if sent.deeds > 0 { format!("; opt-outs, deletions and the like {}", sent.deeds) } else { String::new() };
             let header = [
                 "source",
                 "read",
@@ -224,18 +226,20 @@ fn show(
             ];
             report::say(&report::table(&header, rows));
             report::say(&format!(
-                "sent {} contacts in {} calls: acknowledged {}, rejected {}; open {}",
+                "sent {} contacts in {} calls: acknowledged {}, rejected {}; open {}{held}{deeds}",
                 sent.sent,
                 sent.posts,
                 sent.acknowledged,
                 sent.rejected,
-                open_contacts(status)
+                status.open
             ));
         }
         Output::Json => report::say_json(&serde_json::json!({
             "sources": documents,
             "sent": sent,
-            "open": open_contacts(status),
+            "open": status.open,
+            "held": status.held,
+            "holds": status.holds,
             "rejections": status.rejections,
         })),
     }
@@ -244,18 +248,21 @@ fn show(
 fn exit_of(config: &Config, ended: &Ended, status: &StatusReport) -> Result<Exit, Failure> {
     match ended {
         Ended::NeedsAuthorization => Err(session::needs_authorization(config)),
+        Ended::StillOpen if is_only_held(status) && !is_read_missing(status) => Err(held(config, status)),
         Ended::StillOpen | Ended::Stopped => {
-            let error = anyhow::anyhow!("{} contacts are not acknowledged yet", open_contacts(status));
+            let error = anyhow::anyhow!("{}", open_words(status));
             let hint = match status.alerts.first() {
                 Some(alert) => alert.hint.clone(),
                 None => "they go on at the next run; `reteno-sync status` shows what they wait for".to_owned(),
             };
             Err(Failure::of(Exit::TryAgain, error, Some(hint)))
         }
-        Ended::Drained if status.starved > 0 && status.sources.iter().any(|source| source.full_read_wanted) => {
+        Ended::Drained if is_read_missing(status) => {
             let error = anyhow::anyhow!("{} contacts wait for a full read of their source", status.starved);
             Err(Failure::of(Exit::TryAgain, error, Some("the next cycle is one".to_owned())))
         }
+        // of what is held nothing may be left to send: a contact that is rejected, too
+        Ended::Drained if !status.holds.is_empty() => Err(held(config, status)),
         Ended::Drained if status.rejections > 0 => {
             tracing::warn!("{} contacts are rejected: see `reteno-sync rejected list`", status.rejections);
             Ok(Exit::Rejected)
@@ -264,8 +271,33 @@ fn exit_of(config: &Config, ended: &Ended, status: &StatusReport) -> Result<Exit
     }
 }
 
-fn open_contacts(status: &StatusReport) -> u64 {
-    status.contacts - status.acknowledged - status.rejected - status.starved
+/// Contacts wait for a full read that is still to come.
+fn is_read_missing(status: &StatusReport) -> bool {
+    status.starved > 0 && status.sources.iter().any(|source| source.full_read_wanted)
+}
+
+/// All that is left waits for a person to approve it.
+fn is_only_held(status: &StatusReport) -> bool {
+    status.held > 0 && status.open == 0 && status.deeds.iter().all(|deed| deed.state == DeedState::Held)
+}
+
+fn held(config: &Config, status: &StatusReport) -> Failure {
+    let error = anyhow::anyhow!("{} contacts are held by the guard", status.held);
+    let first = status.holds.first().map_or(String::new(), |hold| format!(" {}", hold.id));
+    let program = &config.program;
+    let hint = format!("`{program} approve` lists what is held and why, `{program} approve{first} --yes` releases it");
+    Failure::of(Exit::Held, error, Some(hint))
+}
+
+fn open_words(status: &StatusReport) -> String {
+    let deeds: u64 = status.deeds.iter().filter(|deed| deed.state != DeedState::Held).map(|deed| deed.deeds).sum();
+    match (status.open, deeds) {
+        (open, 0) => format!("{open} contacts are not acknowledged yet"),
+        (0, deeds) => format!("{deeds} opt-outs, deletions and the like are not done yet"),
+        (open, deeds) => {
+            format!("{open} contacts are not acknowledged, and {deeds} opt-outs, deletions and the like not done yet")
+        }
+    }
 }
 
 fn balance_row(name: &str, balance: &Balance) -> Vec<String> {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{
-    CheckpointError, Hold, Incoming, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store,
+    CheckpointError, Forecast, Hold, Incoming, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Mapped, ResolvedMapping};
@@ -16,6 +16,7 @@ use crate::plan::balance::Balance;
 use crate::plan::policy::Policy;
 use crate::source::{Cursor, From, Item, Page, Place, ReadEnd, Source, SourceError};
 
+use super::foresight::foresee;
 use super::sender::Line;
 
 /// Pages that may wait between the source and the checkpoint: enough to read while the last one is written.
@@ -60,6 +61,12 @@ pub struct CycleReport {
     pub warnings: Vec<String>,
     /// What would be sent, where nothing was written.
     pub preview: Preview,
+    /// What the guard would say of it.
+    pub forecasts: Vec<Forecast>,
+    /// The mapping is another one than before.
+    pub is_mapping_new: bool,
+    /// The lane of what it changed.
+    pub lane: Option<Lane>,
     /// What the guard holds of it.
     pub holds: Vec<Hold>,
 }
@@ -120,6 +127,14 @@ pub struct CycleParts<'a> {
     pub on_page: &'a (dyn Fn(&Balance) + Sync),
 }
 
+/// What of a source is another than when it was last read.
+#[derive(Clone, Copy)]
+struct IsNew {
+    mapping: bool,
+    /// How its records speak of consent, where nothing is written.
+    consent: bool,
+}
+
 /// The state of a cycle under way.
 struct Cycle<'a> {
     parts: &'a CycleParts<'a>,
@@ -144,30 +159,32 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
     let is_applied = parts.mode != PageMode::Preview;
     let (reads_all, shape) = (reach == Reach::Full || feed.source.full_only(), feed.shape.clone());
     let consent_shape = feed.consent_shape.clone();
-    let (row, is_full) = parts
+    let (row, is_full, is_new) = parts
         .store
         .call(move |checkpoint| {
             let mut row = checkpoint.load_source(&name)?;
             let mapping = checkpoint.hash().text("mapping", &shape);
-            row.full_read_wanted |= if is_applied {
+            let is_mapping_new = if is_applied {
                 checkpoint.note_mapping(row.id, mapping)?
             } else {
                 checkpoint.is_other_mapping(row.id, mapping)?
             };
+            row.full_read_wanted |= is_mapping_new;
             let is_full = reads_all || row.full_read_wanted || row.cursor.is_none();
+            let consent = consent_shape.map(|shape| checkpoint.hash().text("consent", &shape));
+            let is_consent_new = checkpoint.is_other_consent_mapping(row.id, consent)?;
             if is_applied {
-                let consent = consent_shape.map(|shape| checkpoint.hash().text("consent", &shape));
                 checkpoint.note_consent_mapping(row.id, consent)?;
                 checkpoint.begin_read(row.id, is_full, began)?;
             }
-            Ok((row, is_full))
+            Ok((row, is_full, IsNew { mapping: is_mapping_new, consent: is_consent_new && !is_applied }))
         })
         .await?;
     let from = match (&row.cursor, is_full) {
         (Some(cursor), false) => From::Cursor(Cursor::from_text(cursor.clone())),
         (Some(_) | None, _) => From::Beginning,
     };
-    let mut cycle = Cycle::begin(feed, &row, (is_full, began), parts);
+    let mut cycle = Cycle::begin(feed, &row, (is_full, began, is_new), parts);
     let filling = parts.line.fill();
     let (sender, pages) = mpsc::channel(PAGES_WAITING);
     let stop = parts.stop.child_token();
@@ -195,7 +212,18 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
 }
 
 impl<'a> Cycle<'a> {
-    fn begin(feed: &Feed, row: &SourceRow, (is_full, began): (bool, Timestamp), parts: &'a CycleParts<'a>) -> Self {
+    fn begin(
+        feed: &Feed,
+        row: &SourceRow,
+        (is_full, began, is_new): (bool, Timestamp, IsNew),
+        parts: &'a CycleParts<'a>,
+    ) -> Self {
+        let policy = if is_new.consent {
+            // nothing forgets it in a read that writes nothing
+            Arc::new(Policy { forgets_consent: true, ..(*feed.policy).clone() })
+        } else {
+            Arc::clone(&feed.policy)
+        };
         let lane = match (row.first_load_done, is_full && !feed.source.full_only()) {
             (false, _) => Lane::FirstLoad,
             (true, true) => Lane::Reconcile,
@@ -205,7 +233,7 @@ impl<'a> Cycle<'a> {
             source: row.id,
             source_name: row.name.clone(),
             began: began.0,
-            policy: Arc::clone(&feed.policy),
+            policy,
             asked_at: 0,
             now: 0,
             mapped: feed.mapping.fields().to_vec(),
@@ -215,7 +243,12 @@ impl<'a> Cycle<'a> {
             stores_cursor: row.cursor.is_none() || !is_full,
             mode: parts.mode,
         };
-        let report = CycleReport { source: feed.name.clone(), ..CycleReport::default() };
+        let report = CycleReport {
+            source: feed.name.clone(),
+            is_mapping_new: is_new.mapping,
+            lane: Some(lane),
+            ..CycleReport::default()
+        };
         let mapping = Arc::clone(&feed.mapping);
         Self {
             parts,
@@ -296,7 +329,8 @@ impl<'a> Cycle<'a> {
             self.warn_of_nothing().await?;
         }
         if self.context.mode == PageMode::Preview {
-            return Ok(());
+            let seen = std::mem::take(&mut self.seen);
+            return foresee(self.parts, &self.context, seen, &proof, &mut self.report).await;
         }
         let (source, now) = (self.context.source, self.parts.clock.now());
         let seen = std::mem::take(&mut self.seen);

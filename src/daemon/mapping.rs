@@ -88,6 +88,7 @@ pub(super) fn build_policy(source: &SourceConfig, identity: config::Identity, ma
         },
         groups: source.segments.iter().filter_map(|segment| segment.group_id).collect(),
         has_consent: source.consent.is_some(),
+        forgets_consent: false,
         write_rules: ruled.filter(|(_, rule)| *rule != WriteRule::Always).collect(),
         clear_at_first_sight: source.clear_at_first_sight,
         quiet_for: source.quiet_for,

@@ -9,6 +9,7 @@ pub mod cycle;
 mod deeds;
 mod endings;
 pub mod feeds;
+mod foresight;
 pub mod lifecycle;
 mod line;
 mod mapping;

@@ -34,6 +34,8 @@ const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 /// How old systemd's status line may be: it counts the contacts, which takes a moment with very many.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// How soon what a command has written is seen: contract.
+const OTHERS_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
@@ -84,6 +86,8 @@ struct Shared {
     callbacks: TaskTracker,
     /// Someone may have granted access.
     granted: Notify,
+    /// Grows when another process has written to the checkpoint.
+    others: watch::Sender<u64>,
 }
 
 /// Runs one configuration until `stop`; calls `started` once all that a start may fail at has succeeded.
@@ -116,6 +120,7 @@ pub async fn run_session(
         catalog: Mutex::default(),
         callbacks: TaskTracker::new(),
         granted: Notify::new(),
+        others: watch::Sender::new(0),
     });
     let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
     let (ready, readiness) = watch::channel(Readiness::Ready);
@@ -135,6 +140,7 @@ pub async fn run_session(
     tasks.spawn(keep_tokens(Arc::clone(&shared)));
     tasks.spawn(count_days(Arc::clone(&shared)));
     tasks.spawn(tell_status(Arc::clone(&shared)));
+    tasks.spawn(watch_others(Arc::clone(&shared)));
     started();
     let soft = stop.soft.clone();
     tasks.spawn(async move { sender.run(Until::Stopped, &soft).await.map(|_| ()).map_err(RunError::from) });
@@ -205,11 +211,31 @@ async fn finish_callbacks(shared: &Shared) {
     }
 }
 
-/// Reads one source whenever its schedules say so, and at once where a time was missed while nobody ran.
+/// Sees that a command wrote to the checkpoint, and wakes those whom it may concern.
+async fn watch_others(shared: Arc<Shared>) -> Result<(), RunError> {
+    let look = || shared.around.store.call(|checkpoint| checkpoint.data_version());
+    let mut known = look().await?;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(OTHERS_EVERY) => {}
+            () = shared.stop.soft.cancelled() => return Ok(()),
+        }
+        let now = look().await?;
+        if now != known {
+            known = now;
+            shared.others.send_modify(|times| *times += 1);
+            shared.line.nudge();
+        }
+    }
+}
+
+/// Reads one source whenever its schedules say so, at once where a time was missed while nobody ran, and at once where a
+/// person has asked for a full read. What fails then waits for the schedule.
 async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<(), RunError> {
     let clock = &shared.around.clock;
     let name = source.name.clone();
     let row = shared.around.store.call(move |checkpoint| checkpoint.load_source(&name)).await?;
+    let mut others = shared.others.subscribe();
     let mut last = row.last_ended_at.unwrap_or(Timestamp(0));
     let mut last_full = last;
     loop {
@@ -219,10 +245,18 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
         // noted before the clock was set back
         (last, last_full) = (last.min(now), last_full.min(now));
         let due = [next, next_full].into_iter().flatten().min();
-        if due.is_none_or(|due| due > now) {
+        let is_asked = shared.around.store.call(move |checkpoint| checkpoint.take_read_request(row.id)).await?;
+        if is_asked {
+            tracing::info!(source = source.name, "a full read was asked for");
+        } else if due.is_none_or(|due| due > now) {
             let pause = due.map_or(SLEEP_MAX, |due| due.since(now).min(SLEEP_MAX));
             tokio::select! {
                 () = tokio::time::sleep(pause) => continue,
+                changed = others.changed() => {
+                    // whoever sends it lives as long as we do
+                    changed.expect("the sender is in what this task shares");
+                    continue;
+                }
                 () = shared.stop.soft.cancelled() => return Ok(()),
             }
         }
@@ -312,15 +346,18 @@ async fn tell_status(shared: Arc<Shared>) -> Result<(), RunError> {
     let mut told = String::new();
     loop {
         let status = shared.around.store.call(|checkpoint| checkpoint.load_status()).await?;
-        let waiting = status.contacts - status.acknowledged - status.rejected;
         let alerts = match status.alerts.as_slice() {
             [] => String::new(),
             [only] => format!("; {}", only.text),
             [first, others @ ..] => format!("; {} (and {} more alerts)", first.text, others.len()),
         };
         let now = format!(
-            "{} contacts: {} acknowledged, {waiting} waiting, {} rejected{alerts}",
-            status.contacts, status.acknowledged, status.rejected
+            "{} contacts: {} acknowledged, {} waiting, {} held, {} rejected{alerts}",
+            status.contacts,
+            status.acknowledged,
+            status.open + status.starved,
+            status.held,
+            status.rejected
         );
         if now != told {
             tell_systemd(&[NotifyState::Status(&now)]);

@@ -345,7 +345,8 @@ impl Sender {
         let (open, active) = self.store.call(move |checkpoint| checkpoint.count_open(now)).await?;
         Ok(match (open, active) {
             (0, _) => Some(Ended::Drained),
-            (_, 0) => Some(Ended::StillOpen),
+            // of a contact that the guard holds something else may still be sent
+            (_, 0) => (!self.may_send(now).await?).then_some(Ended::StillOpen),
             (_, _) => None,
         })
     }

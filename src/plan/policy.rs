@@ -18,6 +18,8 @@ pub struct Policy {
     pub groups: Vec<u64>,
     /// Its records speak of consent.
     pub has_consent: bool,
+    /// They speak of it in another way than before: what they said does not count.
+    pub forgets_consent: bool,
     /// Fields that are not simply kept equal.
     pub write_rules: Vec<(Field, WriteRule)>,
     /// An empty field is cleared also where no value was ever seen.

@@ -1,0 +1,53 @@
+//! What a command beside a running daemon leaves for it: the daemon sees that somebody else wrote, and what was asked for.
+
+use rusqlite::{Connection, params};
+
+use crate::plan::SourceId;
+
+use super::{Attempt, Checkpoint, CheckpointError};
+
+impl Checkpoint {
+    /// A number that is another one once somebody else has written to the database. Costs next to nothing to ask.
+    pub fn data_version(&self) -> Result<i64, CheckpointError> {
+        self.connection
+            .query_row("PRAGMA data_version", [], |row| row.get(0))
+            .attempt("look whether somebody else has written to it")
+    }
+
+    /// Whether a person has asked for a full read of the source since it was last begun or asked so. What was asked for
+    /// once is begun at once, once: where it fails it is still wanted, and waits for the schedule as any other.
+    pub fn take_read_request(&mut self, source: SourceId) -> Result<bool, CheckpointError> {
+        let name = request_name(source);
+        // asked often, and seldom there: a look does not wait for other writers
+        if self.load_setting::<i64>(&name)?.is_none() {
+            return Ok(false);
+        }
+        forget_read_request(&self.connection, source).map(|()| true)
+    }
+}
+
+/// Everything of a source is to be read, as soon as somebody can.
+pub(super) fn ask_for_read(connection: &Connection, source: SourceId) -> Result<(), CheckpointError> {
+    connection
+        .execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1", [source.0])
+        .and_then(|_| {
+            connection.execute(
+                "INSERT OR REPLACE INTO setting (name, value) VALUES (?1, 1)",
+                params![request_name(source)],
+            )
+        })
+        .attempt("ask for a full read")
+        .map(|_| ())
+}
+
+/// A read of everything begins: nobody has to be asked any more.
+pub(super) fn forget_read_request(connection: &Connection, source: SourceId) -> Result<(), CheckpointError> {
+    connection
+        .execute("DELETE FROM setting WHERE name = ?1", [request_name(source)])
+        .attempt("forget that a full read was asked for")
+        .map(|_| ())
+}
+
+fn request_name(source: SourceId) -> String {
+    format!("read-asked-{}", source.0)
+}

@@ -1,0 +1,125 @@
+//! How `plan` says what it found.
+
+use std::collections::BTreeMap;
+
+use crate::contact::Field;
+use crate::report;
+
+use super::estimate::time_of;
+use super::plan::{MappingChange, Outlook, Verdict};
+use super::{Context, Output};
+
+pub(super) fn show(context: &Context, outlook: &Outlook, posts_in_flight: usize) {
+    match context.output {
+        Output::Json => report::say_json(&document(outlook, posts_in_flight)),
+        Output::Text => say(outlook, posts_in_flight),
+    }
+}
+
+fn names(mask: &[Field]) -> Vec<String> {
+    mask.iter().map(ToString::to_string).collect()
+}
+
+fn document(outlook: &Outlook, posts_in_flight: usize) -> serde_json::Value {
+    let Outlook { preview, create, update, waiting, gone, deeds, calls, by_field, .. } = outlook;
+    let fields: BTreeMap<_, _> = by_field.iter().map(|(field, load)| (field.to_string(), load.contacts)).collect();
+    let loads: BTreeMap<_, _> = by_field
+        .iter()
+        .map(|(field, load)| {
+            let seconds = time_of(load.calls, posts_in_flight).as_secs();
+            let load = serde_json::json!({
+                "contacts": load.contacts, "calls": load.calls, "estimated_seconds": seconds,
+            });
+            (field.to_string(), load)
+        })
+        .collect();
+    let change = |change: &MappingChange| {
+        let fields: BTreeMap<_, _> = change.fields.iter().map(|(f, count)| (f.to_string(), *count)).collect();
+        serde_json::json!({ "source": change.source, "contacts": change.contacts, "fields": fields })
+    };
+    let verdict = |verdict: &Verdict| {
+        let Verdict { source, what, contacts, passed, limit, holds } = verdict;
+        serde_json::json!({
+            "source": source, "what": what, "contacts": contacts, "passed_in_24_hours": passed, "limit": limit,
+            "would_hold": holds,
+        })
+    };
+    serde_json::json!({
+        "create": create,
+        "update": update,
+        "already_waiting": waiting,
+        "gone": gone,
+        "deeds": deeds,
+        "calls": calls,
+        "estimated_seconds": outlook.time(posts_in_flight).as_secs(),
+        "fields": fields,
+        "by_field": loads,
+        "guard": outlook.verdicts.iter().map(verdict).collect::<Vec<_>>(),
+        "mapping_changes": outlook.mapping_changes.iter().map(change).collect::<Vec<_>>(),
+        "events": outlook.events,
+        "double_opt_ins": outlook.opt_ins,
+        "samples": preview.samples.iter().map(|(key, mask)| {
+            serde_json::json!({ "key": key, "fields": names(mask) })
+        }).collect::<Vec<_>>(),
+    })
+}
+
+fn say(outlook: &Outlook, posts_in_flight: usize) {
+    let mut rows: Vec<Vec<String>> = [("create", outlook.create), ("update", outlook.update)]
+        .into_iter()
+        .chain(outlook.deeds.iter().map(|(deed, count)| (*deed, *count)))
+        .chain([("already waiting", outlook.waiting), ("gone", outlook.gone), ("calls", outlook.calls)])
+        .map(|(verb, count)| vec![verb.to_owned(), count.to_string()])
+        .collect();
+    for (what, count) in [("events for new contacts", outlook.events), ("double opt-ins", outlook.opt_ins)] {
+        if count > 0 {
+            rows.push(vec![what.to_owned(), count.to_string()]);
+        }
+    }
+    report::say(&report::table(&["contacts to", ""], &rows));
+    for change in &outlook.mapping_changes {
+        let fields: Vec<_> = change.fields.iter().map(|(field, count)| format!("{field} of {count}")).collect();
+        report::say(&format!(
+            "the mapping of source {} has changed: {} contacts become due ({})",
+            change.source,
+            change.contacts,
+            fields.join(", ")
+        ));
+    }
+    if !outlook.verdicts.is_empty() {
+        let cells = |verdict: &Verdict| {
+            let Verdict { source, what, contacts, passed, limit, holds } = verdict;
+            let words = if *holds { "would hold it" } else { "lets it pass" };
+            vec![
+                source.clone(),
+                what.clone(),
+                contacts.to_string(),
+                passed.to_string(),
+                limit.clone(),
+                words.to_owned(),
+            ]
+        };
+        let rows: Vec<_> = outlook.verdicts.iter().map(cells).collect();
+        let header = ["source", "would", "contacts", "in the last 24 h", "limit", "the guard"];
+        report::say(&format!("\n{}", report::table(&header, &rows)));
+    }
+    if outlook.calls > 0 {
+        say_fields(outlook, posts_in_flight);
+    }
+}
+
+fn say_fields(outlook: &Outlook, posts_in_flight: usize) {
+    report::say(&format!("about {} until Reteno has applied it", report::span(outlook.time(posts_in_flight))));
+    let rows: Vec<_> = outlook
+        .by_field
+        .iter()
+        .map(|(field, load)| {
+            let time = format!("about {}", report::span(time_of(load.calls, posts_in_flight)));
+            vec![field.to_string(), load.contacts.to_string(), load.calls.to_string(), time]
+        })
+        .collect();
+    report::say(&format!("\n{}", report::table(&["field", "contacts", "calls", "takes"], &rows)));
+    let samples = &outlook.preview.samples;
+    let rows: Vec<_> = samples.iter().map(|(key, mask)| vec![key.clone(), names(mask).join(", ")]).collect();
+    report::say(&format!("\n{}", report::table(&["sample", "fields to be sent"], &rows)));
+}
