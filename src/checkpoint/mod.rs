@@ -8,6 +8,7 @@ mod alerts;
 mod channels;
 mod consents;
 mod deeds;
+mod doubtful;
 mod due;
 mod endings;
 mod ghosts;

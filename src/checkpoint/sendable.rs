@@ -73,7 +73,9 @@ impl Sendable {
             restores: row.get(7).attempt(ACTION)?,
             has_fired: row.get(8).attempt(ACTION)?,
         };
-        Ok(Some(traits.decide(sides, &due, rules, hash)))
+        // a double opt-in is never sent twice
+        let is_over = traits.is_form && traits.has_fired;
+        Ok((!is_over).then(|| traits.decide(sides, &due, rules, hash)))
     }
 }
 
@@ -99,7 +101,7 @@ impl Traits {
         }
         let is_full = self.lane.is_bulk();
         let known = sides.acknowledged.as_ref();
-        let is_new = reteno_id.is_none() && known.is_some_and(FieldPrints::is_empty);
+        let is_new = reteno_id.is_none() && !self.restores && known.is_some_and(FieldPrints::is_empty);
         let has_other_id = known.is_some_and(|known| known.get(Field::ExternalCustomerId).is_some());
         let membership = |field: Field| {
             let is_in = sides.desired.get(field).is_some_and(|print| !hash.is_clear(field, print));
