@@ -9,6 +9,7 @@ mod anew;
 mod channels;
 mod consents;
 mod deeds;
+mod doubtful;
 mod due;
 mod endings;
 mod forecast;

@@ -9,8 +9,8 @@ use crate::plan::SourceId;
 use crate::plan::policy::Policy;
 
 use super::endings::mark_missing;
-use super::requests::forget_read_request;
 use super::rejections::{Superseded, forget_superseded};
+use super::requests::forget_read_request;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// The rows that a read has seen: two bits a row, so that a million contacts cost 250 KB and no write.
@@ -293,6 +293,6 @@ fn mark_gone(
         ids.and_then(|ids| ids.filter(|id| !id.as_ref().is_ok_and(|id| seen.seen.contains(*id))).collect())
             .attempt("look for gone contacts")?
     };
-    mark_missing(transaction, &missing, policy, (source, began.0))?;
+    mark_missing(transaction, &missing, policy, (source, began.0), now.0)?;
     Ok(missing.len() as u64)
 }

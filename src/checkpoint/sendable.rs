@@ -74,7 +74,9 @@ impl Sendable {
             has_fired: row.get(8).attempt(ACTION)?,
             is_told: row.get(10).attempt(ACTION)?,
         };
-        Ok(Some(traits.decide(sides, &due, rules, hash)))
+        // a double opt-in is never sent twice
+        let is_over = traits.is_form && traits.has_fired;
+        Ok((!is_over).then(|| traits.decide(sides, &due, rules, hash)))
     }
 }
 
