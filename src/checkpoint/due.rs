@@ -61,11 +61,12 @@ impl Checkpoint {
                 "SELECT {COLUMNS}, c.split, length(w.vals) \
                  FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id {JOINED} \
                  WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 AND c.judged = 1 \
-                   AND (c.not_before <= ?1 OR c.not_before > ?2) \
+                   AND (c.not_before <= ?1 OR c.not_before > ?2) AND c.lane <= ?3 \
                  ORDER BY c.lane, c.split DESC, c.id"
             ))
             .attempt(ACTION)?;
-        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0]).attempt(ACTION)?;
+        let last = if rules.first_load_waits { Lane::Reconcile } else { Lane::FirstLoad };
+        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0, last.number()]).attempt(ACTION)?;
         let mut candidates = Vec::new();
         let mut taken: BTreeMap<Vec<Field>, usize> = BTreeMap::new();
         while let Some(row) = rows.next().attempt(ACTION)? {
@@ -84,14 +85,27 @@ impl Checkpoint {
             candidates.push(Candidate {
                 contact: ContactId(row.get(0).attempt(ACTION)?),
                 lane: Lane::from_number(row.get(5).attempt(ACTION)?),
-                part: row.get(10).attempt(ACTION)?,
+                part: row.get(11).attempt(ACTION)?,
                 locks: locks_of(&sides, reteno_id, &self.hash),
                 mask,
                 flavor,
-                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(11).attempt(ACTION)?).unwrap_or(0) * 2,
+                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(12).attempt(ACTION)?).unwrap_or(0) * 2,
             });
         }
         Ok(Due { candidates, is_more: false })
+    }
+
+    /// How many contacts of first loads wait for their turn.
+    pub fn count_first_load(&self) -> Result<u64, CheckpointError> {
+        self.connection
+            .query_row(
+                "SELECT count(*) FROM contact INDEXED BY contact_due \
+                 WHERE lane = ?1 AND acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND judged = 1",
+                [Lane::FirstLoad.number()],
+                |row| row.get::<_, i64>(0),
+            )
+            .attempt("count a first load")
+            .map(i64::cast_unsigned)
     }
 
     /// When the next waiting contact becomes due.

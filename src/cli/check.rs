@@ -14,10 +14,14 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
         }
         Err(missing @ (MissingCredentials::Id | MissingCredentials::Both)) => return Err(missing.into()),
     }
+    for (_, why) in config.upload_obstacles() {
+        tracing::warn!("its first load goes by bulk: {why}");
+    }
     match context.output {
         Output::Text => report::say("ok"),
         Output::Json => report::say_json(&serde_json::json!({
             "ok": true,
+            "not_uploaded": config.upload_obstacles().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
             "sources": config.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>(),
         })),
     }

@@ -1,6 +1,6 @@
 //! `status`: sources, backlog, imports, rejections, alerts and tokens at a glance.
 
-use crate::checkpoint::{ImportState, OpenImport, StatusReport};
+use crate::checkpoint::{CallKind, ImportState, OpenImport, StatusReport};
 use crate::clock::Timestamp;
 use crate::oauth::Condition;
 use crate::oauth::token::Grant;
@@ -65,6 +65,7 @@ fn document(status: &StatusReport, grant: Option<&Grant>, account: Option<&str>)
 fn import_document(import: &OpenImport) -> serde_json::Value {
     serde_json::json!({
         "id": import.id.0,
+        "call": import.call.name(),
         "state": import.state,
         "session": import.session,
         "contacts": import.contacts,
@@ -130,6 +131,12 @@ fn count_running(status: &StatusReport) -> usize {
 
 fn import_cells(import: &OpenImport, now: Timestamp) -> Vec<String> {
     let (state, next) = match import.state {
+        ImportState::Intent if import.call == CallKind::Upload => {
+            ("a file, not answered", import.repeat_at.map(|at| format!("sent again at {at}")))
+        }
+        ImportState::Submitted if import.call == CallKind::Upload => {
+            ("a file in Reteno", import.check_at.map(|at| format!("asked for at {at}")))
+        }
         ImportState::Intent => ("not answered", import.repeat_at.map(|at| format!("sent again at {at}"))),
         ImportState::Submitted => ("in Reteno", import.check_at.map(|at| format!("asked for at {at}"))),
         ImportState::Ghost => ("may still land", import.ghost_until.map(|at| format!("until {at}"))),
