@@ -83,6 +83,9 @@ impl Checkpoint {
         let mut due = Due { candidates: Vec::new(), is_more: false };
         let mut search = Search { now, at_most, rules, taken: BTreeMap::new() };
         for (place, lane) in Lane::ALL.into_iter().enumerate() {
+            if lane == Lane::FirstLoad && rules.first_load_waits {
+                continue;
+            }
             let lanes_after = Lane::ALL.len() - 1 - place;
             let room = (limit - due.candidates.len()).saturating_sub(share * lanes_after);
             self.load_due_of(lane, room, &mut search, &mut due)?;
@@ -125,14 +128,27 @@ impl Checkpoint {
             due.candidates.push(Candidate {
                 contact: ContactId(row.get(0).attempt(ACTION)?),
                 lane,
-                part: row.get(11).attempt(ACTION)?,
+                part: row.get(12).attempt(ACTION)?,
                 locks: locks_of(&sides, reteno_id, &self.hash),
                 mask,
                 flavor,
-                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(12).attempt(ACTION)?).unwrap_or(0) * 2,
+                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(13).attempt(ACTION)?).unwrap_or(0) * 2,
             });
         }
         Ok(())
+    }
+
+    /// How many contacts of first loads wait for their turn.
+    pub fn count_first_load(&self) -> Result<u64, CheckpointError> {
+        self.connection
+            .query_row(
+                "SELECT count(*) FROM contact INDEXED BY contact_due \
+                 WHERE lane = ?1 AND acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND judged = 1",
+                [Lane::FirstLoad.number()],
+                |row| row.get::<_, i64>(0),
+            )
+            .attempt("count a first load")
+            .map(i64::cast_unsigned)
     }
 
     /// When the next waiting contact becomes due.

@@ -9,6 +9,7 @@ use crate::plan::lock::decode_locks;
 use crate::plan::outcome::Member;
 use crate::plan::{ContactId, ImportId};
 
+use super::exports::{BODY, ExportLink};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// Which of Reteno's calls an import is.
@@ -130,6 +131,8 @@ pub struct OpenImport {
     pub contacts: u64,
     /// When the intent was written.
     pub created_at: Timestamp,
+    /// The link in its body, where it is a file.
+    pub link: Option<ExportLink>,
     /// How often its body may have reached Reteno.
     pub posts: u32,
     /// When its body last went out.
@@ -149,22 +152,24 @@ pub struct OpenImport {
 }
 
 const COLUMNS: &str = "id, state, call, target, mask, fires, renames, session, contacts, created_at, posts, posted_at, repeat_at, \
-                       check_at, checks, missing_since, unmatched, ghost_until";
+                       check_at, checks, missing_since, unmatched, ghost_until, link, link_until";
 
 impl Checkpoint {
     /// The body of an unanswered intent is about to go out again, byte for byte: returns it; `None` where it is none any
     /// more.
     pub fn repeat_import(&mut self, import: ImportId, now: Timestamp) -> Result<Option<Bytes>, CheckpointError> {
-        self.connection
+        let kept: Option<(Vec<u8>, bool)> = self
+            .connection
             .query_row(
                 "UPDATE import SET posts = posts + 1, posted_at = ?2, repeat_at = NULL \
-                 WHERE id = ?1 AND state = 'intent' RETURNING body",
+                 WHERE id = ?1 AND state = 'intent' RETURNING body, link IS NOT NULL",
                 params![import.0, now.0],
-                |row| row.get::<_, Vec<u8>>(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()
-            .attempt("store that a body goes out again")
-            .map(|body| body.map(Bytes::from))
+            .attempt("store that a body goes out again")?;
+        let Some((body, is_sealed)) = kept else { return Ok(None) };
+        Ok(Some(Bytes::from(if is_sealed { self.unseal(BODY, &body)? } else { body })))
     }
 
     /// It is not known whether Reteno took the body: it goes out again at `repeat_at`, and the copy that may have
@@ -331,6 +336,10 @@ fn read_import(row: &Row<'_>) -> rusqlite::Result<OpenImport> {
         renames: row.get("renames")?,
         session: row.get("session")?,
         contacts: row.get::<_, i64>("contacts")?.cast_unsigned(),
+        link: row
+            .get::<_, Option<[u8; 32]>>("link")?
+            .zip(time("link_until")?)
+            .map(|(hash, until)| ExportLink { hash, until }),
         created_at: Timestamp(row.get("created_at")?),
         posts: row.get("posts")?,
         posted_at: Timestamp(row.get("posted_at")?),

@@ -11,7 +11,9 @@ use crate::plan::lock::{Lock, encode_locks, locks_of};
 use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::due::MemberValues;
+use super::exports::{BODY, ExportLink};
 use super::imports::{CallKind, encode_mask};
+use super::seal::Sealer;
 use super::sendable::{COLUMNS, JOINED, SendRules, Sendable};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
@@ -28,18 +30,33 @@ pub struct BegunImport {
     pub contacts: Vec<ContactId>,
 }
 
+/// What a call says.
+#[derive(Debug)]
+pub struct Letter {
+    /// The exact body.
+    pub body: Bytes,
+    /// The link to a file that stands in it: then the body is kept sealed.
+    pub link: Option<ExportLink>,
+}
+
+impl From<Bytes> for Letter {
+    fn from(body: Bytes) -> Self {
+        Self { body, link: None }
+    }
+}
+
 impl Checkpoint {
     /// Writes the intent to send a batch (a single call carries all that is desired, whatever its mask says): from this
     /// commit on nobody knows what Reteno holds of its fields. `build` makes the exact body of the members that are still
     /// due in just this way; `None` where no member is left, and nothing is stored where it fails. Nothing may be sent
     /// before this returns.
-    pub fn begin_import<E>(
+    pub fn begin_import<L: Into<Letter>, E>(
         &mut self,
         call: CallKind,
         batch: &Batch,
         rules: &SendRules,
         now: Timestamp,
-        build: impl FnOnce(&[MemberValues]) -> Result<Bytes, E>,
+        build: impl FnOnce(&[MemberValues]) -> Result<L, E>,
     ) -> Result<Result<Option<BegunImport>, E>, CheckpointError> {
         let transaction = self
             .connection
@@ -59,13 +76,17 @@ impl Checkpoint {
             return Ok(Ok(None));
         };
         let mask = mask_of(call, batch, first);
-        let body = match build(&members) {
-            Ok(body) => body,
+        let Letter { body, link } = match build(&members) {
+            Ok(letter) => letter.into(),
             Err(error) => return Ok(Err(error)),
         };
         let fires = batch.flavor.fires || call == CallKind::Subscribe;
         let intent = Intent { call, mask: &mask, fires, renames: batch.flavor.renames };
-        let import = intent.store(&transaction, &body, members.len(), now)?;
+        let kept = match &link {
+            Some(_) => Sealer::of(&self.sealing_key).seal(BODY, &body, &self.random)?,
+            None => body.to_vec(),
+        };
+        let import = intent.store(&transaction, &kept, members.len(), now)?;
         let mut all_locks = Vec::new();
         for (member, sides) in members.iter().zip(&rows) {
             let locks = locks_of(sides, member.reteno_id, &self.hash);
@@ -76,6 +97,9 @@ impl Checkpoint {
                     .execute("UPDATE contact SET fired = 1 WHERE id = ?1", [member.contact.0])
                     .attempt("store that a workflow may start")?;
             }
+        }
+        if let Some(link) = link {
+            link.store(&transaction, import)?;
         }
         transaction.commit().attempt("store an intent")?;
         let contacts = members.into_iter().map(|member| member.contact).collect();
@@ -114,7 +138,7 @@ impl Intent<'_> {
     fn store(
         &self,
         transaction: &Transaction<'_>,
-        body: &Bytes,
+        body: &[u8],
         members: usize,
         now: Timestamp,
     ) -> Result<ImportId, CheckpointError> {
@@ -127,7 +151,7 @@ impl Intent<'_> {
                     kind,
                     target,
                     encode_mask(self.mask),
-                    body.as_ref(),
+                    body,
                     members.cast_signed(),
                     now.0,
                     self.fires,
@@ -164,9 +188,9 @@ impl Lookup<'_> {
         let Sendable { sides, reteno_id, mask, flavor } = sendable;
         let is_single = matches!(self.call, CallKind::Upsert | CallKind::Update(_));
         let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
-        let values: Vec<u8> = row.get(11).attempt(ACTION)?;
+        let values: Vec<u8> = row.get(12).attempt(ACTION)?;
         let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
-        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(12).attempt(ACTION)?);
+        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(13).attempt(ACTION)?);
         drop(rows);
         if mask.iter().any(|field| values.get(*field).is_none()) {
             starve(self.transaction, contact)?;

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row, params};
 use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::batch::{Flavor, Route};
 use crate::plan::change::Sides;
+use crate::plan::upload::FileRules;
 use crate::plan::{Lane, SourceId};
 
 use super::{Attempt, CheckpointError, unreadable};
@@ -24,11 +25,15 @@ pub struct SendRules {
     pub fires: bool,
     /// And when a full read brought them.
     pub fires_in_full_reads: bool,
+    /// First loads go as files now.
+    pub files: Option<FileRules>,
+    /// First loads wait.
+    pub first_load_waits: bool,
 }
 
 /// The columns that [`Sendable::read`] reads, in its order, of a contact `c` with its `consent s` that is not lowered.
 pub(super) const COLUMNS: &str = "c.id, c.source, c.desired, c.acknowledged, c.reteno_id, c.lane, c.held, c.restores, \
-                                  c.fired, s.contact IS NOT NULL, c.told";
+                                  c.fired, s.contact IS NOT NULL, c.told, c.uploaded";
 /// Joins what [`COLUMNS`] needs.
 pub(super) const JOINED: &str = "LEFT JOIN consent s ON s.contact = c.id AND s.said = 1 AND s.lowered_at IS NULL";
 
@@ -66,8 +71,11 @@ impl Sendable {
         if due.is_empty() || (is_gagged && due.contains(&Field::Email)) {
             return Ok(None);
         }
+        let was_uploaded: bool = row.get(11).attempt(ACTION)?;
+        let source = SourceId(row.get(1).attempt(ACTION)?);
         let traits = Traits {
-            is_form: rules.forms.contains(&SourceId(row.get(1).attempt(ACTION)?)),
+            source,
+            is_free: held == 0 && !is_gagged && !was_uploaded,
             reteno_id: row.get(4).attempt(ACTION)?,
             lane: Lane::from_number(row.get(5).attempt(ACTION)?),
             restores: row.get(7).attempt(ACTION)?,
@@ -75,13 +83,15 @@ impl Sendable {
             is_told: row.get(10).attempt(ACTION)?,
         };
         // a double opt-in is never sent twice
-        let is_over = traits.is_form && traits.has_fired;
+        let is_over = rules.forms.contains(&source) && traits.has_fired;
         Ok((!is_over).then(|| traits.decide(sides, &due, rules, hash)))
     }
 }
 
 struct Traits {
-    is_form: bool,
+    source: SourceId,
+    /// Nothing of it is held, it wants e-mails as far as is known, and no file carried it.
+    is_free: bool,
     reteno_id: Option<i64>,
     lane: Lane,
     restores: bool,
@@ -92,7 +102,7 @@ struct Traits {
 impl Traits {
     fn decide(&self, sides: Sides, due: &[Field], rules: &SendRules, hash: &Fingerprinter) -> Sendable {
         let reteno_id = self.reteno_id;
-        if self.is_form {
+        if rules.forms.contains(&self.source) {
             let flavor = Flavor { route: Route::Form, ..Flavor::default() };
             return Sendable { mask: due.to_vec(), sides, reteno_id, flavor };
         }
@@ -108,12 +118,21 @@ impl Traits {
             let is_in = sides.desired.get(field).is_some_and(|print| !hash.is_clear(field, print));
             (field, is_in)
         };
+        let is_new = !self.is_told && !self.restores;
+        let fires = is_new && !self.has_fired && if is_full { rules.fires_in_full_reads } else { rules.fires };
+        let is_filled = |field: &Field| {
+            field.is_segment() || sides.desired.get(*field).is_some_and(|print| !hash.is_clear(*field, print))
+        };
+        // an uncertain answer would list all that are in a file: who starts a workflow goes by bulk
+        let goes_as_file = (self.is_free && is_new && !fires && self.lane == Lane::FirstLoad)
+            && rules.files.as_ref().is_some_and(|files| files.fits(self.source, &mask))
+            && mask.iter().all(is_filled);
         let flavor = Flavor {
-            route: Route::Fields,
+            route: if goes_as_file { Route::Upload } else { Route::Fields },
             segments: mask.iter().copied().filter(|field| field.is_segment()).map(membership).collect(),
             restores: self.restores || if is_full { rules.restores_in_full_reads } else { rules.restores },
             renames: mask.contains(&Field::ExternalCustomerId) && (reteno_id.is_some() || has_other_id),
-            fires: !self.is_told && !self.has_fired && if is_full { rules.fires_in_full_reads } else { rules.fires },
+            fires,
         };
         Sendable { sides, reteno_id, mask, flavor }
     }

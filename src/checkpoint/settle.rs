@@ -12,6 +12,7 @@ use crate::plan::outcome::MemberOutcome;
 use crate::plan::{ContactId, ImportId, Lane, SourceId};
 
 use super::doubtful::Starts;
+use super::exports::forget_upload;
 use super::ghosts::Ghosts;
 use super::rejections::{RejectionKind, record_rejection};
 use super::renewal::renew_opt_outs;
@@ -97,6 +98,9 @@ impl Checkpoint {
                     [import.0],
                 )
                 .attempt("store that Reteno was told of nobody")?;
+        }
+        if settlement.wrote_nothing && settlement.fate == UnknownFate::Release {
+            forget_upload(&transaction, import)?;
         }
         let ghost_until = settlement.ghost_until.map(|until| until.0).max(old_ghost).filter(|until| *until > now.0);
         close(&transaction, import, ghost_until)?;

@@ -75,9 +75,13 @@ async fn load_next(context: &Context, old: &Config) -> Result<Config, Failure> {
         return Err(Failure::of(Exit::Configuration, error, None));
     }
     next.reteno.credentials()?;
-    if next.listen.address != old.listen.address {
-        // given back at once: the new session takes it when the old one has ended
-        drop(bind(&next).await.map_err(failure)?);
+    let addresses =
+        [(next.listen.address, old.listen.address), (next.listen.public_address, old.listen.public_address)];
+    for (next, old) in addresses {
+        if next != old {
+            // given back at once: the new session takes it when the old one has ended
+            drop(bind(next).await.map_err(failure)?);
+        }
     }
     Ok(next)
 }
@@ -86,7 +90,7 @@ fn signals_failed(error: std::io::Error) -> Failure {
     Failure::plain(anyhow::Error::new(error).context("cannot watch signals"))
 }
 
-fn failure(error: RunError) -> Failure {
+pub(super) fn failure(error: RunError) -> Failure {
     let hint = error.hint();
     let exit = match &error {
         // a command that authorizes may hold the port for some minutes

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::checkpoint::{DeedCount, ImportState, OpenImport, StatusReport};
+use crate::checkpoint::{CallKind, DeedCount, ImportState, OpenImport, StatusReport};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::oauth::Condition;
@@ -88,6 +88,7 @@ fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, accou
 fn import_document(import: &OpenImport) -> serde_json::Value {
     serde_json::json!({
         "id": import.id.0,
+        "call": import.call.name(),
         "state": import.state,
         "session": import.session,
         "contacts": import.contacts,
@@ -192,6 +193,12 @@ fn count_running(status: &StatusReport) -> usize {
 
 fn import_cells(import: &OpenImport, now: Timestamp) -> Vec<String> {
     let (state, next) = match import.state {
+        ImportState::Intent if import.call == CallKind::Upload => {
+            ("a file, not answered", import.repeat_at.map(|at| format!("sent again at {at}")))
+        }
+        ImportState::Submitted if import.call == CallKind::Upload => {
+            ("a file in Reteno", import.check_at.map(|at| format!("asked for at {at}")))
+        }
         ImportState::Intent => ("not answered", import.repeat_at.map(|at| format!("sent again at {at}"))),
         ImportState::Submitted => ("in Reteno", import.check_at.map(|at| format!("asked for at {at}"))),
         ImportState::Ghost => ("may still land", import.ghost_until.map(|at| format!("until {at}"))),

@@ -10,12 +10,15 @@ use crate::config::Config;
 use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
+use crate::daemon::exports::build_exports;
 use crate::daemon::feeds::tell_read;
 use crate::daemon::lifecycle::{self, Stop};
+use crate::daemon::run::{bind, serve_exports};
 use crate::daemon::sender::{Ended, Line, SendCounts, Sender, Until};
 use crate::plan::balance::Balance;
 use crate::report::{self, Progress};
 
+use super::run::failure;
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
@@ -27,6 +30,8 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     let catalog = compose::load_catalog(&config, &account.client, &around.store).await?;
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
     let settings = compose::send_settings(&config);
+    let public =
+        if settings.upload.is_some() { bind(config.listen.public_address).await.map_err(failure)? } else { None };
     let Stop { soft: stop, hard } = lifecycle::stop_on_signals(config.shutdown_timeout)
         .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot watch signals")))?;
     let line = Line::of_one_run();
@@ -57,7 +62,15 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
         read
     };
     let drawing = draw_counts(&progress, counts.clone());
+    // dropped with this command
+    let handing_out = async {
+        match public {
+            Some(public) => serve_exports(public, build_exports(&around.store, &around.clock), stop.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
     let (reports, ended) = tokio::select! {
+        Err(error) = handing_out => return Err(failure(error)),
         both = async { tokio::join!(reading, sender.run(Until::Drained(wait), &stop)) } => both,
         () = drawing => (Vec::new(), Ok(Ended::Stopped)),
         () = hard.cancelled() => (Vec::new(), Ok(Ended::Stopped)),

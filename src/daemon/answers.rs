@@ -153,6 +153,9 @@ impl Sender {
             ImportAnswer::Failed { description } => {
                 let reason = format!("Reteno's import ended in ERROR: {description}");
                 let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+                if import.call == CallKind::Upload {
+                    return self.end_upload(&import, &members, &reason).await;
+                }
                 let fate = self.fate_of_failure(&import.mask, &members, &reason, now).await?;
                 self.settle(id, outcomes_unknown(&members).members, fate, false).await
             }
@@ -186,6 +189,8 @@ impl Sender {
             outcomes.iter().filter(|(_, outcome)| *outcome == MemberOutcome::Unknown).map(|(c, _)| *c).collect();
         let fate = match unknown.len() {
             0 => UnknownFate::Release,
+            // no file carries them again, and of a bulk call more is known
+            _ if import.call == CallKind::Upload => UnknownFate::Release,
             // smaller batches would not be understood better, and in very small ones a missing contact would pass for
             // one that was deleted
             _ if is_mapping_odd => UnknownFate::Later(ODD_MAPPING_WAIT),
@@ -210,6 +215,9 @@ impl Sender {
             return self.end_deeds(&import, DeedEnd::Refused(reason.to_owned()), now).await;
         }
         let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+        if import.call == CallKind::Upload {
+            return self.end_upload(&import, &members, reason).await;
+        }
         let fate = self.fate_of_failure(&import.mask, &members, reason, now).await?;
         let wrote_nothing = import.posts == 1 && import.ghost_until.is_none();
         self.settle(id, outcomes_unknown(&members).members, fate, wrote_nothing).await

@@ -36,6 +36,7 @@ impl Sender {
         match batch.flavor.route {
             Route::Categories => self.begin_categories(batch, now).await,
             Route::Form => self.begin_form(batch, now).await,
+            Route::Upload => self.begin_upload(batch, now).await,
             Route::Fields => {
                 let by_single_calls = self.settings.restore_deleted == RestoreDeleted::Live
                     && batch.lane == Lane::Live
@@ -160,7 +161,12 @@ impl Sender {
 
     /// Sends what is written down, unless a page has meanwhile given a member an identity that another call holds: then
     /// it is taken back, and planned anew.
-    async fn send(&mut self, call: CallKind, begun: BegunImport, now: Timestamp) -> Result<bool, CheckpointError> {
+    pub(super) async fn send(
+        &mut self,
+        call: CallKind,
+        begun: BegunImport,
+        now: Timestamp,
+    ) -> Result<bool, CheckpointError> {
         let BegunImport { import, body, locks, contacts } = begun;
         let distinct: BTreeSet<_> = locks.iter().collect();
         if distinct.len() < locks.len() || !self.locks.is_free(&locks) {
@@ -176,17 +182,17 @@ impl Sender {
 }
 
 /// What a bulk request says besides its contacts.
-struct Shape {
-    mask: Vec<Field>,
+pub(super) struct Shape {
+    pub(super) mask: Vec<Field>,
     dedupe_on: DedupeOn,
-    restores: bool,
-    enters: Vec<String>,
-    leaves: Vec<String>,
-    event_key: Option<String>,
+    pub(super) restores: bool,
+    pub(super) enters: Vec<String>,
+    pub(super) leaves: Vec<String>,
+    pub(super) event_key: Option<String>,
 }
 
 impl Shape {
-    fn of(batch: &Batch, settings: &SendSettings) -> Self {
+    pub(super) fn of(batch: &Batch, settings: &SendSettings) -> Self {
         let names = |wanted: bool| {
             let chosen = batch.flavor.segments.iter().filter(|(_, is_in)| *is_in == wanted);
             chosen.filter_map(|(field, _)| settings.segment_names.get(field).cloned()).collect()

@@ -16,6 +16,7 @@ use crate::http::Exchange;
 use crate::http::paced::Paced;
 use crate::http::socket::{HttpExchange, Timeouts};
 use crate::oauth::{App, Authorizer, ClientAuth, Mandate, Refresher, TokenEndpoint};
+use crate::plan::upload::FileBounds;
 use crate::random::Random;
 use crate::reteno::body::DedupeOn;
 use crate::reteno::start::SubscribeOptions;
@@ -26,10 +27,14 @@ use crate::source::{FileSource, Format, SingerOptions, SingerSource, Source, sin
 use super::cycle::Feed;
 use super::mapping::{build_mapping, build_policy};
 use super::proof::{AccountChange, ProvingVault};
-use super::sender::{RestoreDeleted, SendSettings};
+use super::sender::{RestoreDeleted, SendSettings, UploadSettings};
 
 /// No answer of Reteno's is longer: the mapping of 3000 contacts takes about 200 KB.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Reteno's bound on a file is 100 MB.
+const FILE_BYTES_MAX: usize = 100_000_000;
+/// More in one file would take hundreds of megabytes of memory while it is written; fewer are more calls.
+const FILE_CONTACTS_MAX: usize = 50_000;
 /// How long a tap may take to end after TERM; below systemd's own patience.
 const TAP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -144,6 +149,7 @@ pub fn send_settings(config: &Config) -> SendSettings {
             .map(|segment| (Field::segment(&segment.name), segment.name.clone()))
             .collect(),
         forms: config.sources.iter().filter_map(form_of).collect(),
+        upload: upload_settings(config),
         batch_contacts_max: reteno.batch_contacts_max,
         batch_bytes_max: reteno.batch_bytes_max,
         posts_in_flight: reteno.posts_in_flight,
@@ -151,6 +157,21 @@ pub fn send_settings(config: &Config) -> SendSettings {
         import_poll_first: reteno.import_poll_first,
         import_poll_max: reteno.import_poll_max,
     }
+}
+
+/// Files, where the configuration asks for them.
+fn upload_settings(config: &Config) -> Option<UploadSettings> {
+    let load_min = config.upload.contacts_min?;
+    let public_url = config.listen.public_url.as_ref()?.to_string();
+    config.listen.public_address?;
+    let obstacles = config.upload_obstacles();
+    let may = |source: &&SourceConfig| obstacles.iter().all(|(name, _)| *name != source.name);
+    Some(UploadSettings {
+        bounds: FileBounds { load_min, contacts_max: FILE_CONTACTS_MAX, bytes_max: FILE_BYTES_MAX },
+        link_lifetime: config.upload.link_lifetime,
+        public_url,
+        sources: config.sources.iter().filter(may).map(|source| (source.name.clone(), source.contact.len())).collect(),
+    })
 }
 
 fn form_of(source: &SourceConfig) -> Option<(String, SubscribeOptions)> {

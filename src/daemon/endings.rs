@@ -1,14 +1,14 @@
 //! How an import ends, as the sender writes it down: settled, given up, or turned into a ghost; and what becomes of its
 //! members where nobody knows what was written.
 
-use crate::checkpoint::{CheckpointError, OpenImport, Settlement, UnknownFate};
+use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, OpenImport, Settlement, UnknownFate};
 use crate::clock::Timestamp;
 use crate::contact::Field;
 use crate::plan::halving::Verdict;
 use crate::plan::outcome::{Member, MemberOutcome, outcomes_unknown};
 use crate::plan::{ContactId, ImportId};
 
-use super::sender::{REQUEST_SLACK, Sender};
+use super::sender::{DISK_SETTLES_EVERY, REQUEST_SLACK, Sender};
 
 impl Sender {
     /// Judged only when Reteno has just said that it still runs: nobody may have asked for long.
@@ -53,7 +53,9 @@ impl Sender {
         );
         let hint = "look at what stands between this machine and Reteno (a proxy, a limit of size)";
         self.alarm.raise(&format!("import-{}", id.0), &text, hint).await?;
-        let fate = if members.len() > 1 {
+        let fate = if import.call == CallKind::Upload {
+            UnknownFate::Release
+        } else if members.len() > 1 {
             let (first, second) = self.halving.split();
             UnknownFate::Split { first, second }
         } else {
@@ -74,6 +76,18 @@ impl Sender {
         let settlement = Settlement { members, fate, wrote_nothing: false, ghost_until };
         self.locks.release(id);
         self.store.call(move |checkpoint| checkpoint.settle_import(id, &settlement, now)).await
+    }
+
+    /// Empties the write-ahead log while nothing is under way, so that what was dropped is gone from the disk.
+    pub(super) async fn settle_disk(&mut self, imports: &[OpenImport], now: Timestamp) -> Result<(), CheckpointError> {
+        let is_quiet = self.busy.is_empty() && imports.iter().all(|import| import.state == ImportState::Ghost);
+        let is_recent =
+            self.disk_settled_at.is_some_and(|at| at.plus(DISK_SETTLES_EVERY).is_pending(now, DISK_SETTLES_EVERY));
+        if !is_quiet || is_recent {
+            return Ok(());
+        }
+        self.disk_settled_at = Some(now);
+        self.store.call(Checkpoint::settle_disk).await
     }
 
     /// Something with these fields was applied.

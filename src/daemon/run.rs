@@ -1,6 +1,7 @@
 //! The daemon: reads each source on its schedule, sends, keeps the tokens alive, answers on its listener, and starts
 //! anew with a changed configuration when asked to.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,18 +10,20 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::checkpoint::{CheckpointError, PageMode};
 use crate::clock::Timestamp;
 use crate::config::{Config, MissingCredentials, SourceConfig};
 use crate::contact::Catalog;
-use crate::listener::{self, Callback, Page, Readiness, Services};
+use crate::listener::{self, Callback, Exports, Page, Readiness, Services};
 use crate::oauth::complete_callback;
 
 use super::alarm::Alarm;
 use super::compose::{self, Account, Surroundings};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
+use super::exports::build_exports;
 use super::feeds::{prepare_feed, tell_read};
 use super::lifecycle::Stop;
 use super::proof::LateProof;
@@ -45,11 +48,11 @@ pub enum RunError {
     /// The account is not configured.
     #[error(transparent)]
     Credentials(#[from] MissingCredentials),
-    /// The listener's address cannot be used.
+    /// A listener's address cannot be used.
     #[error("cannot listen on {address}")]
     Listen {
-        /// `listen.address`.
-        address: std::net::SocketAddr,
+        /// `listen.address`, or `listen.public_address`.
+        address: SocketAddr,
         /// The system's reason.
         #[source]
         source: std::io::Error,
@@ -66,7 +69,9 @@ impl RunError {
         match self {
             Self::Credentials(error) => Some(error.hint().to_owned()),
             Self::Listen { .. } => Some(
-                "set listen.address to a free port of this machine, or to \"off\"; redirect_uri must agree".to_owned(),
+                "set listen.address, or listen.public_address, to a free port of this machine, or to \"off\"; redirect_uri \
+                 must agree"
+                    .to_owned(),
             ),
             Self::Checkpoint(error) => error.hint(),
         }
@@ -100,7 +105,8 @@ pub async fn run_session(
 ) -> Result<(), RunError> {
     let account = compose::connect(&config, &around, false)?;
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
-    let listener = bind(&config).await?;
+    let listener = bind(config.listen.address).await?;
+    let public = bind(config.listen.public_address).await?;
     let settings = compose::send_settings(&config);
     let mut sender = Sender::resume(
         around.store.clone(),
@@ -127,12 +133,18 @@ pub async fn run_session(
     if let Some(listener) = listener {
         let services = Services { callback: Some(build_callback(&shared)), readiness };
         let soft = stop.soft.clone();
-        let address = shared.config.listen.address;
+        let address = bound_address(&listener);
         tasks.spawn(async move {
             let served = listener::serve(listener, services, soft).await;
-            let address = address.unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
             served.map_err(|source| RunError::Listen { address, source })
         });
+    }
+    if let Some(listener) = public {
+        tasks.spawn(serve_exports(
+            listener,
+            build_exports(&shared.around.store, &shared.around.clock),
+            stop.soft.clone(),
+        ));
     }
     for source in &shared.config.sources {
         tasks.spawn(follow_schedule(Arc::clone(&shared), source.clone()));
@@ -177,10 +189,21 @@ async fn end_of(tasks: &mut JoinSet<Result<(), RunError>>, stop: &Stop) -> Resul
     ended
 }
 
-/// The configured listener, where there is one.
-pub async fn bind(config: &Config) -> Result<Option<TcpListener>, RunError> {
-    let Some(address) = config.listen.address else { return Ok(None) };
+/// A configured listener, where there is one.
+pub async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
+    let Some(address) = address else { return Ok(None) };
     TcpListener::bind(address).await.map(Some).map_err(|source| RunError::Listen { address, source })
+}
+
+/// Serves the public address until `stop`.
+pub async fn serve_exports(listener: TcpListener, exports: Exports, stop: CancellationToken) -> Result<(), RunError> {
+    let address = bound_address(&listener);
+    let served = listener::serve_public(listener, exports, stop).await;
+    served.map_err(|source| RunError::Listen { address, source })
+}
+
+fn bound_address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
 fn build_callback(shared: &Arc<Shared>) -> Callback {

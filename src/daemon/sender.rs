@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, OpenImport, SendRules, Store};
+use crate::checkpoint::{CallKind, CheckpointError, ImportState, OpenImport, SendRules, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, Fingerprinter};
 use crate::plan::answer::NotWritten;
@@ -27,10 +27,11 @@ use crate::reteno::start::SubscribeOptions;
 
 use super::alarm::Alarm;
 use super::calls::{Done, perform};
+use super::exports::Exports;
 use super::pace::{Pause, Standstill};
 
 pub use super::line::{Filling, Line};
-pub use super::sending::{Ended, RestoreDeleted, SendCounts, SendSettings, Until};
+pub use super::sending::{Ended, RestoreDeleted, SendCounts, SendSettings, Until, UploadSettings};
 
 /// Imports that Reteno may work on at the same time. More would only lengthen its queue and our set of locks (about
 /// 20 MB for all of them); fewer would leave the line idle while imports take minutes.
@@ -42,11 +43,9 @@ pub(super) const PROBE_AGE_MAX: Duration = Duration::from_mins(10);
 /// Batches that are not full wait at most this long for a source that is read on and on.
 const GATHER_MAX: Duration = Duration::from_mins(5);
 /// Values that were dropped leave the write-ahead log after at most this long, once nothing is under way.
-const DISK_SETTLES_EVERY: Duration = Duration::from_mins(1);
+pub(super) const DISK_SETTLES_EVERY: Duration = Duration::from_mins(1);
 /// Live changes are gathered to at most ten posts a second.
 const GATHER: Duration = Duration::from_millis(100);
-/// Contacts looked at in one planning round: enough to fill every free slot.
-const CANDIDATES_MAX: usize = 24_000;
 /// How long after its time an import counts as overdue: the request itself may have taken this long.
 pub(super) const REQUEST_SLACK: Duration = Duration::from_mins(5);
 /// The first wait before the same body goes out again after a lost answer.
@@ -70,6 +69,7 @@ pub struct Sender {
     pub(super) pause: Pause,
     pub(super) repeat: Backoff,
     pub(super) counts: watch::Sender<SendCounts>,
+    pub(super) exports: Exports,
     line: Line,
     /// Imports with a request on the line, and whether it is a post.
     pub(super) busy: BTreeMap<ImportId, bool>,
@@ -79,7 +79,7 @@ pub struct Sender {
     rounds: u64,
     /// When batches last went out that were not full.
     last_gathered: Option<Timestamp>,
-    disk_settled_at: Option<Timestamp>,
+    pub(super) disk_settled_at: Option<Timestamp>,
     /// In a run that ends by itself: since when nothing is read any more.
     read_to_end_at: Option<Timestamp>,
 }
@@ -96,7 +96,7 @@ impl Sender {
         let age_max = settings.import_age_max;
         let now = clock.now();
         let form_names: Vec<String> = settings.forms.iter().map(|(name, _)| name.clone()).collect();
-        let (hash, last_part, held, form_ids) = store
+        let (hash, last_part, held, form_ids, dir) = store
             .call(move |checkpoint| {
                 let mut form_ids = Vec::new();
                 for name in &form_names {
@@ -115,7 +115,7 @@ impl Sender {
                 }
                 // which fields are refused is only known to the process that raised them
                 checkpoint.end_mask_alerts()?;
-                Ok((checkpoint.hash().clone(), checkpoint.last_part()?, held, form_ids))
+                Ok((checkpoint.hash().clone(), checkpoint.last_part()?, held, form_ids, checkpoint.exports_dir()))
             })
             .await?;
         let mut locks = LockSet::default();
@@ -124,6 +124,7 @@ impl Sender {
         }
         let forms: BTreeMap<SourceId, SubscribeOptions> =
             form_ids.into_iter().zip(settings.forms.iter().map(|(_, options)| options.clone())).collect();
+        let exports = Exports::at(dir, random.clone());
         let rules = SendRules { forms: forms.keys().copied().collect(), ..settings.rules() };
         let mut sender = Self {
             rules,
@@ -139,6 +140,7 @@ impl Sender {
             pause: Pause::none(random.clone()),
             repeat: Backoff::new(REPEAT_FIRST, REPEAT_MAX, random),
             counts: watch::Sender::new(SendCounts::default()),
+            exports,
             line,
             busy: BTreeMap::new(),
             requests: JoinSet::new(),
@@ -149,6 +151,7 @@ impl Sender {
             read_to_end_at: None,
         };
         sender.leave_all_doubtful().await?;
+        sender.adopt_exports().await?;
         Ok(sender)
     }
 
@@ -190,6 +193,7 @@ impl Sender {
             .call(move |checkpoint| checkpoint.forget_ghosts(now).and_then(|()| checkpoint.load_imports()))
             .await?;
         self.settle_disk(&imports, now).await?;
+        self.sweep_exports(&imports, now).await?;
         let unfinished = imports.iter().filter(|import| import.state != ImportState::Ghost).map(|import| import.id);
         self.locks.retain_imports(&unfinished.collect());
         let quiet_until = self.pause.until_for_all(now);
@@ -224,6 +228,9 @@ impl Sender {
             }
             (ImportState::Intent, _) => {
                 let id = import.id;
+                if import.link.is_some_and(|link| link.until <= now) {
+                    return self.give_up(import, "its link is over", now).await;
+                }
                 let body = self.store.call(move |checkpoint| checkpoint.repeat_import(id, now)).await?;
                 if let Some(body) = body {
                     self.counts.send_modify(|counts| counts.repeats += 1);
@@ -260,15 +267,19 @@ impl Sender {
         {
             return Ok(Some(next));
         }
+        let is_filling = self.line.is_filling() && !self.has_gathered_long(now);
+        let in_files = self.plan_files(imports, is_filling).await?;
         let at_most = self.halving.bounds(now, self.settings.batch_contacts_max);
-        let rules = self.rules.clone();
-        let due = self.store.call(move |checkpoint| checkpoint.load_due(now, CANDIDATES_MAX, &at_most, &rules)).await?;
+        let mut due = self.load_due(at_most, now).await?;
+        let bounds = self.keep_files(&mut due, in_files);
         let limits = Limits {
             contacts_max: self.settings.batch_contacts_max,
             bytes_max: self.settings.batch_bytes_max,
             batches_max: slots,
             bulk_batches_max: free(bulk_posts, IMPORTS_OPEN_MAX - IMPORTS_RESERVED),
-            is_filling: self.line.is_filling() && !due.is_more && !self.has_gathered_long(now),
+            file_contacts_max: bounds.contacts_max,
+            file_bytes_max: bounds.bytes_max,
+            is_filling: is_filling && !due.is_more,
             gathers_all: self.line.gathers_all,
             lowest_first: self.rounds % RESERVED_ROUND == RESERVED_ROUND - 1,
         };
@@ -304,18 +315,6 @@ impl Sender {
     fn has_gathered_long(&self, now: Timestamp) -> bool {
         !self.line.gathers_all
             && !self.last_gathered.is_some_and(|last| last.plus(GATHER_MAX).is_pending(now, GATHER_MAX))
-    }
-
-    /// Empties the write-ahead log while nothing is under way, so that what was dropped is gone from the disk.
-    async fn settle_disk(&mut self, imports: &[OpenImport], now: Timestamp) -> Result<(), CheckpointError> {
-        let is_quiet = self.busy.is_empty() && imports.iter().all(|import| import.state == ImportState::Ghost);
-        let is_recent =
-            self.disk_settled_at.is_some_and(|at| at.plus(DISK_SETTLES_EVERY).is_pending(now, DISK_SETTLES_EVERY));
-        if !is_quiet || is_recent {
-            return Ok(());
-        }
-        self.disk_settled_at = Some(now);
-        self.store.call(Checkpoint::settle_disk).await
     }
 
     /// When the run ends at the latest: what it may take counts from the end of all reading.
@@ -379,6 +378,7 @@ impl Sender {
         while let Some(done) = self.requests.join_next().await {
             self.record(done).await?;
         }
+        self.sweep_now().await?;
         Ok(ended)
     }
 

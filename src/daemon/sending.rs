@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::checkpoint::SendRules;
 use crate::contact::Field;
+use crate::plan::upload::FileBounds;
 use crate::reteno::body::DedupeOn;
 use crate::reteno::start::SubscribeOptions;
 
@@ -27,6 +28,8 @@ pub struct SendSettings {
     pub segment_names: BTreeMap<Field, String>,
     /// Sources whose new contacts go through the double opt-in, by their names.
     pub forms: Vec<(String, SubscribeOptions)>,
+    /// First loads as files; `None`: all goes by bulk.
+    pub upload: Option<UploadSettings>,
     /// Contacts in a call.
     pub batch_contacts_max: usize,
     /// Bytes of a body.
@@ -41,6 +44,19 @@ pub struct SendSettings {
     pub import_poll_max: Duration,
 }
 
+/// First loads as files that Reteno fetches from us.
+#[derive(Clone, Debug)]
+pub struct UploadSettings {
+    /// When a load is large enough, and how large a file may be.
+    pub bounds: FileBounds,
+    /// How long a link can be fetched.
+    pub link_lifetime: Duration,
+    /// How Reteno reaches the public address.
+    pub public_url: String,
+    /// The sources that may be loaded so, and how many columns each of them maps.
+    pub sources: Vec<(String, usize)>,
+}
+
 impl SendSettings {
     /// What of it decides which contacts go together; the sources of forms are known to the checkpoint only.
     #[must_use]
@@ -52,6 +68,8 @@ impl SendSettings {
             restores_in_full_reads: restores && self.restore_in_full_reads,
             fires: self.event_key.is_some(),
             fires_in_full_reads: self.event_key.is_some() && self.event_in_full_reads,
+            files: None,
+            first_load_waits: false,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The HTTP server on `[listen]`: the authorization callback and the health of the process.
+//! The HTTP servers on `[listen]`: the authorization callback and the health of the process; to strangers, files only.
 //!
 //! Knows nothing of OAuth, the checkpoint or a source: what a request means is handed in. Never logs a query.
 
 pub mod callback;
+pub mod exports;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use callback::{Callback, Page};
+pub use exports::Exports;
 
 /// How long requests under way may take once the server is to stop; a connection that says nothing never ends.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -37,7 +39,7 @@ pub struct Services {
     pub readiness: watch::Receiver<Readiness>,
 }
 
-/// All routes that `services` can answer. Hooks, exports, metrics and the status page join here.
+/// All routes that `services` can answer. Hooks, metrics and the status page join here.
 pub fn build_router(services: &Services) -> Router {
     let health = Router::new()
         .route("/livez", get(async || "ok\n"))
@@ -54,8 +56,19 @@ pub fn build_router(services: &Services) -> Router {
 /// # Errors
 /// Where the listening socket breaks.
 pub async fn serve(listener: TcpListener, services: Services, stop: CancellationToken) -> std::io::Result<()> {
-    let graceful =
-        axum::serve(listener, build_router(&services)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    serve_router(listener, build_router(&services), stop).await
+}
+
+/// Serves the public address, as [`serve`] does the other.
+///
+/// # Errors
+/// Where the listening socket breaks.
+pub async fn serve_public(listener: TcpListener, exports: Exports, stop: CancellationToken) -> std::io::Result<()> {
+    serve_router(listener, exports::build_public_router(exports), stop).await
+}
+
+async fn serve_router(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
+    let graceful = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         outcome = async { graceful.await } => outcome,
         () = async {

@@ -21,6 +21,8 @@ pub enum Route {
     Categories,
     /// The double opt-in of a form's new contact.
     Form,
+    /// A file with others of a first load.
+    Upload,
 }
 
 /// What holds for a whole request besides its mask: only contacts that agree in all of it go together.
@@ -77,6 +79,10 @@ pub struct Limits {
     pub contacts_max: usize,
     /// Bytes of a body.
     pub bytes_max: usize,
+    /// Contacts in a file.
+    pub file_contacts_max: usize,
+    /// Bytes of a file.
+    pub file_bytes_max: usize,
     /// Calls that may be started now.
     pub batches_max: usize,
     /// Of them, calls of the bulk lanes: imports that hang must not shut out what just changed.
@@ -135,7 +141,7 @@ pub fn plan_batches(
         let is_probe = probes.contains_key(mask);
         let key = (mask, &candidate.flavor, candidate.part);
         let is_overfull = open.get(&key).is_some_and(|group| {
-            group.batch.contacts.len() >= limits.contacts_max || group.bytes + candidate.bytes > limits.bytes_max
+            limits.is_full(&group.batch) || group.bytes + candidate.bytes > limits.of(&group.batch).1
         });
         if is_overfull && is_probe {
             continue;
@@ -147,11 +153,8 @@ pub fn plan_batches(
         group.add(candidate);
         taken.extend(candidate.locks.iter().copied());
     }
-    let is_ready = |group: &Group| {
-        !limits.is_filling
-            || !(group.is_bulk || limits.gathers_all)
-            || group.batch.contacts.len() >= limits.contacts_max
-    };
+    let is_ready =
+        |group: &Group| !limits.is_filling || !(group.is_bulk || limits.gathers_all) || limits.is_full(&group.batch);
     done.extend(open.into_values().filter(is_ready));
     let mut batches: Vec<Batch> = done.into_iter().map(|group| group.batch).collect();
     batches.sort_by_key(|batch| (Some(batch.lane) != last, batch.lane, batch.contacts.first().copied()));
@@ -162,6 +165,20 @@ pub fn plan_batches(
     });
     batches.truncate(limits.batches_max);
     batches
+}
+
+impl Limits {
+    /// Contacts and bytes of a call.
+    const fn of(&self, batch: &Batch) -> (usize, usize) {
+        match batch.flavor.route {
+            Route::Upload => (self.file_contacts_max, self.file_bytes_max),
+            Route::Fields | Route::Categories | Route::Form => (self.contacts_max, self.bytes_max),
+        }
+    }
+
+    const fn is_full(&self, batch: &Batch) -> bool {
+        batch.contacts.len() >= self.of(batch).0
+    }
 }
 
 impl Group {
@@ -205,6 +222,8 @@ mod tests {
         Limits {
             contacts_max,
             bytes_max: 1000,
+            file_contacts_max: 4,
+            file_bytes_max: 1000,
             batches_max,
             bulk_batches_max,
             is_filling,
@@ -287,6 +306,15 @@ mod tests {
         }
         all[2].bytes = 5000;
         assert_eq!(plan(&all, limits(10, 9, false), Gate::Open), [vec![1], vec![2], vec![3]]);
+    }
+
+    #[test]
+    fn a_file_has_bounds_of_its_own() {
+        let mut all: Vec<Candidate> = (1..=6).map(|id| candidate(id, &[Field::Town])).collect();
+        for candidate in &mut all[..5] {
+            candidate.flavor.route = Route::Upload;
+        }
+        assert_eq!(plan(&all, limits(2, 9, false), Gate::Open), [vec![1, 2, 3, 4], vec![5], vec![6]]);
     }
 
     proptest! {

@@ -7,6 +7,7 @@ pub mod body;
 pub mod calls;
 pub mod client;
 pub mod error;
+pub mod file;
 pub mod lists;
 pub mod reaction;
 pub mod start;

@@ -66,6 +66,7 @@ pub(crate) fn settings() -> SendSettings {
         event_in_full_reads: false,
         segment_names: BTreeMap::new(),
         forms: Vec::new(),
+        upload: None,
         batch_contacts_max: 3000,
         batch_bytes_max: 4 << 20,
         posts_in_flight: 8,
