@@ -11,7 +11,7 @@ use crate::plan::batch::Candidate;
 use crate::plan::lock::locks_of;
 use crate::plan::{ContactId, Lane, SourceId};
 
-use super::sendable::{COLUMNS, JOINED, SendRules, Sendable};
+use super::sendable::{COLUMNS, SendRules, Sendable};
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// A stored time further ahead than this is due now: no wait of ours is longer, so the clock was set back.
@@ -59,7 +59,7 @@ impl Checkpoint {
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS}, c.split, length(w.vals) \
-                 FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id {JOINED} \
+                 FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id \
                  WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 AND c.judged = 1 \
                    AND (c.not_before <= ?1 OR c.not_before > ?2) \
                  ORDER BY c.lane, c.split DESC, c.id"
@@ -84,11 +84,11 @@ impl Checkpoint {
             candidates.push(Candidate {
                 contact: ContactId(row.get(0).attempt(ACTION)?),
                 lane: Lane::from_number(row.get(5).attempt(ACTION)?),
-                part: row.get(10).attempt(ACTION)?,
+                part: row.get(9).attempt(ACTION)?,
                 locks: locks_of(&sides, reteno_id, &self.hash),
                 mask,
                 flavor,
-                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(11).attempt(ACTION)?).unwrap_or(0) * 2,
+                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(10).attempt(ACTION)?).unwrap_or(0) * 2,
             });
         }
         Ok(Due { candidates, is_more: false })

@@ -26,11 +26,9 @@ pub struct SendRules {
     pub fires_in_full_reads: bool,
 }
 
-/// The columns that [`Sendable::read`] reads, in its order, of a contact `c` with its `consent s` that is not lowered.
+/// The columns that [`Sendable::read`] reads, in its order, of a contact `c`.
 pub(super) const COLUMNS: &str = "c.id, c.source, c.desired, c.acknowledged, c.reteno_id, c.lane, c.held, c.restores, \
-                                  c.fired, s.contact IS NOT NULL";
-/// Joins what [`COLUMNS`] needs.
-pub(super) const JOINED: &str = "LEFT JOIN consent s ON s.contact = c.id AND s.said = 1 AND s.lowered_at IS NULL";
+                                  c.fired";
 
 /// What of a row may be sent.
 #[derive(Debug)]
@@ -61,9 +59,9 @@ impl Sendable {
         if held > 0 && !drop_held(connection, id, &sides, &mut due)? {
             return Ok(None);
         }
-        let is_gagged: bool = row.get(9).attempt(ACTION)?;
-        // somebody who wants no mail is unsubscribed before the address is told
-        if due.is_empty() || (is_gagged && due.contains(&Field::Email)) {
+        let address = sides.desired.get(Field::Email).filter(|_| due.contains(&Field::Email));
+        let is_gagged = address.map(|address| is_gagged(connection, address)).transpose()?;
+        if due.is_empty() || is_gagged == Some(true) {
             return Ok(None);
         }
         let traits = Traits {
@@ -114,6 +112,14 @@ impl Traits {
         };
         Sendable { sides, reteno_id, mask, flavor }
     }
+}
+
+/// Whoever wants no mail is unsubscribed before Reteno is told the address, also as another contact's.
+fn is_gagged(connection: &Connection, address: Fingerprint) -> Result<bool, CheckpointError> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM consent WHERE address = ?1 AND said = 1 AND lowered_at IS NULL)")
+        .and_then(|mut query| query.query_row([address.to_u64().cast_signed()], |row| row.get(0)))
+        .attempt("look who wants no mail")
 }
 
 /// Leaves out what is held; false where the contact as a whole is.

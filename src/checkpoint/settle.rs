@@ -13,7 +13,7 @@ use crate::plan::{ContactId, ImportId, Lane, SourceId};
 
 use super::ghosts::Ghosts;
 use super::rejections::{RejectionKind, record_rejection};
-use super::renewal::renew_opt_outs;
+use super::renewal::{forget_told, remember_told, renew_opt_outs};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// What becomes of the members whose outcome is unknown.
@@ -84,8 +84,9 @@ impl Checkpoint {
             let end = MemberEnd { contact: *contact, stored, settlement, now, in_first_half };
             end.apply(&transaction, outcome, &ghosts)?;
         }
-        renew_opt_outs(&transaction, import)?;
-        if settlement.wrote_nothing {
+        if !settlement.wrote_nothing {
+            renew_opt_outs(&transaction, import)?;
+        } else {
             transaction
                 .execute(
                     "UPDATE contact SET fired = 0 WHERE EXISTS (SELECT 1 FROM import WHERE id = ?1 AND fires = 1) \
@@ -181,6 +182,7 @@ impl Checkpoint {
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .attempt("forget what Reteno holds")?;
+        remember_told(&transaction, "TRUE", [])?;
         transaction
             .execute_batch(
                 "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, \
@@ -389,7 +391,8 @@ pub(super) fn close(
         ),
         None => transaction
             .execute("DELETE FROM member WHERE import = ?1", [import.0])
-            .and_then(|_| transaction.execute("DELETE FROM import WHERE id = ?1", [import.0])),
+            .and_then(|_| transaction.execute("DELETE FROM import WHERE id = ?1", [import.0]))
+            .and_then(|_| forget_told(transaction)),
     }
     .attempt("end an import")
     .map(|_| ())
