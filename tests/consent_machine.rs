@@ -14,9 +14,7 @@ use reteno_sync::daemon::sender::{SendSettings, Until};
 use reteno_sync::plan::SourceId;
 use reteno_sync::plan::policy::Policy;
 use reteno_sync::random::Random;
-use reteno_sync::sandbox::{
-    Applied, CallKind, Canned, ConsentAction, Effect, Fault, Phase, Readings, SandboxOptions,
-};
+use reteno_sync::sandbox::{Applied, CallKind, Canned, ConsentAction, Effect, Fault, Phase, Readings, SandboxOptions};
 use support::{HOUR, MINUTE, World, consenting, person_in, settings};
 use tokio_util::sync::CancellationToken;
 
@@ -123,8 +121,7 @@ impl Machine {
     }
 
     fn fault(&self) {
-        let kind =
-            [CallKind::SubmitContacts, CallKind::Unsubscribe, CallKind::Resubscribe][self.draw(3)];
+        let kind = [CallKind::SubmitContacts, CallKind::Unsubscribe, CallKind::Resubscribe][self.draw(3)];
         let effect = match self.draw(8) {
             0 | 1 => Effect::LoseAnswer,
             2 => Effect::LoseRequest,
