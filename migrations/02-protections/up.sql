@@ -16,6 +16,15 @@ CREATE TABLE consent (
 
 CREATE INDEX consent_no ON consent (address) WHERE said = 1;
 
+-- Addresses that were told to get no mail, and whose contact does not say so of them any more (it has another address, its
+-- record says nothing, all is seen anew): kept while a call about the contact may still put them back on the list.
+CREATE TABLE told (
+    contact  INTEGER NOT NULL,
+    address  INTEGER NOT NULL,
+    identity BLOB    NOT NULL,                     -- with that address, sealed
+    PRIMARY KEY (contact, address)
+) STRICT, WITHOUT ROWID;
+
 -- Reads that asked for deeds: a person names them to take their opt-outs back.
 CREATE TABLE cycle (
     id     INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -32,7 +41,7 @@ CREATE TABLE deed (
     kind       TEXT    NOT NULL CHECK (kind IN ('unsubscribe', 'resubscribe', 'detach', 'delete', 'erase', 'learn')),
     cause      TEXT    NOT NULL CHECK (cause IN ('witnessed', 'sight', 'gone', 'again')),
     address    INTEGER NOT NULL DEFAULT 0,         -- print of the address that it is about
-    segment    INTEGER NOT NULL DEFAULT 0,         -- Reteno's id of the segment
+    segment    INTEGER NOT NULL DEFAULT 0,         -- Reteno's id of the segment; 1 for an opt-out that stands in told
     identity   BLOB,                               -- external id, e-mail and phone that it needs, sealed
     reteno_id  INTEGER,
     state      TEXT    NOT NULL CHECK (state IN ('unjudged', 'held', 'due')),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
+use super::renewal::remember_told;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 impl Checkpoint {
@@ -14,6 +15,7 @@ impl Checkpoint {
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .attempt("forget what Reteno holds")?;
+        remember_told(&transaction, "TRUE", [])?;
         transaction
             .execute_batch(
                 "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, \

@@ -1,6 +1,6 @@
 //! What a record says of consent, and the deeds that follow; and what may be taken back.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
 use crate::contact::{Consent, Contact, Field, FieldPrints, Fingerprint, Values, Wanted};
@@ -11,8 +11,10 @@ use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::guard::Verb;
 
 use super::deeds::{NewDeed, drop_idle_deeds, store_deed};
+use super::holds::drop_empty_holds;
 use super::incoming::PageMode;
 use super::pages::Page;
+use super::renewal::remember_told;
 use super::rows::Row;
 use super::{Attempt, Checkpoint, CheckpointError};
 
@@ -21,7 +23,7 @@ pub(super) const IDENTITY: &str = "identity of a contact";
 /// The fields that a deed may need once the values are gone.
 const IDENTITY_FIELDS: [Field; 3] = [Field::ExternalCustomerId, Field::Email, Field::Sms];
 /// A raise that Reteno has not confirmed after so long is dropped: what was witnessed is no longer news then.
-const RAISE_AGE_MAX_MS: i64 = 60 * 60 * 1000;
+pub(super) const RAISE_AGE_MAX_MS: i64 = 60 * 60 * 1000;
 
 impl Page<'_> {
     /// Seals who the contact is, where a deed may need it later.
@@ -42,6 +44,21 @@ impl Page<'_> {
             if told.iter().all(is_same) {
                 return Ok(());
             }
+            let email = told.iter().find(|(field, _)| *field == Field::Email);
+            if let Some((field, wanted)) = email {
+                let address = self.hash.field(*field, wanted).to_u64().cast_signed();
+                remember_told(self.transaction, "s.contact = ?1 AND s.address <> ?2", [id, address])?;
+            }
+        } else if let Some(row) = row {
+            // a part would pass for the whole: what the record does not speak of comes with a full read
+            let is_told = |field: &Field| told.iter().any(|(other, _)| other == field);
+            let is_wanted = |field: &Field| row.known.sides.desired.get(*field).is_some();
+            if IDENTITY_FIELDS.iter().any(|field| is_wanted(field) && !is_told(field)) {
+                return Ok(());
+            }
+            self.statement("UPDATE deed SET not_before = 0 WHERE contact = ?1 AND identity IS NULL")?
+                .execute([id])
+                .attempt("store who a contact is")?;
         }
         let mut identity = self.load_identity(id)?.unwrap_or_default();
         identity.merge(Values::from(told));
@@ -73,8 +90,12 @@ impl Page<'_> {
             return Ok(());
         }
         let address = desired.get(Field::Email).filter(|print| !self.hash.is_clear(Field::Email, *print));
-        let Some(address) = address else { return Ok(()) };
         let known = self.load_consent(id)?;
+        let Some(address) = address else { return self.forget_consent(id, known.is_some()) };
+        if contact.consent.is_none() {
+            // what was told stays so
+            remember_told(self.transaction, "s.contact = ?1", [id])?;
+        }
         let (mut next, act) =
             consent_after(known.as_ref(), contact.consent, address, self.context.policy.forgets_consent);
         if self.context.mode == PageMode::Baseline {
@@ -101,16 +122,21 @@ impl Page<'_> {
         match act {
             ConsentAct::None => Ok(()),
             ConsentAct::Lower { is_witnessed } => {
-                drop_idle_deeds(self.transaction, id, DeedKind::Resubscribe)?;
+                drop_idle_deeds(self.transaction, id, DeedKind::Resubscribe, None)?;
                 let cause = if is_witnessed { DeedCause::Witnessed } else { DeedCause::Sight };
-                store_deed(self.transaction, &deed(DeedKind::Unsubscribe, cause))
+                store_deed(self.transaction, &deed(DeedKind::Unsubscribe, cause))?;
+                // one that was held is not any more
+                if is_witnessed { drop_empty_holds(self.transaction) } else { Ok(()) }
             }
             ConsentAct::Raise => {
-                drop_idle_deeds(self.transaction, id, DeedKind::Unsubscribe)?;
+                drop_idle_deeds(self.transaction, id, DeedKind::Unsubscribe, Some(address))?;
+                self.statement("DELETE FROM told WHERE contact = ?1 AND address = ?2")?
+                    .execute([id, address.to_u64().cast_signed()])
+                    .attempt("take back what was to be done")?;
                 store_deed(self.transaction, &deed(DeedKind::Resubscribe, DeedCause::Witnessed))
             }
             ConsentAct::Withdraw => {
-                let is_under_way = drop_idle_deeds(self.transaction, id, DeedKind::Unsubscribe)?;
+                let is_under_way = drop_idle_deeds(self.transaction, id, DeedKind::Unsubscribe, Some(address))?;
                 // it went out before our eyes, so its end is as well witnessed
                 if is_under_way {
                     return store_deed(self.transaction, &deed(DeedKind::Resubscribe, DeedCause::Witnessed));
@@ -157,6 +183,14 @@ impl Page<'_> {
             })
             .optional()
             .attempt("read a consent")
+    }
+
+    /// Without an address nothing is said of any.
+    fn forget_consent(&self, id: i64, is_known: bool) -> Result<(), CheckpointError> {
+        if is_known {
+            self.statement("DELETE FROM consent WHERE contact = ?1")?.execute([id]).attempt("store a consent")?;
+        }
+        Ok(())
     }
 
     fn store_consent(&self, id: i64, state: ConsentState) -> Result<(), CheckpointError> {
@@ -212,8 +246,16 @@ impl Checkpoint {
         }
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        remember_told(&transaction, "c.source = ?1", [source.0])?;
         transaction
             .execute("UPDATE source SET consent_mapping = ?2 WHERE id = ?1", params![source.0, wanted])
+            .and_then(|_| {
+                // one that got no answer is not repeated
+                transaction.execute(
+                    "UPDATE deed SET expires_at = 0 WHERE source = ?1 AND kind = 'resubscribe' AND import IS NOT NULL",
+                    [source.0],
+                )
+            })
             .and_then(|_| {
                 transaction.execute(
                     "DELETE FROM consent WHERE contact IN (SELECT id FROM contact WHERE source = ?1)",
@@ -228,7 +270,7 @@ impl Checkpoint {
                 )
             })
             .attempt(ACTION)?;
-        super::holds::drop_empty_holds(&transaction)?;
+        drop_empty_holds(&transaction)?;
         transaction.commit().attempt(ACTION)
     }
 
@@ -253,10 +295,10 @@ impl Checkpoint {
         rows.and_then(Iterator::collect).attempt(ACTION)
     }
 
-    /// Takes back the opt-outs of one read: those that nobody has asked for since in another read, whose contact still
-    /// has the address, and whose record does not say no any more or said so only in that read. Gives back how many are
-    /// raised, and how many are left as they are. `reads_no_as_before`: the records' present no is not believed, since
-    /// the mapping that read it was wrong.
+    /// Takes back the opt-outs of one read: those of addresses that nobody says no of, that no other read has asked to opt
+    /// out, and that their contact still has. Gives back how many are raised, and how many are left as they are. One that is
+    /// not confirmed within an hour can be taken back again. Who had opted out in Reteno by himself before that read is
+    /// raised too: this program cannot see it.
     pub fn undo_opt_outs(&mut self, cycle: i64, now: Timestamp) -> Result<(u64, u64), CheckpointError> {
         const ACTION: &str = "take opt-outs back";
         let transaction =
@@ -267,38 +309,47 @@ impl Checkpoint {
             .attempt(ACTION)?;
         let mut raised = 0;
         for (contact, address) in &rows {
-            // somebody else, or a later read, wants no mail to this address; or it is about to be told again
-            let is_free: bool = transaction
-                .prepare_cached(
-                    "SELECT NOT EXISTS (SELECT 1 FROM consent WHERE address = ?2 AND said = 1) \
-                     AND NOT EXISTS (SELECT 1 FROM opt_out WHERE address = ?2 AND cycle <> ?3) \
-                     AND NOT EXISTS (SELECT 1 FROM deed WHERE address = ?2 AND kind = 'unsubscribe')",
-                )
-                .and_then(|mut query| query.query_row(params![contact, address, cycle], |row| row.get(0)))
-                .attempt(ACTION)?;
-            if !is_free {
+            if !may_be_undone(&transaction, (*contact, *address), cycle)? {
                 continue;
             }
-            let stored = transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO deed (source, contact, key, kind, cause, address, identity, reteno_id, state, \
-                     cycle, expires_at) \
-                     SELECT source, id, key, 'resubscribe', 'witnessed', ?2, identity, reteno_id, 'due', ?3, ?4 \
-                     FROM contact WHERE id = ?1 AND identity IS NOT NULL",
-                )
-                .and_then(|mut insert| {
-                    insert.execute(params![contact, address, cycle, now.0 + RAISE_AGE_MAX_MS])
-                })
-                .attempt(ACTION)?;
-            raised += stored as u64;
             transaction
-                .execute(
-                    "DELETE FROM opt_out WHERE cycle = ?1 AND contact = ?2 AND address = ?3",
-                    params![cycle, contact, address],
-                )
+                .execute("DELETE FROM told WHERE address = ?1", [address])
+                .and_then(|_| {
+                    transaction
+                        .prepare_cached(
+                            "INSERT INTO deed (source, contact, key, kind, cause, address, identity, reteno_id, state, \
+                             cycle, expires_at) \
+                             SELECT source, id, key, 'resubscribe', 'witnessed', ?2, identity, reteno_id, 'due', ?3, ?4 \
+                             FROM contact WHERE id = ?1 AND identity IS NOT NULL \
+                             ON CONFLICT (contact, kind, address, segment) DO UPDATE SET expires_at = excluded.expires_at",
+                        )?
+                        .execute(params![contact, address, cycle, now.0 + RAISE_AGE_MAX_MS])
+                })
+                .map(|stored| raised += stored as u64)
                 .attempt(ACTION)?;
         }
         transaction.commit().attempt(ACTION)?;
         Ok((raised, rows.len() as u64 - raised))
     }
+}
+
+/// Nobody else, and no later read, wants no mail to the address, none is about to be told, and the contact still has it.
+fn may_be_undone(
+    transaction: &Transaction<'_>,
+    (contact, address): (i64, i64),
+    cycle: i64,
+) -> Result<bool, CheckpointError> {
+    const ACTION: &str = "look whether an opt-out can be taken back";
+    let desired: Option<Vec<u8>> = transaction
+        .prepare_cached(
+            "SELECT desired FROM contact WHERE id = ?1 \
+             AND NOT EXISTS (SELECT 1 FROM consent WHERE address = ?2 AND said = 1) \
+             AND NOT EXISTS (SELECT 1 FROM opt_out WHERE address = ?2 AND cycle <> ?3) \
+             AND NOT EXISTS (SELECT 1 FROM deed WHERE address = ?2 AND kind = 'unsubscribe')",
+        )
+        .and_then(|mut query| query.query_row(params![contact, address, cycle], |row| row.get(0)).optional())
+        .attempt(ACTION)?;
+    let Some(desired) = desired else { return Ok(false) };
+    let desired = FieldPrints::decode(&desired).map_err(super::unreadable("list of prints"))?;
+    Ok(desired.get(Field::Email) == Some(Fingerprint::from_u64(address.cast_unsigned())))
 }

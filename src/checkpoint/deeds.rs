@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints, Fingerprint, Values};
+use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter, Values};
 use crate::plan::change::Sides;
 use crate::plan::deed::{DeedCall, DeedCause, DeedId, DeedKind, DueDeed};
 use crate::plan::lock::{Lock, encode_locks, locks_of};
@@ -18,6 +18,7 @@ use super::due::WAIT_MAX;
 use super::endings::{begin_erasure, is_shared};
 use super::imports::CallKind;
 use super::settle::{Settlement, UnknownFate};
+use super::settle_deeds::REFUSED_WAIT_MS;
 use super::tombstones::Grave;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
@@ -57,7 +58,8 @@ pub struct BegunDeeds {
     pub locks: Vec<Lock>,
 }
 
-/// Writes a deed down; one that stands already, and that nobody does yet, is renewed.
+/// Writes a deed down; one that stands already, and that nobody does yet, is renewed. An opt-out that may go out does so: the
+/// guard does not hold what a record has witnessed because it is asked for once more.
 pub(super) fn store_deed(transaction: &Transaction<'_>, deed: &NewDeed<'_>) -> Result<(), CheckpointError> {
     const ACTION: &str = "store what is to be done";
     let NewDeed { contact, key, source, kind, cause, address, segment, cycle, expires_at } = deed;
@@ -73,7 +75,9 @@ pub(super) fn store_deed(transaction: &Transaction<'_>, deed: &NewDeed<'_>) -> R
                (SELECT id FROM cycle WHERE source = ?1 AND began = ?9), ?10 FROM contact c WHERE c.id = ?2 \
              ON CONFLICT (contact, kind, address, segment) DO UPDATE SET cause = excluded.cause, \
                state = iif(import IS NULL, excluded.state, state), hold = iif(import IS NULL, NULL, hold), \
-               identity = coalesce(excluded.identity, identity), expires_at = excluded.expires_at, not_before = 0",
+               cycle = iif(import IS NULL, excluded.cycle, cycle), \
+               identity = coalesce(excluded.identity, identity), expires_at = excluded.expires_at, not_before = 0 \
+             WHERE kind <> 'unsubscribe' OR state <> 'due' OR excluded.state = 'due'",
         )
         .and_then(|mut insert| {
             insert.execute(params![
@@ -93,23 +97,32 @@ pub(super) fn store_deed(transaction: &Transaction<'_>, deed: &NewDeed<'_>) -> R
         .map(|_| ())
 }
 
-/// Forgets what is to be done of a kind about a contact and nobody does yet; says whether somebody does it.
+/// Forgets what is to be done of a kind about a contact (and one address of it) and nobody does yet; says whether somebody
+/// does it.
 pub(super) fn drop_idle_deeds(
     transaction: &Transaction<'_>,
     contact: i64,
     kind: DeedKind,
+    address: Option<Fingerprint>,
 ) -> Result<bool, CheckpointError> {
     const ACTION: &str = "take back what was to be done";
+    let address = address.map(|print| print.to_u64().cast_signed());
     let dropped = transaction
-        .prepare_cached("DELETE FROM deed WHERE contact = ?1 AND kind = ?2 AND import IS NULL AND cause <> 'gone'")
-        .and_then(|mut delete| delete.execute(params![contact, kind.name()]))
+        .prepare_cached(
+            "DELETE FROM deed WHERE contact = ?1 AND kind = ?2 AND address = coalesce(?3, address) AND import IS NULL \
+             AND cause <> 'gone'",
+        )
+        .and_then(|mut delete| delete.execute(params![contact, kind.name(), address]))
         .attempt(ACTION)?;
     if dropped > 0 {
         super::holds::drop_empty_holds(transaction)?;
     }
     transaction
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM deed WHERE contact = ?1 AND kind = ?2 AND import IS NOT NULL)")
-        .and_then(|mut query| query.query_row(params![contact, kind.name()], |row| row.get(0)))
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM deed WHERE contact = ?1 AND kind = ?2 AND address = coalesce(?3, address) \
+             AND import IS NOT NULL)",
+        )
+        .and_then(|mut query| query.query_row(params![contact, kind.name(), address], |row| row.get(0)))
         .attempt(ACTION)
 }
 
@@ -195,7 +208,11 @@ impl Checkpoint {
         let mut subjects = Vec::new();
         let mut members = Vec::new();
         for deed in &call.deeds {
-            let Some((contact, subject, sides)) = load_subject(&transaction, *deed, sealer)? else { continue };
+            let Some((contact, address, subject, sides)) = load_subject(&transaction, *deed, sealer)? else { continue };
+            if !names_address(call.kind, address, &subject, &self.hash) {
+                wait_for_address(&transaction, *deed, now)?;
+                continue;
+            }
             // an opt-out waits for nobody, and nobody for it
             let locks = match call.kind {
                 DeedKind::Unsubscribe => Vec::new(),
@@ -207,6 +224,7 @@ impl Checkpoint {
             subjects.push(subject);
         }
         if subjects.is_empty() {
+            transaction.commit().attempt(ACTION)?;
             return Ok(Ok(None));
         }
         let body = match build(&subjects) {
@@ -304,7 +322,36 @@ impl Checkpoint {
     }
 }
 
-type Subject = (i64, DeedSubject, Sides);
+/// An opt-out or a raise is of one address: what is at hand must be that one, never the one that the contact has by now.
+fn names_address(kind: DeedKind, address: i64, subject: &DeedSubject, hash: &Fingerprinter) -> bool {
+    match kind {
+        DeedKind::Unsubscribe | DeedKind::Resubscribe => subject
+            .identity
+            .get(Field::Email)
+            .is_some_and(|wanted| hash.field(Field::Email, wanted).to_u64().cast_signed() == address),
+        DeedKind::Detach | DeedKind::Delete | DeedKind::Erase | DeedKind::Learn => true,
+    }
+}
+
+/// The address that it is about is not at hand: a full read of the source brings it.
+fn wait_for_address(transaction: &Transaction<'_>, deed: DeedId, now: Timestamp) -> Result<(), CheckpointError> {
+    const ACTION: &str = "ask for an address";
+    transaction
+        .execute(
+            "UPDATE deed SET attempts = attempts + 1, not_before = ?2 WHERE id = ?1",
+            params![deed.0, now.0 + REFUSED_WAIT_MS],
+        )
+        .and_then(|_| {
+            transaction.execute(
+                "UPDATE source SET full_read_wanted = 1 WHERE id = (SELECT source FROM deed WHERE id = ?1)",
+                [deed.0],
+            )
+        })
+        .attempt(ACTION)
+        .map(|_| ())
+}
+
+type Subject = (i64, i64, DeedSubject, Sides);
 
 fn load_subject(
     transaction: &Transaction<'_>,
@@ -312,20 +359,23 @@ fn load_subject(
     sealer: super::seal::Sealer,
 ) -> Result<Option<Subject>, CheckpointError> {
     const ACTION: &str = "read whom a deed is about";
-    type Stored = (i64, Option<Vec<u8>>, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
+    type Stored = (i64, i64, Option<Vec<u8>>, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
     let stored: Option<Stored> = transaction
         .prepare_cached(
-            "SELECT d.contact, d.identity, coalesce(c.reteno_id, d.reteno_id), c.desired, c.acknowledged \
+            "SELECT d.contact, d.address, coalesce(d.identity, c.identity), coalesce(c.reteno_id, d.reteno_id), c.desired, \
+             c.acknowledged \
              FROM deed d LEFT JOIN contact c ON c.id = d.contact \
              WHERE d.id = ?1 AND d.state = 'due' AND d.import IS NULL",
         )
         .and_then(|mut query| {
             query
-                .query_row([deed.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+                .query_row([deed.0], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+                })
                 .optional()
         })
         .attempt(ACTION)?;
-    let Some((contact, identity, reteno_id, desired, acknowledged)) = stored else { return Ok(None) };
+    let Some((contact, address, identity, reteno_id, desired, acknowledged)) = stored else { return Ok(None) };
     let prints = |blob: Option<Vec<u8>>| {
         blob.map(|blob| FieldPrints::decode(&blob)).transpose().map_err(unreadable("list of prints"))
     };
@@ -335,5 +385,5 @@ fn load_subject(
         None => Values::default(),
     };
     identity.retain_fields(&[Field::ExternalCustomerId, Field::Email, Field::Sms]);
-    Ok(Some((contact, DeedSubject { deed, identity, reteno_id }, sides)))
+    Ok(Some((contact, address, DeedSubject { deed, identity, reteno_id }, sides)))
 }

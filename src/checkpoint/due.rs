@@ -11,7 +11,7 @@ use crate::plan::batch::Candidate;
 use crate::plan::lock::locks_of;
 use crate::plan::{ContactId, Lane, SourceId};
 
-use super::sendable::{COLUMNS, JOINED, SendRules, Sendable};
+use super::sendable::{COLUMNS, SendRules, Sendable};
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// A stored time further ahead than this is due now: no wait of ours is longer, so the clock was set back.
@@ -105,7 +105,7 @@ impl Checkpoint {
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS}, c.split, length(w.vals) \
-                 FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id {JOINED} \
+                 FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id \
                  WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 AND c.judged = 1 AND c.lane = ?3 \
                    AND (c.not_before <= ?1 OR c.not_before > ?2) \
                  ORDER BY c.split DESC, c.id"
@@ -128,11 +128,11 @@ impl Checkpoint {
             due.candidates.push(Candidate {
                 contact: ContactId(row.get(0).attempt(ACTION)?),
                 lane,
-                part: row.get(12).attempt(ACTION)?,
+                part: row.get(11).attempt(ACTION)?,
                 locks: locks_of(&sides, reteno_id, &self.hash),
                 mask,
                 flavor,
-                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(13).attempt(ACTION)?).unwrap_or(0) * 2,
+                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(12).attempt(ACTION)?).unwrap_or(0) * 2,
             });
         }
         Ok(())

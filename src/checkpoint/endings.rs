@@ -12,6 +12,7 @@ use super::deeds::{NewDeed, store_deed};
 use super::holds::drop_empty_holds;
 use super::pages::Page;
 use super::reads::SeenRows;
+use super::renewal::remember_told;
 use super::tombstones::bury;
 use super::{Attempt, CheckpointError, unreadable};
 
@@ -47,6 +48,7 @@ impl Page<'_> {
     /// The contact is there again: what was to be done about its end, and nobody has begun, is off; a deletion also where
     /// it was to be done once more.
     pub(super) fn cancel_endings(&self, id: i64, sightings: i64) -> Result<(), CheckpointError> {
+        remember_told(self.transaction, "s.contact = ?1", [id])?;
         self.statement(
             "DELETE FROM deed WHERE contact = ?1 AND import IS NULL AND (cause = 'gone' OR kind IN ('delete', 'erase'))",
         )?

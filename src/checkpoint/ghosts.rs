@@ -11,7 +11,7 @@ use crate::plan::change::doubtful_fields;
 use crate::plan::lock::{Lock, decode_locks};
 
 use super::due::WAIT_MAX;
-use super::renewal::renew_opt_outs;
+use super::renewal::{forget_told, renew_opt_outs};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// What other copies that nobody watches may still write.
@@ -44,6 +44,7 @@ impl Checkpoint {
                 .and_then(|_| transaction.execute("DELETE FROM import WHERE id = ?1", [id]))
                 .attempt(ACTION)?;
         }
+        forget_told(&transaction).attempt(ACTION)?;
         transaction.commit().attempt(ACTION)
     }
 }

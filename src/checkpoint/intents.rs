@@ -14,7 +14,7 @@ use super::due::MemberValues;
 use super::exports::{BODY, ExportLink};
 use super::imports::{CallKind, encode_mask};
 use super::seal::Sealer;
-use super::sendable::{COLUMNS, JOINED, SendRules, Sendable};
+use super::sendable::{COLUMNS, SendRules, Sendable};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// An import whose intent is on disk.
@@ -178,7 +178,7 @@ impl Lookup<'_> {
         let mut query = self
             .transaction
             .prepare_cached(&format!(
-                "SELECT {COLUMNS}, w.vals, c.attempts FROM contact c JOIN waiting w ON w.contact = c.id {JOINED} \
+                "SELECT {COLUMNS}, w.vals, c.attempts FROM contact c JOIN waiting w ON w.contact = c.id \
                  WHERE c.id = ?1 AND c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 AND c.judged = 1"
             ))
             .attempt(ACTION)?;
@@ -188,9 +188,9 @@ impl Lookup<'_> {
         let Sendable { sides, reteno_id, mask, flavor } = sendable;
         let is_single = matches!(self.call, CallKind::Upsert | CallKind::Update(_));
         let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
-        let values: Vec<u8> = row.get(12).attempt(ACTION)?;
+        let values: Vec<u8> = row.get(11).attempt(ACTION)?;
         let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
-        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(13).attempt(ACTION)?);
+        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(12).attempt(ACTION)?);
         drop(rows);
         if mask.iter().any(|field| values.get(*field).is_none()) {
             starve(self.transaction, contact)?;

@@ -31,11 +31,9 @@ pub struct SendRules {
     pub first_load_waits: bool,
 }
 
-/// The columns that [`Sendable::read`] reads, in its order, of a contact `c` with its `consent s` that is not lowered.
+/// The columns that [`Sendable::read`] reads, in its order, of a contact `c`.
 pub(super) const COLUMNS: &str = "c.id, c.source, c.desired, c.acknowledged, c.reteno_id, c.lane, c.held, c.restores, \
-                                  c.fired, s.contact IS NOT NULL, c.told, c.uploaded";
-/// Joins what [`COLUMNS`] needs.
-pub(super) const JOINED: &str = "LEFT JOIN consent s ON s.contact = c.id AND s.said = 1 AND s.lowered_at IS NULL";
+                                  c.fired, c.told, c.uploaded";
 
 /// What of a row may be sent.
 #[derive(Debug)]
@@ -66,21 +64,21 @@ impl Sendable {
         if held > 0 && !drop_held(connection, id, &sides, &mut due)? {
             return Ok(None);
         }
-        let is_gagged: bool = row.get(9).attempt(ACTION)?;
-        // somebody who wants no mail is unsubscribed before the address is told
-        if due.is_empty() || (is_gagged && due.contains(&Field::Email)) {
+        let address = sides.desired.get(Field::Email).filter(|_| due.contains(&Field::Email));
+        let is_gagged = address.map(|address| is_gagged(connection, address)).transpose()?;
+        if due.is_empty() || is_gagged == Some(true) {
             return Ok(None);
         }
-        let was_uploaded: bool = row.get(11).attempt(ACTION)?;
+        let was_uploaded: bool = row.get(10).attempt(ACTION)?;
         let source = SourceId(row.get(1).attempt(ACTION)?);
         let traits = Traits {
             source,
-            is_free: held == 0 && !is_gagged && !was_uploaded,
+            is_free: held == 0 && !was_uploaded,
             reteno_id: row.get(4).attempt(ACTION)?,
             lane: Lane::from_number(row.get(5).attempt(ACTION)?),
             restores: row.get(7).attempt(ACTION)?,
             has_fired: row.get(8).attempt(ACTION)?,
-            is_told: row.get(10).attempt(ACTION)?,
+            is_told: row.get(9).attempt(ACTION)?,
         };
         // a double opt-in is never sent twice
         let is_over = rules.forms.contains(&source) && traits.has_fired;
@@ -136,6 +134,14 @@ impl Traits {
         };
         Sendable { sides, reteno_id, mask, flavor }
     }
+}
+
+/// Whoever wants no mail is unsubscribed before Reteno is told the address, also as another contact's.
+fn is_gagged(connection: &Connection, address: Fingerprint) -> Result<bool, CheckpointError> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM consent WHERE address = ?1 AND said = 1 AND lowered_at IS NULL)")
+        .and_then(|mut query| query.query_row([address.to_u64().cast_signed()], |row| row.get(0)))
+        .attempt("look who wants no mail")
 }
 
 /// Leaves out what is held; false where the contact as a whole is.

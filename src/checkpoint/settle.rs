@@ -15,7 +15,7 @@ use super::doubtful::Starts;
 use super::exports::forget_upload;
 use super::ghosts::Ghosts;
 use super::rejections::{RejectionKind, record_rejection};
-use super::renewal::renew_opt_outs;
+use super::renewal::{forget_told, renew_opt_outs};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// What becomes of the members whose outcome is unknown.
@@ -89,8 +89,9 @@ impl Checkpoint {
             let end = MemberEnd { contact: *contact, stored, settlement, now, in_first_half, is_form: starts.is_form };
             end.apply(&transaction, outcome, &ghosts)?;
         }
-        renew_opt_outs(&transaction, import)?;
-        if settlement.wrote_nothing {
+        if !settlement.wrote_nothing {
+            renew_opt_outs(&transaction, import)?;
+        } else {
             transaction
                 .execute(
                     "UPDATE contact SET told = 0 \
@@ -321,7 +322,8 @@ pub(super) fn close(
         ),
         None => transaction
             .execute("DELETE FROM member WHERE import = ?1", [import.0])
-            .and_then(|_| transaction.execute("DELETE FROM import WHERE id = ?1", [import.0])),
+            .and_then(|_| transaction.execute("DELETE FROM import WHERE id = ?1", [import.0]))
+            .and_then(|_| forget_told(transaction)),
     }
     .attempt("end an import")
     .map(|_| ())

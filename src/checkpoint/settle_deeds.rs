@@ -9,8 +9,9 @@ use crate::plan::identity::SharedChannel;
 use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::channels::leave_channels;
+use super::consents::RAISE_AGE_MAX_MS;
 use super::rejections::{RejectionKind, record_rejection};
-use super::renewal::renew_opt_outs;
+use super::renewal::{remember_told, renew_opt_outs};
 use super::settle::close;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
@@ -19,6 +20,10 @@ pub(super) const ACTION: &str = "end what was done";
 pub(super) const REFUSED_WAIT_MS: i64 = 6 * 60 * 60 * 1000;
 /// How long opt-outs can be taken back.
 const UNDO_AGE_MAX_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Of a raise `d`: its time is over (also where the clock was set back since), or somebody with the address wants no mail.
+const IS_LATE: &str = "d.expires_at <= ?1 OR d.expires_at > ?2 \
+                       OR EXISTS (SELECT 1 FROM consent s WHERE s.address = d.address AND s.said = 1)";
 
 /// How a call that does something ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +38,6 @@ pub enum DeedEnd {
     NoSegment(String),
     /// It did nothing, and is not at fault.
     NotWritten,
-    /// Nobody confirmed it in its time: it is not tried any more, and listed.
-    Expired,
 }
 
 pub(super) struct Deed {
@@ -95,7 +98,6 @@ impl Checkpoint {
                 DeedEnd::NotWritten => {
                     transaction.execute("UPDATE deed SET import = NULL WHERE id = ?1", [deed.id]).attempt(ACTION)?;
                 }
-                DeedEnd::Expired => expire(&transaction, deed, now)?,
             }
         }
         renew_opt_outs(&transaction, import)?;
@@ -144,11 +146,10 @@ impl Checkpoint {
     pub fn drop_late_raises(&mut self, now: Timestamp) -> Result<u64, CheckpointError> {
         let late: Vec<i64> = self
             .connection
-            .prepare_cached(
-                "SELECT id FROM deed d WHERE kind = 'resubscribe' AND import IS NULL AND (expires_at <= ?1 OR EXISTS \
-                 (SELECT 1 FROM consent s WHERE s.address = d.address AND s.said = 1))",
-            )
-            .and_then(|mut query| query.query_map([now.0], |row| row.get(0))?.collect())
+            .prepare_cached(&format!(
+                "SELECT id FROM deed d WHERE kind = 'resubscribe' AND import IS NULL AND ({IS_LATE})"
+            ))
+            .and_then(|mut query| query.query_map([now.0, now.0 + RAISE_AGE_MAX_MS], |row| row.get(0))?.collect())
             .attempt(ACTION)?;
         if late.is_empty() {
             return Ok(0);
@@ -163,6 +164,38 @@ impl Checkpoint {
         }
         transaction.commit().attempt(ACTION)?;
         Ok(late.len() as u64)
+    }
+
+    /// A raise that got no answer is about to be repeated. Where the hour of one of its members is over, or somebody wants no
+    /// mail to the address by now, it is not: those are listed, the others go into another call. Says whether it is ended.
+    pub fn stop_late_raises(
+        &mut self,
+        import: ImportId,
+        now: Timestamp,
+        ghost_until: Timestamp,
+    ) -> Result<bool, CheckpointError> {
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let late: Vec<i64> = transaction
+            .prepare_cached(&format!("SELECT id FROM deed d WHERE import = ?3 AND ({IS_LATE})"))
+            .and_then(|mut query| {
+                query.query_map([now.0, now.0 + RAISE_AGE_MAX_MS, import.0], |row| row.get(0))?.collect()
+            })
+            .attempt(ACTION)?;
+        if late.is_empty() {
+            return Ok(false);
+        }
+        for deed in load_deeds(&transaction, import)? {
+            if late.contains(&deed.id) {
+                expire(&transaction, &deed, now)?;
+            } else {
+                transaction.execute("UPDATE deed SET import = NULL WHERE id = ?1", [deed.id]).attempt(ACTION)?;
+            }
+        }
+        renew_opt_outs(&transaction, import)?;
+        close(&transaction, import, Some(ghost_until.0))?;
+        transaction.commit().attempt(ACTION)?;
+        Ok(true)
     }
 }
 
@@ -231,7 +264,13 @@ fn finish(transaction: &Transaction<'_>, deed: &Deed, import: ImportId, now: Tim
                     .and_then(|mut insert| insert.execute(params![deed.contact, deed.address, deed.cycle, now.0]))
                     .attempt(ACTION)?;
             }
-            if deed.renew { again(transaction, deed, 0) } else { forget(transaction, deed) }
+            let is_taken_back: bool = transaction
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM consent WHERE contact = ?1 AND address = ?2 AND said = 2)",
+                )
+                .and_then(|mut query| query.query_row([deed.contact, deed.address], |row| row.get(0)))
+                .attempt(ACTION)?;
+            if deed.renew && !is_taken_back { again(transaction, deed, 0) } else { forget(transaction, deed) }
         }
         DeedKind::Resubscribe => {
             transaction.execute("DELETE FROM opt_out WHERE address = ?1", [deed.address]).attempt(ACTION)?;
@@ -309,6 +348,7 @@ fn expire(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<
 
 /// What Reteno holds of the contact is over: when the CRM shows it again, all of it is sent, and it is restored.
 pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
+    remember_told(transaction, "s.contact = ?1", [contact])?;
     transaction
         .execute("DELETE FROM waiting WHERE contact = ?1", [contact])
         .and_then(|_| transaction.execute("DELETE FROM consent WHERE contact = ?1", [contact]))

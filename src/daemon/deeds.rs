@@ -17,10 +17,8 @@ use super::sender::{REQUEST_SLACK, Sender};
 
 /// Deeds looked at in one round.
 const DEEDS_MAX: u32 = 4000;
-/// Calls of this kind under way at the same time.
+/// Opt-outs under way at the same time, and so many other calls of this kind: those that hang must not keep an opt-out back.
 const CALLS_MAX: usize = 8;
-/// A raise that nobody has confirmed after so long is dropped.
-const RAISE_AGE_MAX: std::time::Duration = std::time::Duration::from_hours(1);
 
 /// Why a deed's body cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -40,15 +38,28 @@ impl Sender {
         imports: &[OpenImport],
         now: Timestamp,
     ) -> Result<bool, CheckpointError> {
+        // one that got no answer is no reason to keep an opt-out back; one that certainly did nothing is
+        if self.pause.until_for_opt_outs(now).is_some() {
+            return Ok(false);
+        }
         let age_max = self.settings.import_age_max;
         let due = self.store.call(move |checkpoint| checkpoint.load_due_deeds(now, DEEDS_MAX, age_max)).await?;
         if due.is_empty() {
             return Ok(false);
         }
-        let under_way = imports.iter().filter(|import| import.call.is_deed() && self.busy.contains_key(&import.id));
-        let free = CALLS_MAX.saturating_sub(under_way.count());
+        let free = |is_opt_out: bool| {
+            let is_such = |call: CallKind| call.is_deed() && (call == CallKind::Unsubscribe) == is_opt_out;
+            let under_way = imports.iter().filter(|import| is_such(import.call) && self.busy.contains_key(&import.id));
+            CALLS_MAX.saturating_sub(under_way.count())
+        };
+        let (opt_outs, others): (Vec<_>, Vec<_>) =
+            due.iter().cloned().partition(|deed| deed.kind == DeedKind::Unsubscribe);
+        let mut calls = plan_deeds(&opt_outs, &self.locks, free(true));
+        if self.pause.until(now).is_none() {
+            calls.extend(plan_deeds(&others, &self.locks, free(false)));
+        }
         let mut has_begun = false;
-        for call in plan_deeds(&due, &self.locks, free) {
+        for call in calls {
             has_begun |= self.begin_deed(call, &due, now).await?;
         }
         Ok(has_begun)
@@ -142,16 +153,14 @@ impl Sender {
         }
     }
 
-    /// All of them may be done twice, so they are repeated until Reteno answers; but a raise is no news after an hour.
+    /// All of them may be done twice, so they are repeated until Reteno answers; whether a raise is, is decided when its time
+    /// has come.
     pub(super) async fn doubt_deed(
         &mut self,
         import: &OpenImport,
         retry_after: Option<std::time::Duration>,
         now: Timestamp,
     ) -> Result<(), CheckpointError> {
-        if import.call == CallKind::Resubscribe && now.since(import.created_at) >= RAISE_AGE_MAX {
-            return self.end_deeds(import, DeedEnd::Expired, now).await;
-        }
         let id = import.id;
         let wait = asked_wait(retry_after).unwrap_or_else(|| self.repeat.for_attempt(import.posts));
         let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
@@ -166,8 +175,7 @@ impl Sender {
         now: Timestamp,
     ) -> Result<(), CheckpointError> {
         let (id, call) = (import.id, import.call);
-        let may_land = import.ghost_until.is_some() || end == DeedEnd::Expired;
-        let ghost_until = may_land.then(|| now.plus(self.settings.import_age_max));
+        let ghost_until = import.ghost_until.map(|_| now.plus(self.settings.import_age_max));
         let is_done = matches!(end, DeedEnd::Done | DeedEnd::NotThere);
         self.locks.release(id);
         let refused = self.store.call(move |checkpoint| checkpoint.settle_deeds(id, &end, now, ghost_until)).await?;

@@ -32,6 +32,8 @@ pub enum Standstill {
 pub struct Pause {
     /// Nothing new goes out before: our own guess, which a success corrects.
     until: Option<Timestamp>,
+    /// The same, where the call certainly did nothing.
+    refused_until: Option<Timestamp>,
     /// Nothing at all goes out before: Reteno asked for it, of the whole account.
     asked: Option<Timestamp>,
     standstill: Option<Standstill>,
@@ -45,13 +47,27 @@ impl Pause {
     #[must_use]
     pub fn none(random: Random) -> Self {
         let backoff = Backoff::new(WAIT_FIRST, WAIT_MAX, random);
-        Self { until: None, asked: None, standstill: None, stands_since: None, last_success: None, backoff }
+        Self {
+            until: None,
+            refused_until: None,
+            asked: None,
+            standstill: None,
+            stands_since: None,
+            last_success: None,
+            backoff,
+        }
     }
 
     /// When something new may go out; `None`: now.
     #[must_use]
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
         pending(self.until, now).max(pending(self.asked, now))
+    }
+
+    /// When an opt-out may go out; `None`: now. What got no answer may be about its batch alone, and does not stand in its way.
+    #[must_use]
+    pub fn until_for_opt_outs(&self, now: Timestamp) -> Option<Timestamp> {
+        pending(self.refused_until, now).max(pending(self.asked, now))
     }
 
     /// When anything may go out, also a repeat or a question for an import; `None`: now. Without a token none is worth
@@ -100,6 +116,7 @@ impl Pause {
     /// news: the first success of this process, or the first after a standstill.
     pub fn lift(&mut self, now: Timestamp) -> bool {
         self.until = None;
+        self.refused_until = None;
         self.backoff.reset();
         let stood = self.standstill.take().is_some();
         self.stands_since = None;
@@ -119,7 +136,9 @@ impl Pause {
                 (Standstill::NeedsPerson(format!("reteno.api_url answers {status}")), WAIT_FOR_PERSON)
             }
         };
-        self.hold(standstill, (retry_after, wait), now)
+        let until = self.hold(standstill, (retry_after, wait), now);
+        self.refused_until = Some(until);
+        until
     }
 
     /// A call got no answer. Says when to repeat it.

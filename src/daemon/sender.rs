@@ -211,7 +211,7 @@ impl Sender {
                 None => self.resume_import(import, now).await?,
             }
         }
-        let has_deeds = self.pause.until(now).is_none() && self.begin_deeds(&imports, now).await?;
+        let has_deeds = self.begin_deeds(&imports, now).await?;
         let fresh = self.begin_batches(&imports, now).await?.or_else(|| has_deeds.then(|| now.plus(GATHER)));
         let next_due = self.store.call(move |checkpoint| checkpoint.next_due_at(now)).await?;
         Ok([fresh, next_due, self.halving.next_opening(now)].into_iter().fold(wake, earliest))
@@ -230,6 +230,13 @@ impl Sender {
                 let id = import.id;
                 if import.link.is_some_and(|link| link.until <= now) {
                     return self.give_up(import, "its link is over", now).await;
+                }
+                let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
+                if import.call == CallKind::Resubscribe
+                    && self.store.call(move |checkpoint| checkpoint.stop_late_raises(id, now, ghost_until)).await?
+                {
+                    self.locks.release(id);
+                    return Ok(());
                 }
                 let body = self.store.call(move |checkpoint| checkpoint.repeat_import(id, now)).await?;
                 if let Some(body) = body {

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use reteno_sync::checkpoint::{
-    Checkpoint, Incoming, OpenOptions, PageMode, PageOutcome, ReadContext, SeenRows, StatusReport, Store,
+    Checkpoint, Incoming, OpenOptions, PageMode, PageOutcome, ReadContext, ReadProof, SeenRows, StatusReport, Store,
+    Weighed,
 };
 use reteno_sync::clock::{Clock, Timestamp};
-use reteno_sync::contact::{Contact, Field, Personal, Wanted};
+use reteno_sync::contact::{Consent, Contact, Field, Personal, Wanted};
 use reteno_sync::daemon::sender::{Ended, Line, RestoreDeleted, SendSettings, Sender, Until};
 use reteno_sync::plan::guard::Guard;
 use reteno_sync::plan::policy::Policy;
@@ -194,6 +195,65 @@ impl World {
             .unwrap()
     }
 
+    /// One page of records of any source, as `change` has it, and what the guard holds of it.
+    pub(crate) async fn told(&self, contacts: Vec<Contact>, change: impl FnOnce(&mut ReadContext)) -> Weighed {
+        let mut context = self.context(self.clock.now().0, false);
+        change(&mut context);
+        let items: Vec<Incoming> = contacts.into_iter().map(Incoming::Contact).collect();
+        self.store
+            .call(move |checkpoint| {
+                checkpoint.record_page(&context, &mut SeenRows::default(), items, None)?;
+                checkpoint.weigh_changes(context.source, &context.policy.guard, context.now)
+            })
+            .await
+            .unwrap()
+    }
+
+    /// One page of changed records.
+    pub(crate) async fn crm_tells(&self, contacts: Vec<Contact>) -> Weighed {
+        self.told(contacts, |_| {}).await
+    }
+
+    /// A read of the whole source that comes to its end: who is not among `contacts` is missing.
+    pub(crate) async fn crm_is(&self, contacts: Vec<Contact>) -> Weighed {
+        let context = self.context(self.clock.now().0, true);
+        let began = Timestamp(context.asked_at);
+        let has_values = !contacts.is_empty();
+        let items: Vec<Incoming> = contacts.into_iter().map(Incoming::Contact).collect();
+        let policy = Arc::clone(&context.policy);
+        let proof = ReadProof { policy, began, from_beginning: true, has_values, is_full: has_values };
+        self.store
+            .call(move |checkpoint| {
+                checkpoint.begin_read(context.source, true, began)?;
+                let mut seen = SeenRows::default();
+                checkpoint.record_page(&context, &mut seen, items, None)?;
+                checkpoint.finish_read(context.source, &proof, &seen, None, Timestamp(context.now))?;
+                checkpoint.weigh_changes(context.source, &context.policy.guard, context.now)
+            })
+            .await
+            .unwrap()
+    }
+
+    /// The row of another source.
+    pub(crate) async fn other_source(&self, name: &'static str) -> SourceId {
+        self.store.call(move |checkpoint| checkpoint.load_source(name)).await.unwrap().id
+    }
+
+    /// Whether an address gets no mail.
+    pub(crate) fn is_unsubscribed(&self, email: &str) -> bool {
+        self.sandbox.unsubscribed().contains(email)
+    }
+
+    /// Lets hours pass in which the sender works, so that also the ghosts' time is over.
+    pub(crate) async fn send_until_quiet(&mut self) {
+        for _ in 0..30 {
+            if self.send_for(HOUR).await == Ended::Drained && self.status().await.imports.is_empty() {
+                return;
+            }
+            tokio::time::advance(HOUR).await;
+        }
+    }
+
     /// Lets the sender work until everything is acknowledged or rejected, at most this long.
     pub(crate) async fn send_for(&mut self, time: Duration) -> Ended {
         let until = Until::Drained(time);
@@ -246,4 +306,24 @@ pub(crate) fn contact(key: &str, fields: &[(Field, &str)]) -> Contact {
     let wanted = |value: String| if value.is_empty() { Wanted::Clear } else { Wanted::Value(Personal::new(value)) };
     let fields = all.into_iter().map(|(field, value)| (field, wanted(value))).collect();
     Contact { key: key.to_owned(), fields, changed_at: None, dropped: Vec::new(), consent: None }
+}
+
+/// A contact whose record says something of consent, with this address (empty: it is cleared).
+pub(crate) fn person(key: &str, email: &str, consent: Option<Consent>) -> Contact {
+    Contact { consent, ..contact(key, &[(Field::Email, email)]) }
+}
+
+/// The same, in a town.
+pub(crate) fn person_in(town: &str, key: &str, email: &str, consent: Option<Consent>) -> Contact {
+    Contact { consent, ..contact(key, &[(Field::Email, email), (Field::Town, town)]) }
+}
+
+/// What the sources of these tests may do where their records speak of consent: nothing is held.
+pub(crate) fn consenting() -> Policy {
+    Policy { has_consent: true, ..lenient() }
+}
+
+/// The same with the usual guard.
+pub(crate) fn guarded() -> Policy {
+    Policy { guard: Guard::default(), ..consenting() }
 }
