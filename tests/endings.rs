@@ -9,9 +9,9 @@ use http::StatusCode;
 use reteno_sync::checkpoint::{Incoming, SeenRows};
 use reteno_sync::contact::{Contact, Field};
 use reteno_sync::daemon::sender::Ended;
+use reteno_sync::plan::Lane;
 use reteno_sync::plan::guard::{Bound, Guard};
 use reteno_sync::plan::policy::Ending;
-use reteno_sync::plan::Lane;
 use reteno_sync::reteno::body::DedupeOn;
 use reteno_sync::sandbox::{Applied, CallKind, Canned, Effect, Fault, SandboxOptions};
 use support::reads::{Record, body_of};
@@ -210,7 +210,8 @@ async fn an_unknown_id_is_learnt_by_the_address_where_no_external_id_is_mapped()
         world.reads(true, Lane::Reconcile, std::iter::once(other()), &[]).await;
         world.send_for(HOUR).await;
     }
-    let deleted: Vec<_> = world.sandbox.contacts().into_iter().map(|contact| (contact.email.unwrap(), contact.deleted)).collect();
+    let deleted: Vec<_> =
+        world.sandbox.contacts().into_iter().map(|contact| (contact.email.unwrap(), contact.deleted)).collect();
     assert_eq!(deleted, [("ann@example.com".to_owned(), true), ("other@example.com".to_owned(), false)]);
     assert_eq!(world.sandbox.tally().contacts_created, 2);
 }
@@ -347,7 +348,10 @@ async fn who_returns_after_our_deletion_is_restored_in_a_bulk_of_its_own() {
     world.reads_changes(&[("ann", &[(TOWN, "Odesa"), (Field::Sms, "+380671234567")])], &[]).await;
     world.send_for(HOUR).await;
     assert!(is_deleted(&world, "ann"), "a person deleted it: it stays so");
-    assert_eq!(world.calls_since(calls).iter().filter(|call| body_of(call).contains("\"restoreDeleted\":true")).count(), 0);
+    assert_eq!(
+        world.calls_since(calls).iter().filter(|call| body_of(call).contains("\"restoreDeleted\":true")).count(),
+        0
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -552,7 +556,12 @@ fn alias_lower<'a>(record: &Record<'a>) -> Record<'a> {
 async fn an_erasure_waits_for_an_import_that_is_applied_an_hour_later() {
     let mut world = with_ann(Ending::Erase).await;
     world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::DelayImport(HOUR)));
-    world.reads_changes(&[("ann", &[(TOWN, "Kyiv"), (Field::FirstName, "Anneliese"), (Field::Sms, "+380671234568")])], &[]).await;
+    world
+        .reads_changes(
+            &[("ann", &[(TOWN, "Kyiv"), (Field::FirstName, "Anneliese"), (Field::Sms, "+380671234568")])],
+            &[],
+        )
+        .await;
     world.send_for(MINUTE).await;
     let calls = world.call_count();
     world.loses(&[OTHER]).await;

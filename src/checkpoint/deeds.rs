@@ -259,7 +259,8 @@ impl Checkpoint {
             })
             .attempt(ACTION)?;
         for (deed, contact, source, key, desired) in due {
-            let mut desired = FieldPrints::decode(&desired.unwrap_or_default()).map_err(unreadable("list of prints"))?;
+            let mut desired =
+                FieldPrints::decode(&desired.unwrap_or_default()).map_err(unreadable("list of prints"))?;
             for channel in [Field::Email, Field::Sms] {
                 // it belongs to somebody who is not erased, too: the two were merged
                 if desired.get(channel).map_or(Ok(false), |print| is_shared(&self.connection, contact, print))? {

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint};
-use crate::plan::{ContactId, SourceId};
 use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::policy::Policy;
+use crate::plan::{ContactId, SourceId};
 
 use super::channels::settle_rivals;
 use super::deeds::{NewDeed, store_deed};

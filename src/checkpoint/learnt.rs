@@ -60,10 +60,8 @@ impl Checkpoint {
     /// The same for deeds that nothing else names.
     pub(super) fn ask_for_ids_of(&mut self, deeds: &[DeedId], now: Timestamp) -> Result<(), CheckpointError> {
         for deed in deeds {
-            let asked = self
-                .connection
-                .execute(&format!("{ASK}d.id = ?1"), [deed.0])
-                .attempt("ask for Reteno's ids")?;
+            let asked =
+                self.connection.execute(&format!("{ASK}d.id = ?1"), [deed.0]).attempt("ask for Reteno's ids")?;
             let is_asked = asked > 0 || self.has_identity(*deed)?;
             if !is_asked {
                 self.refuse_deeds(&[*deed], "neither Reteno's id of it nor its own is known", now)?;
@@ -178,7 +176,11 @@ fn cannot_erase(
 }
 
 /// The id that an erasure needs is not told.
-pub(super) fn tell_erasures(transaction: &Transaction<'_>, contact: i64, now: Timestamp) -> Result<(), CheckpointError> {
+pub(super) fn tell_erasures(
+    transaction: &Transaction<'_>,
+    contact: i64,
+    now: Timestamp,
+) -> Result<(), CheckpointError> {
     let erasures: Vec<i64> = transaction
         .prepare_cached("SELECT id FROM deed WHERE contact = ?1 AND kind = 'erase'")
         .and_then(|mut query| query.query_map([contact], |row| row.get(0))?.collect())

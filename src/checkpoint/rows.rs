@@ -38,7 +38,15 @@ impl Page<'_> {
                 let asked_at: i64 = row.get(4)?;
                 let asked_at = if asked_at > self.context.now { 0 } else { asked_at };
                 let stamp = ReadStamp { changed_at: row.get(3)?, asked_at };
-                let rest = (row.get(6)?, row.get(7)?, row.get(8)?, row.get::<_, i64>(9)?, row.get(10)?, row.get(11)?, row.get(12)?);
+                let rest = (
+                    row.get(6)?,
+                    row.get(7)?,
+                    row.get(8)?,
+                    row.get::<_, i64>(9)?,
+                    row.get(10)?,
+                    row.get(11)?,
+                    row.get(12)?,
+                );
                 Ok((row.get(0)?, desired, acknowledged, stamp, row.get::<_, i64>(5)?, rest))
             })
             .optional()

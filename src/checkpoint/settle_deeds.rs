@@ -386,10 +386,7 @@ pub(super) fn forget_contact(
         transaction.execute(statement, [contact]).attempt(ACTION)?;
     }
     transaction
-        .execute(
-            "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind <> 'erased'",
-            params![source.0, key],
-        )
+        .execute("DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind <> 'erased'", params![source.0, key])
         .attempt(ACTION)
         .map(|_| ())
 }
