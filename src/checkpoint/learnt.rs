@@ -175,6 +175,24 @@ fn cannot_erase(
     wait(transaction, deed.id, now)
 }
 
+/// The id that an erasure needs is not told.
+pub(super) fn tell_erasures(
+    transaction: &Transaction<'_>,
+    contact: i64,
+    now: Timestamp,
+) -> Result<(), CheckpointError> {
+    let erasures: Vec<i64> = transaction
+        .prepare_cached("SELECT id FROM deed WHERE contact = ?1 AND kind = 'erase'")
+        .and_then(|mut query| query.query_map([contact], |row| row.get(0))?.collect())
+        .attempt(ACTION)?;
+    for erasure in erasures {
+        if let Some(erasure) = load_deed(transaction, erasure)? {
+            cannot_erase(transaction, &erasure, "Reteno does not tell its id of it", now)?;
+        }
+    }
+    Ok(())
+}
+
 fn wait(transaction: &Transaction<'_>, deed: i64, now: Timestamp) -> Result<(), CheckpointError> {
     transaction
         .execute("UPDATE deed SET not_before = ?2 WHERE id = ?1", params![deed, now.0 + REFUSED_WAIT_MS])
@@ -185,15 +203,7 @@ fn wait(transaction: &Transaction<'_>, deed: i64, now: Timestamp) -> Result<(), 
 /// Reteno did not tell its id: it does not know the contact, or has deleted it. So there is nothing left to delete; but an
 /// erasure without an id is not done, which a person has to know.
 fn cannot_learn(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<(), CheckpointError> {
-    let erasures: Vec<i64> = transaction
-        .prepare_cached("SELECT id FROM deed WHERE contact = ?1 AND kind = 'erase'")
-        .and_then(|mut query| query.query_map([deed.contact], |row| row.get(0))?.collect())
-        .attempt(ACTION)?;
-    for erasure in erasures {
-        if let Some(erasure) = load_deed(transaction, erasure)? {
-            cannot_erase(transaction, &erasure, "Reteno does not tell its id of it", now)?;
-        }
-    }
+    tell_erasures(transaction, deed.contact, now)?;
     let deleted = transaction
         .execute("DELETE FROM deed WHERE contact = ?1 AND kind = 'delete' AND import IS NULL", [deed.contact])
         .attempt(ACTION)?;

@@ -10,6 +10,7 @@ use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::channels::leave_channels;
 use super::consents::RAISE_AGE_MAX_MS;
+use super::learnt::tell_erasures;
 use super::rejections::{RejectionKind, record_rejection};
 use super::renewal::{remember_told, renew_opt_outs};
 use super::settle::close;
@@ -81,6 +82,9 @@ impl Checkpoint {
                         let reason = format!("{}: {reason}", deed.kind.name());
                         let what = (RejectionKind::Reteno, None, reason.as_str());
                         record_rejection(&transaction, deed.source, (Some(&deed.key), None), what, now.0)?;
+                        if deed.kind == DeedKind::Learn {
+                            tell_erasures(&transaction, deed.contact, now)?;
+                        }
                         refused.push(deed.key.clone());
                     }
                 }

@@ -130,8 +130,8 @@ pub struct ImportStatus {
     pub status: String,
     /// `description`, cleaned.
     pub description: Option<String>,
-    /// (`dedupeValue`, `contactId`); `None` where the key is absent or its list empty. An entry without either value
-    /// is left out: a mapping of which no entry can be read is `Some` and empty, so that it is not taken for absent.
+    /// (`dedupeValue`, `contactId`); `None` where the key is absent, or where no entry of its list can be read. An entry
+    /// without either value is left out. A list that is empty names nobody, which is an answer, too.
     pub mapping: Option<Vec<(Personal, i64)>>,
 }
 
@@ -145,7 +145,11 @@ impl ImportStatus {
         Ok(Self {
             status: status.trim().to_ascii_uppercase(),
             description: text(answer.get("description")).map(|description| text::clean(&description)),
-            mapping: (!entries.is_empty()).then(|| entries.iter().filter_map(pair).collect()),
+            mapping: answer
+                .get("mapping")
+                .filter(|mapping| !mapping.is_null())
+                .map(|_| entries.iter().filter_map(pair).collect::<Vec<_>>())
+                .filter(|pairs| !pairs.is_empty() || entries.is_empty()),
         })
     }
 }
