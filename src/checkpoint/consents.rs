@@ -5,8 +5,8 @@ use rusqlite::{OptionalExtension, params};
 use crate::clock::Timestamp;
 use crate::contact::{Consent, Contact, Field, FieldPrints, Fingerprint, Values, Wanted};
 use crate::plan::SourceId;
-use crate::plan::consent::{ConsentAct, ConsentState, consent_after};
 use crate::plan::change::{Observation, Sides};
+use crate::plan::consent::{ConsentAct, ConsentState, consent_after};
 use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::guard::Verb;
 
@@ -75,7 +75,8 @@ impl Page<'_> {
         let address = desired.get(Field::Email).filter(|print| !self.hash.is_clear(Field::Email, *print));
         let Some(address) = address else { return Ok(()) };
         let known = self.load_consent(id)?;
-        let (mut next, act) = consent_after(known.as_ref(), contact.consent, address, self.context.policy.forgets_consent);
+        let (mut next, act) =
+            consent_after(known.as_ref(), contact.consent, address, self.context.policy.forgets_consent);
         if self.context.mode == PageMode::Baseline {
             // what the CRM says is taken as what Reteno holds
             next.is_lowered = next.said == Some(Consent::No);

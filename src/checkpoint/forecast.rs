@@ -82,9 +82,7 @@ impl Checkpoint {
     ) -> Result<Gone, CheckpointError> {
         let mut query = self
             .connection
-            .prepare_cached(
-                "SELECT id, sightings FROM contact WHERE source = ?1 AND (read_at < ?2 OR read_at > ?3)",
-            )
+            .prepare_cached("SELECT id, sightings FROM contact WHERE source = ?1 AND (read_at < ?2 OR read_at > ?3)")
             .attempt(ACTION)?;
         let mut rows = query.query(params![source.0, began.0, now.0]).attempt(ACTION)?;
         let mut gone = Gone::default();
@@ -102,7 +100,9 @@ impl Checkpoint {
     /// Whether the records of a source speak of consent in another way than the checkpoint knows.
     pub fn is_other_consent_mapping(&self, source: SourceId, mapping: Option<u64>) -> Result<bool, CheckpointError> {
         self.connection
-            .query_row("SELECT consent_mapping FROM source WHERE id = ?1", [source.0], |row| row.get::<_, Option<i64>>(0))
+            .query_row("SELECT consent_mapping FROM source WHERE id = ?1", [source.0], |row| {
+                row.get::<_, Option<i64>>(0)
+            })
             .attempt("read how a source speaks of consent")
             .map(|known| known != mapping.map(u64::cast_signed))
     }

@@ -9,8 +9,8 @@ use crate::plan::SourceId;
 use crate::plan::policy::Policy;
 
 use super::endings::mark_missing;
-use super::requests::forget_read_request;
 use super::rejections::{Superseded, forget_superseded};
+use super::requests::forget_read_request;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// The rows that a read has seen: two bits a row, so that a million contacts cost 250 KB and no write.

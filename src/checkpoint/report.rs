@@ -135,9 +135,11 @@ impl Checkpoint {
         let (lanes, deeds) = (self.count_lanes()?, self.count_deeds()?);
         let oldest_open = self
             .connection
-            .query_row("SELECT min(read_at) FROM contact WHERE acknowledged IS NOT NULL AND stuck = 0 AND held = 0", [], |row| {
-                row.get::<_, Option<i64>>(0)
-            })
+            .query_row(
+                "SELECT min(read_at) FROM contact WHERE acknowledged IS NOT NULL AND stuck = 0 AND held = 0",
+                [],
+                |row| row.get::<_, Option<i64>>(0),
+            )
             .attempt("look for the oldest open change")?;
         Ok(StatusReport {
             contacts,
@@ -166,9 +168,8 @@ impl Checkpoint {
         const ACTION: &str = "count lanes";
         let by_lane = |sql: &str| {
             let mut query = self.connection.prepare_cached(sql).attempt(ACTION)?;
-            let rows = query.query_map([], |row| {
-                Ok((Lane::from_number(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
-            });
+            let rows =
+                query.query_map([], |row| Ok((Lane::from_number(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned())));
             rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).attempt(ACTION)
         };
         let mut lanes = by_lane(
@@ -189,7 +190,8 @@ impl Checkpoint {
 
     fn count_deeds(&self) -> Result<Vec<DeedCount>, CheckpointError> {
         const ACTION: &str = "count what is to be done";
-        let sql = format!("SELECT d.kind, {} AS place, count(*) FROM deed d GROUP BY 1, 2 ORDER BY 1, 2", DeedState::SQL);
+        let sql =
+            format!("SELECT d.kind, {} AS place, count(*) FROM deed d GROUP BY 1, 2 ORDER BY 1, 2", DeedState::SQL);
         let mut query = self.connection.prepare_cached(&sql).attempt(ACTION)?;
         let rows = query.query_map([], |row| {
             let deeds = row.get::<_, i64>(2)?.cast_unsigned();

@@ -31,10 +31,8 @@ pub(super) fn ask_for_read(connection: &Connection, source: SourceId) -> Result<
     connection
         .execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1", [source.0])
         .and_then(|_| {
-            connection.execute(
-                "INSERT OR REPLACE INTO setting (name, value) VALUES (?1, 1)",
-                params![request_name(source)],
-            )
+            connection
+                .execute("INSERT OR REPLACE INTO setting (name, value) VALUES (?1, 1)", params![request_name(source)])
         })
         .attempt("ask for a full read")
         .map(|_| ())

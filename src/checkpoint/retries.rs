@@ -113,9 +113,7 @@ fn starve_refused(
     for (id, source) in &refused {
         sources.insert(*source);
         transaction
-            .prepare_cached(
-                "UPDATE contact SET stuck = 2, attempts = 0, not_before = 0, split = NULL WHERE id = ?1",
-            )
+            .prepare_cached("UPDATE contact SET stuck = 2, attempts = 0, not_before = 0, split = NULL WHERE id = ?1")
             .and_then(|mut update| update.execute([id]))
             .and_then(|_| transaction.execute("DELETE FROM waiting WHERE contact = ?1", params![id]))
             .attempt(ACTION)?;
@@ -136,10 +134,8 @@ fn find_records(
              WHERE r.kind IN ('record', 'field') AND (?1 IS NULL AND r.ignored = 0 OR {NAMED}) GROUP BY r.source"
         ))
         .attempt(ACTION)?;
-    let found: Vec<(i64, i64)> = query
-        .query_map([contact], |row| Ok((row.get(0)?, row.get(1)?)))
-        .and_then(Iterator::collect)
-        .attempt(ACTION)?;
+    let found: Vec<(i64, i64)> =
+        query.query_map([contact], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).attempt(ACTION)?;
     sources.extend(found.iter().map(|(source, _)| *source));
     Ok(found.iter().map(|(_, records)| records.cast_unsigned()).sum())
 }

@@ -215,7 +215,9 @@ fn waits_for(story: &ContactStory, is_acknowledged: bool, stuck: Stuck) -> Strin
         (Stuck::Rejected, _) => "a change in the CRM: Reteno refused it as it is".to_owned(),
         (Stuck::Starved, _) => "a full read of its source, which brings its values back".to_owned(),
         (Stuck::Shadowed, _) => "nothing: another contact with its e-mail or phone is sent in its place".to_owned(),
-        (Stuck::Ended, _) => "its record: it is gone from the CRM, and what was to be done about that is done".to_owned(),
+        (Stuck::Ended, _) => {
+            "its record: it is gone from the CRM, and what was to be done about that is done".to_owned()
+        }
         (Stuck::No, Some(import)) => format!("the end of import {import}"),
         (Stuck::No, None) => match (story.held.first(), story.not_before) {
             (Some(held), _) => format!("a person: `reteno-sync approve {}` shows what is held", held.hold),

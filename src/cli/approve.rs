@@ -83,10 +83,7 @@ fn show(context: &Context, hold: &Hold, items: &[HeldItem], program: &str) {
             let rows: Vec<_> = items.iter().take(ITEMS_SHOWN).map(cells).collect();
             report::say(&report::table(&["contact", "field"], &rows));
             if items.len() > ITEMS_SHOWN {
-                report::say(&format!(
-                    "the first {ITEMS_SHOWN} of {}; all of them with --output json",
-                    items.len()
-                ));
+                report::say(&format!("the first {ITEMS_SHOWN} of {}; all of them with --output json", items.len()));
             }
             report::say(&format!("\nrelease exactly these with `{program} approve {} --yes`", hold.id));
         }

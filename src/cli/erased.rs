@@ -31,7 +31,8 @@ pub(super) async fn lift(context: &Context, text: &str) -> Result<Exit, Failure>
         match look_up(&feed.source, &feed.mapping, &key).await {
             Found::Contact(contact) => {
                 let name = name.clone();
-                let lift = around.store.call(move |checkpoint| checkpoint.lift_tombstones_of((source, &name), &contact));
+                let lift =
+                    around.store.call(move |checkpoint| checkpoint.lift_tombstones_of((source, &name), &contact));
                 lifted = lift.await?;
             }
             Found::NotRead(why) => unread = Some(why),
@@ -53,7 +54,9 @@ pub(super) async fn lift(context: &Context, text: &str) -> Result<Exit, Failure>
 fn not_erased(text: &str, unread: Option<String>) -> Failure {
     let hint = match unread {
         Some(why) => format!("its record was not read ({why}): by that it might be known"),
-        None => "give SOURCE:KEY as the CRM had it; `reteno-sync rejected list` shows erased ones that came back".to_owned(),
+        None => {
+            "give SOURCE:KEY as the CRM had it; `reteno-sync rejected list` shows erased ones that came back".to_owned()
+        }
     };
     Failure::of(Exit::Failed, anyhow::anyhow!("no contact {text} was erased"), Some(hint))
 }

@@ -59,7 +59,11 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
             look_up(&feed.source, &feed.mapping, &key).await
         }
     };
-    if story.is_none() && rejections.is_empty() && erased_at.is_none() && matches!(found, Found::Missing | Found::NotRead(_)) {
+    if story.is_none()
+        && rejections.is_empty()
+        && erased_at.is_none()
+        && matches!(found, Found::Missing | Found::NotRead(_))
+    {
         let hint = "give the CRM's id, or source:id; `reteno-sync rejected list` shows records without one".to_owned();
         return Err(Failure::of(Exit::Failed, anyhow::anyhow!("nobody has heard of contact {text}"), Some(hint)));
     }
@@ -212,7 +216,8 @@ fn show(source: &str, key: &str, story: Option<&ContactStory>, rejections: &[Rej
 /// Consent, holds, and what is to be done besides writing fields.
 fn show_protections(story: &ContactStory) {
     if let Some(ConsentStory { said, told_at }) = &story.consent {
-        let told = told_at.map_or("Reteno was not told of a no".to_owned(), |at| format!("Reteno was told of the no at {at}"));
+        let told =
+            told_at.map_or("Reteno was not told of a no".to_owned(), |at| format!("Reteno was told of the no at {at}"));
         report::say(&format!("its record said {said} to e-mail; {told}"));
     }
     if let Some(status) = &story.email_status {

@@ -316,7 +316,8 @@ async fn dispatch_rejected(action: Option<RejectedAction>, context: &Context) ->
         Some(RejectedAction::List { all }) => rejected::list(context, all).await,
         Some(RejectedAction::Ignore { key, reason }) => {
             let by_key = key.map(RejectionChoice::Contact);
-            let choice = by_key.or(reason.map(RejectionChoice::Reason)).expect("the command line demands one of the two");
+            let choice =
+                by_key.or(reason.map(RejectionChoice::Reason)).expect("the command line demands one of the two");
             rejected::ignore(context, choice).await
         }
         Some(RejectedAction::Retry { key }) => rejected::retry(context, key).await,

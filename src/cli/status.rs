@@ -33,12 +33,7 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn document(
-    config: &Config,
-    status: &StatusReport,
-    grant: Option<&Grant>,
-    account: Option<&str>,
-) -> serde_json::Value {
+fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, account: Option<&str>) -> serde_json::Value {
     let StatusReport {
         contacts,
         acknowledged,

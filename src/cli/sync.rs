@@ -209,7 +209,11 @@ fn show(
     match context.output {
         Output::Text => {
             let held = if status.held > 0 { format!("; held {}", status.held) } else { String::new() };
-            let deeds = if sent.deeds > 0 { format!("; opt-outs, deletions and the like {}", sent.deeds) } else { String::new() };
+            let deeds = if sent.deeds > 0 {
+                format!("; opt-outs, deletions and the like {}", sent.deeds)
+            } else {
+                String::new()
+            };
             let header = [
                 "source",
                 "read",
@@ -227,11 +231,7 @@ fn show(
             report::say(&report::table(&header, rows));
             report::say(&format!(
                 "sent {} contacts in {} calls: acknowledged {}, rejected {}; open {}{held}{deeds}",
-                sent.sent,
-                sent.posts,
-                sent.acknowledged,
-                sent.rejected,
-                status.open
+                sent.sent, sent.posts, sent.acknowledged, sent.rejected, status.open
             ));
         }
         Output::Json => report::say_json(&serde_json::json!({
