@@ -42,6 +42,7 @@ CREATE TABLE contact (
     judged       INTEGER NOT NULL DEFAULT 1 CHECK (judged IN (0, 1)), -- 0: what changed has not been weighed by the guard
     held         INTEGER NOT NULL DEFAULT 0,       -- entries in held: it may not be sent as it is
     restores     INTEGER NOT NULL DEFAULT 0 CHECK (restores IN (0, 1)), -- we deleted it in Reteno: it comes back when it is sent
+    told         INTEGER NOT NULL DEFAULT 0 CHECK (told IN (0, 1)), -- a call may have told Reteno of it
     fired        INTEGER NOT NULL DEFAULT 0 CHECK (fired IN (0, 1)), -- a call that starts a workflow was begun for it
     identity     BLOB,                             -- external id, e-mail and phone, sealed: only where a deed may need them
     email_status TEXT,                             -- what Reteno said when it was subscribed by a form
@@ -94,6 +95,7 @@ CREATE TABLE member (
     prior   BLOB    NOT NULL,                      -- what was acknowledged before, for a certain refusal
     locks   BLOB    NOT NULL,                      -- keyed hashes of external id, Reteno id, e-mail, phone: 9 bytes each
     failure TEXT,                                  -- Reteno named it in failedContacts
+    is_new  INTEGER NOT NULL DEFAULT 0 CHECK (is_new IN (0, 1)), -- no call had told Reteno of it before
     deed    INTEGER,                               -- the deed that the call does, where it writes no fields
     PRIMARY KEY (import, contact)
 ) STRICT, WITHOUT ROWID;

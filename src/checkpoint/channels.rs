@@ -8,6 +8,7 @@ use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::identity::{SharedChannel, winner_of};
 use crate::plan::{ContactId, SourceId};
 
+use super::endings::SIGHTINGS_NEEDED;
 use super::pages::Page;
 use super::rejections::{RejectionKind, forget_rejections, record_rejection};
 use super::stuck::Stuck;
@@ -64,6 +65,21 @@ impl Page<'_> {
             Ok(is_shadowed || (was_shadowed && court.is_shadowed(ContactId(id))?))
         }
     }
+}
+
+/// Decides anew who is sent for the channels of a contact that is gone, or has come back.
+pub(super) fn settle_rivals(
+    transaction: &Transaction<'_>,
+    contact: ContactId,
+    rule: SharedChannel,
+    now: i64,
+) -> Result<(), CheckpointError> {
+    let court = Court { transaction, rule, now };
+    let prints: BTreeSet<Fingerprint> = court.prints(contact)?.into_iter().collect();
+    for other in court.affected(&prints)? {
+        court.settle(other)?;
+    }
+    Ok(())
 }
 
 /// Forgets the channels of a contact that is no more, and lets those in its shadow out.
@@ -124,10 +140,10 @@ impl Court<'_> {
             .transaction
             .prepare_cached(
                 "SELECT c.id, c.source, s.name, c.key, c.stuck, c.desired FROM channel h JOIN contact c ON c.id = h.contact \
-                 JOIN source s ON s.id = c.source WHERE h.print = ?1 AND c.stuck <> 4",
+                 JOIN source s ON s.id = c.source WHERE h.print = ?1 AND c.stuck <> 4 AND c.sightings < ?2",
             )
             .attempt(ACTION)?;
-        let mut rows = query.query([print.to_u64().cast_signed()]).attempt(ACTION)?;
+        let mut rows = query.query(params![print.to_u64().cast_signed(), SIGHTINGS_NEEDED]).attempt(ACTION)?;
         let mut rivals = Vec::new();
         while let Some(row) = rows.next().attempt(ACTION)? {
             let desired: Vec<u8> = row.get(5).attempt(ACTION)?;

@@ -15,7 +15,7 @@ use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::consents::IDENTITY;
 use super::due::WAIT_MAX;
-use super::endings::begin_erasure;
+use super::endings::{begin_erasure, is_shared};
 use super::imports::CallKind;
 use super::settle::{Settlement, UnknownFate};
 use super::tombstones::Grave;
@@ -147,7 +147,7 @@ impl Checkpoint {
             )
             .attempt(ACTION)?;
         let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0, limit]).attempt(ACTION)?;
-        let mut due = Vec::new();
+        let (mut due, mut nameless) = (Vec::new(), Vec::new());
         while let Some(row) = rows.next().attempt(ACTION)? {
             let kind: String = row.get(2).attempt(ACTION)?;
             let Some(kind) = DeedKind::from_name(&kind) else { continue };
@@ -156,9 +156,15 @@ impl Checkpoint {
             };
             let desired = prints(row.get(7).attempt(ACTION)?)?.unwrap_or_default();
             let acknowledged = prints(row.get(8).attempt(ACTION)?)?;
-            let reteno_id = row.get(4).attempt(ACTION)?;
+            let reteno_id: Option<i64> = row.get(4).attempt(ACTION)?;
+            let id = DeedId(row.get(0).attempt(ACTION)?);
+            // nothing names it: neither Reteno's id nor ours
+            if kind == DeedKind::Detach && reteno_id.is_none() && desired.get(Field::ExternalCustomerId).is_none() {
+                nameless.push(id);
+                continue;
+            }
             due.push(DueDeed {
-                id: DeedId(row.get(0).attempt(ACTION)?),
+                id,
                 contact: ContactId(row.get(1).attempt(ACTION)?),
                 kind,
                 group: row.get::<_, i64>(3).attempt(ACTION)?.cast_unsigned(),
@@ -167,23 +173,10 @@ impl Checkpoint {
                 locks: locks_of(&Sides { desired, acknowledged }, reteno_id, &self.hash),
             });
         }
+        drop(rows);
+        drop(query);
+        self.ask_for_ids_of(&nameless, now)?;
         Ok(due)
-    }
-
-    /// Where a contact is to be deleted, or its categories are to be set, and Reteno's id of it is not known, it is to be
-    /// found out first.
-    fn ask_for_ids(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
-        self.connection
-            .execute(
-                "INSERT OR IGNORE INTO deed (source, contact, key, kind, cause, identity, state, cycle, not_before) \
-                 SELECT d.source, d.contact, d.key, 'learn', 'again', d.identity, 'due', d.cycle, 0 FROM deed d \
-                 LEFT JOIN contact c ON c.id = d.contact \
-                 WHERE d.kind IN ('delete', 'erase') AND d.state = 'due' AND d.import IS NULL AND d.not_before <= ?1 \
-                 AND coalesce(c.reteno_id, d.reteno_id) IS NULL AND d.identity IS NOT NULL",
-                [now.0],
-            )
-            .attempt("ask for Reteno's ids")
-            .map(|_| ())
     }
 
     /// Writes down the intent to make a call. `build` makes its exact body; nothing is stored where it fails, and nothing
@@ -266,7 +259,14 @@ impl Checkpoint {
             })
             .attempt(ACTION)?;
         for (deed, contact, source, key, desired) in due {
-            let desired = FieldPrints::decode(&desired.unwrap_or_default()).map_err(unreadable("list of prints"))?;
+            let mut desired =
+                FieldPrints::decode(&desired.unwrap_or_default()).map_err(unreadable("list of prints"))?;
+            for channel in [Field::Email, Field::Sms] {
+                // it belongs to somebody who is not erased, too: the two were merged
+                if desired.get(channel).map_or(Ok(false), |print| is_shared(&self.connection, contact, print))? {
+                    desired.remove(channel);
+                }
+            }
             let grave = Grave::of(&source, &key, &desired, &self.hash);
             self.append_grave(&grave, now)?;
             let transaction =
@@ -301,32 +301,6 @@ impl Checkpoint {
         let settlement =
             Settlement { members, fate: UnknownFate::Release, wrote_nothing: false, ghost_until: Some(ghost_until) };
         self.settle_import(import, &settlement, now)
-    }
-
-    /// Asks for Reteno's id of a contact whose categories are to be set.
-    pub fn want_id(&mut self, contact: ContactId, now: Timestamp) -> Result<(), CheckpointError> {
-        const ACTION: &str = "ask for Reteno's ids";
-        let values: Option<Vec<u8>> = self
-            .connection
-            .query_row("SELECT vals FROM waiting WHERE contact = ?1", [contact.0], |row| row.get(0))
-            .optional()
-            .attempt(ACTION)?;
-        let Some(values) = values else { return Ok(()) };
-        let mut values = Values::decode(&values).map_err(unreadable("waiting value"))?;
-        values.retain_fields(&[Field::ExternalCustomerId, Field::Email, Field::Sms]);
-        let sealed = self.seal(IDENTITY, &values.encode(), &self.random)?;
-        self.connection
-            .execute("INSERT OR IGNORE INTO cycle (source, began) SELECT source, ?2 FROM contact WHERE id = ?1", [contact.0, now.0])
-            .and_then(|_| {
-                self.connection.execute(
-                    "INSERT OR IGNORE INTO deed (source, contact, key, kind, cause, identity, state, cycle) \
-                     SELECT source, id, key, 'learn', 'again', ?2, 'due', \
-                       (SELECT id FROM cycle WHERE cycle.source = contact.source AND began = ?3) FROM contact WHERE id = ?1",
-                    params![contact.0, sealed, now.0],
-                )
-            })
-            .attempt(ACTION)
-            .map(|_| ())
     }
 }
 

@@ -17,6 +17,9 @@ use super::{Attempt, Checkpoint, CheckpointError};
 /// A stored time further ahead than this is due now: no wait of ours is longer, so the clock was set back.
 pub(super) const WAIT_MAX: Duration = Duration::from_hours(360);
 
+/// Each lane may count on one part in so many of what is looked at in one round.
+const RESERVED_SHARE: usize = 8;
+
 /// What a body holds besides the values, at most, for one contact: names of fields, brackets.
 const BODY_OVERHEAD: usize = 400;
 
@@ -44,9 +47,31 @@ pub struct Due {
     pub is_more: bool,
 }
 
+/// A look at what is due.
+struct Search<'a> {
+    now: Timestamp,
+    at_most: &'a BTreeMap<Vec<Field>, usize>,
+    rules: &'a SendRules,
+    taken: BTreeMap<Vec<Field>, usize>,
+}
+
+impl Search<'_> {
+    /// Whether one more contact of this mask is wanted.
+    fn takes(&mut self, mask: &[Field]) -> bool {
+        let Some(bound) = self.at_most.get(mask) else { return true };
+        let taken = self.taken.entry(mask.to_vec()).or_default();
+        if *taken == *bound {
+            return false;
+        }
+        *taken += 1;
+        true
+    }
+}
+
 impl Checkpoint {
-    /// The first `limit` contacts that are due. Of a mask in `at_most` only that many are taken, so that fields which may
-    /// not be sent now do not keep others from being seen.
+    /// The first `limit` contacts that are due, in the order of their lanes; some room is left for each lower one, or a lane
+    /// that never runs dry would hide them. Of a mask in `at_most` only that many are taken, so that fields which may not
+    /// be sent now do not keep others from being seen.
     pub fn load_due(
         &self,
         now: Timestamp,
@@ -54,44 +79,60 @@ impl Checkpoint {
         at_most: &BTreeMap<Vec<Field>, usize>,
         rules: &SendRules,
     ) -> Result<Due, CheckpointError> {
+        let share = limit / RESERVED_SHARE;
+        let mut due = Due { candidates: Vec::new(), is_more: false };
+        let mut search = Search { now, at_most, rules, taken: BTreeMap::new() };
+        for (place, lane) in Lane::ALL.into_iter().enumerate() {
+            let lanes_after = Lane::ALL.len() - 1 - place;
+            let room = (limit - due.candidates.len()).saturating_sub(share * lanes_after);
+            self.load_due_of(lane, room, &mut search, &mut due)?;
+        }
+        Ok(due)
+    }
+
+    fn load_due_of(
+        &self,
+        lane: Lane,
+        room: usize,
+        search: &mut Search<'_>,
+        due: &mut Due,
+    ) -> Result<(), CheckpointError> {
         const ACTION: &str = "look for what is due";
         let mut query = self
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS}, c.split, length(w.vals) \
                  FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id {JOINED} \
-                 WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 AND c.judged = 1 \
+                 WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 AND c.judged = 1 AND c.lane = ?3 \
                    AND (c.not_before <= ?1 OR c.not_before > ?2) \
-                 ORDER BY c.lane, c.split DESC, c.id"
+                 ORDER BY c.split DESC, c.id"
             ))
             .attempt(ACTION)?;
-        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0]).attempt(ACTION)?;
-        let mut candidates = Vec::new();
-        let mut taken: BTreeMap<Vec<Field>, usize> = BTreeMap::new();
+        let now = search.now;
+        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0, lane.number()]).attempt(ACTION)?;
+        let mut found = 0;
         while let Some(row) = rows.next().attempt(ACTION)? {
-            if candidates.len() == limit {
-                return Ok(Due { candidates, is_more: true });
+            if found == room {
+                due.is_more = true;
+                return Ok(());
             }
-            let Some(sendable) = Sendable::read(row, &self.connection, rules, &self.hash)? else { continue };
+            let Some(sendable) = Sendable::read(row, &self.connection, search.rules, &self.hash)? else { continue };
             let Sendable { sides, reteno_id, mask, flavor } = sendable;
-            if let Some(bound) = at_most.get(&mask) {
-                let taken = taken.entry(mask.clone()).or_default();
-                if *taken == *bound {
-                    continue;
-                }
-                *taken += 1;
+            if !search.takes(&mask) {
+                continue;
             }
-            candidates.push(Candidate {
+            found += 1;
+            due.candidates.push(Candidate {
                 contact: ContactId(row.get(0).attempt(ACTION)?),
-                lane: Lane::from_number(row.get(5).attempt(ACTION)?),
-                part: row.get(10).attempt(ACTION)?,
+                lane,
+                part: row.get(11).attempt(ACTION)?,
                 locks: locks_of(&sides, reteno_id, &self.hash),
                 mask,
                 flavor,
-                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(11).attempt(ACTION)?).unwrap_or(0) * 2,
+                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(12).attempt(ACTION)?).unwrap_or(0) * 2,
             });
         }
-        Ok(Due { candidates, is_more: false })
+        Ok(())
     }
 
     /// When the next waiting contact becomes due.

@@ -1,12 +1,13 @@
 //! Contacts that are gone from the CRM: when that is believed, what is to be done, and what a return takes back.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint};
-use crate::plan::SourceId;
 use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::policy::Policy;
+use crate::plan::{ContactId, SourceId};
 
+use super::channels::settle_rivals;
 use super::deeds::{NewDeed, store_deed};
 use super::holds::drop_empty_holds;
 use super::pages::Page;
@@ -19,12 +20,17 @@ pub(super) const SIGHTINGS_NEEDED: i64 = 2;
 
 impl Page<'_> {
     /// The CRM says that a contact is deleted: one sighting. Seen, so that a complete read does not count it once more.
+    /// Reads of changes overlap, so that they tell the same word again: it counts once. One that was asked for before a
+    /// record of the contact is older than that.
     pub(super) fn record_deleted(&mut self, key: &str, seen: &mut SeenRows) -> Result<(), CheckpointError> {
         let Some(row) = self.load(key)? else { return Ok(()) };
-        if !seen.see(row.id) {
+        if !seen.see(row.id) || self.context.asked_at < row.known.stamp.asked_at {
             return Ok(());
         }
         self.outcome.balance.gone += 1;
+        if row.sightings > 0 && !self.context.is_full {
+            return Ok(());
+        }
         self.statement("UPDATE contact SET sightings = sightings + 1 WHERE id = ?1")?
             .execute([row.id])
             .attempt("mark a gone contact")?;
@@ -32,20 +38,26 @@ impl Page<'_> {
             if let Some(verb) = DeedKind::of_ending(self.context.policy.ending).and_then(DeedKind::verb) {
                 *self.outcome.preview.by_verb.entry(verb).or_default() += 1;
             }
-            end_contact(self.transaction, &self.context.policy, row.id, (self.context.source, self.context.began))?;
+            let of = (self.context.source, self.context.began);
+            end_contact(self.transaction, &self.context.policy, row.id, of, self.context.now)?;
         }
         Ok(())
     }
 
-    /// The contact is there again: what was to be done about its end, and nobody has begun, is off.
-    pub(super) fn cancel_endings(&self, id: i64) -> Result<(), CheckpointError> {
+    /// The contact is there again: what was to be done about its end, and nobody has begun, is off; a deletion also where
+    /// it was to be done once more.
+    pub(super) fn cancel_endings(&self, id: i64, sightings: i64) -> Result<(), CheckpointError> {
         self.statement(
-            "DELETE FROM deed WHERE contact = ?1 AND cause = 'gone' AND import IS NULL AND kind <> 'erase'",
+            "DELETE FROM deed WHERE contact = ?1 AND import IS NULL AND (cause = 'gone' OR kind IN ('delete', 'erase'))",
         )?
         .execute([id])
         .and_then(|_| self.transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))
         .attempt("take back the end of a contact")?;
-        drop_empty_holds(self.transaction)
+        drop_empty_holds(self.transaction)?;
+        if sightings >= SIGHTINGS_NEEDED {
+            settle_rivals(self.transaction, ContactId(id), self.context.policy.shared_channel, self.context.now)?;
+        }
+        Ok(())
     }
 }
 
@@ -55,6 +67,7 @@ pub(super) fn mark_missing(
     missing: &[i64],
     policy: &Policy,
     of: (SourceId, i64),
+    now: i64,
 ) -> Result<(), CheckpointError> {
     const ACTION: &str = "mark a gone contact";
     let mut mark = transaction
@@ -63,7 +76,7 @@ pub(super) fn mark_missing(
     for id in missing {
         let sightings: i64 = mark.query_row([id], |row| row.get(0)).attempt(ACTION)?;
         if sightings == SIGHTINGS_NEEDED {
-            end_contact(transaction, policy, *id, of)?;
+            end_contact(transaction, policy, *id, of, now)?;
         }
     }
     Ok(())
@@ -75,8 +88,11 @@ fn end_contact(
     policy: &Policy,
     id: i64,
     (source, cycle): (SourceId, i64),
+    now: i64,
 ) -> Result<(), CheckpointError> {
     const ACTION: &str = "end a contact";
+    // whoever stood in its shadow is sent from now on
+    settle_rivals(transaction, ContactId(id), policy.shared_channel, now)?;
     let Some(kind) = DeedKind::of_ending(policy.ending) else { return Ok(()) };
     let (key, desired): (String, Vec<u8>) = transaction
         .prepare_cached("SELECT key, desired FROM contact WHERE id = ?1")
@@ -87,7 +103,7 @@ fn end_contact(
         return Ok(());
     }
     let address = desired.get(Field::Email).unwrap_or(Fingerprint::UNKNOWN);
-    if kind == DeedKind::Unsubscribe && address.is_unknown() {
+    if (kind == DeedKind::Unsubscribe && address.is_unknown()) || lives_on(transaction, id, kind, &desired)? {
         return Ok(());
     }
     let segments: &[u64] = if kind == DeedKind::Detach { &policy.groups } else { &[0] };
@@ -114,8 +130,33 @@ fn is_elsewhere(
     id: i64,
     external_id: Option<Fingerprint>,
 ) -> Result<bool, CheckpointError> {
-    let Some(print) = external_id else { return Ok(false) };
-    transaction
+    external_id.map_or(Ok(false), |print| is_shared(transaction, id, print))
+}
+
+/// Whether what would be ended belongs to another contact that the CRM still has: its address, or all of it where Reteno
+/// tells contacts apart by their channels alone.
+fn lives_on(
+    transaction: &Transaction<'_>,
+    id: i64,
+    kind: DeedKind,
+    desired: &FieldPrints,
+) -> Result<bool, CheckpointError> {
+    let channels: &[Field] = match (kind, desired.get(Field::ExternalCustomerId)) {
+        (DeedKind::Unsubscribe, _) => &[Field::Email],
+        (_, None) => &[Field::Email, Field::Sms],
+        (_, Some(_)) => &[],
+    };
+    for print in channels.iter().filter_map(|field| desired.get(*field)) {
+        if is_shared(transaction, id, print)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether another contact that the CRM still has bears the same channel.
+pub(super) fn is_shared(connection: &Connection, id: i64, print: Fingerprint) -> Result<bool, CheckpointError> {
+    connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM channel h JOIN contact c ON c.id = h.contact \
              WHERE h.print = ?1 AND c.id <> ?2 AND c.sightings < ?3 AND c.stuck <> 4)",
@@ -123,7 +164,7 @@ fn is_elsewhere(
         .and_then(|mut query| {
             query.query_row(params![print.to_u64().cast_signed(), id, SIGHTINGS_NEEDED], |row| row.get(0))
         })
-        .attempt("look for a contact in other sources")
+        .attempt("look for contacts with one channel")
 }
 
 /// An erasure begins: from this commit on no call may carry the contact. Its values leave the rows, what waits and what
@@ -134,11 +175,20 @@ pub(super) fn begin_erasure(
     now: i64,
     grave: &super::tombstones::Grave,
 ) -> Result<(), CheckpointError> {
-    const ACTION: &str = "begin an erasure";
     bury(transaction, grave, now)?;
+    drop_values(transaction, contact)
+}
+
+/// Nothing of the contact may be sent any more but its erasure.
+pub(super) fn drop_values(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
+    const ACTION: &str = "begin an erasure";
     transaction
         .execute("DELETE FROM waiting WHERE contact = ?1", [contact])
         .and_then(|_| transaction.execute("DELETE FROM held WHERE contact = ?1", [contact]))
+        .and_then(|_| {
+            let others = "DELETE FROM deed WHERE contact = ?1 AND import IS NULL AND kind NOT IN ('erase', 'learn')";
+            transaction.execute(others, [contact])
+        })
         .and_then(|_| {
             transaction.execute(
                 "UPDATE contact SET stuck = 4, acknowledged = coalesce(acknowledged, x''), held = 0, split = NULL \

@@ -190,7 +190,7 @@ impl Judge<'_> {
         let contacts: Vec<(i64, i64, bool)> = self
             .transaction
             .prepare_cached(
-                "SELECT d.contact, d.address, c.reteno_id IS NULL AND c.acknowledged = x'' \
+                "SELECT d.contact, d.address, c.told = 0 \
                  FROM deed d JOIN contact c ON c.id = d.contact WHERE d.hold = ?1 AND d.cause = 'sight'",
             )
             .and_then(|mut query| query.query_map([hold], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect())
@@ -225,7 +225,7 @@ impl Judge<'_> {
         let mut query = self
             .transaction
             .prepare_cached(
-                "SELECT id, desired, acknowledged, reteno_id IS NULL OR restores = 1 FROM contact \
+                "SELECT id, desired, acknowledged, told = 0 OR restores = 1 FROM contact \
                  WHERE source = ?1 AND judged = 0 AND acknowledged IS NOT NULL",
             )
             .attempt(ACTION)?;
@@ -233,8 +233,7 @@ impl Judge<'_> {
         while let Some(row) = rows.next().attempt(ACTION)? {
             let prints = |blob: Vec<u8>| FieldPrints::decode(&blob).map_err(unreadable("list of prints"));
             let acknowledged = prints(row.get(2).attempt(ACTION)?)?;
-            let is_untold: bool = row.get(3).attempt(ACTION)?;
-            let is_new = is_untold && acknowledged.is_empty();
+            let is_new: bool = row.get(3).attempt(ACTION)?;
             let sides = Sides { desired: prints(row.get(1).attempt(ACTION)?)?, acknowledged: Some(acknowledged) };
             let mut harms = harms_of(&sides, is_new, self.hash);
             if is_mapping_new && !is_new {

@@ -164,9 +164,9 @@ impl Lookup<'_> {
         let Sendable { sides, reteno_id, mask, flavor } = sendable;
         let is_single = matches!(self.call, CallKind::Upsert | CallKind::Update(_));
         let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
-        let values: Vec<u8> = row.get(10).attempt(ACTION)?;
+        let values: Vec<u8> = row.get(11).attempt(ACTION)?;
         let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
-        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(11).attempt(ACTION)?);
+        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(12).attempt(ACTION)?);
         drop(rows);
         if mask.iter().any(|field| values.get(*field).is_none()) {
             starve(self.transaction, contact)?;
@@ -202,14 +202,17 @@ fn take_member(
     prior.retain_fields(mask);
     let carried = carried(&sides.desired, mask);
     transaction
-        .prepare_cached("INSERT INTO member (import, contact, carried, prior, locks) VALUES (?1, ?2, ?3, ?4, ?5)")
+        .prepare_cached(
+            "INSERT INTO member (import, contact, carried, prior, locks, is_new) \
+             SELECT ?1, ?2, ?3, ?4, ?5, told = 0 FROM contact WHERE id = ?2",
+        )
         .and_then(|mut insert| {
             insert.execute(params![import.0, contact.0, carried.encode(), prior.encode(), encode_locks(locks)])
         })
         .attempt("store a member of an import")?;
     let known = sides.submitted(mask).known();
     transaction
-        .prepare_cached("UPDATE contact SET import = ?2, acknowledged = ?3 WHERE id = ?1")
+        .prepare_cached("UPDATE contact SET import = ?2, acknowledged = ?3, told = 1 WHERE id = ?1")
         .and_then(|mut update| update.execute(params![contact.0, import.0, known.encode()]))
         .attempt("store that a contact is under way")
         .map(|_| ())

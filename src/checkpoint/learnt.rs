@@ -1,22 +1,123 @@
-//! Reteno's ids that had to be found out: what they were wanted for goes on, or cannot.
+//! Reteno's ids that have to be found out, and then: what they were wanted for goes on, or cannot.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
+use crate::contact::{Field, FieldPrints, Values};
+use crate::plan::change::Sides;
+use crate::plan::deed::{DeedId, DeedKind};
 use crate::plan::{ContactId, ImportId};
 
+use super::consents::IDENTITY;
 use super::rejections::{RejectionKind, record_rejection};
 use super::settle::close;
-use super::settle_deeds::{ACTION, Deed, REFUSED_WAIT_MS, end_row, load_deeds};
-use super::{Attempt, Checkpoint, CheckpointError};
+use super::settle_deeds::{ACTION, Deed, REFUSED_WAIT_MS, end_row, forget_trouble, load_deed, load_deeds};
+use super::{Attempt, Checkpoint, CheckpointError, unreadable};
+
+/// Of a deed `d`: what finds its id out.
+const ASK: &str = "INSERT OR IGNORE INTO deed (source, contact, key, kind, cause, identity, state, cycle, not_before) \
+                   SELECT d.source, d.contact, d.key, 'learn', 'again', d.identity, 'due', d.cycle, 0 FROM deed d \
+                   LEFT JOIN contact c ON c.id = d.contact WHERE d.identity IS NOT NULL AND c.import IS NULL AND ";
+/// A deed `d` that is to be done now and cannot without Reteno's id.
+const LACKS_ID: &str = "d.kind IN ('delete', 'erase') AND d.state = 'due' AND d.import IS NULL AND d.not_before <= ?1 \
+                        AND coalesce(c.reteno_id, d.reteno_id) IS NULL";
 
 impl Checkpoint {
-    /// Reteno has told its id of those it was asked for; whom it did not name it does not know, or has deleted.
+    /// Where a contact is to be deleted and Reteno's id of it is not known, it is to be found out first; the end of an
+    /// import that holds the contact may tell it, too.
+    pub(super) fn ask_for_ids(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
+        const ACTION: &str = "ask for Reteno's ids";
+        self.connection
+            .execute(
+                "DELETE FROM deed WHERE kind = 'learn' AND import IS NULL \
+                 AND contact IN (SELECT id FROM contact WHERE reteno_id IS NOT NULL)",
+                [],
+            )
+            .and_then(|_| self.connection.execute(&format!("{ASK}{LACKS_ID}"), [now.0]))
+            .attempt(ACTION)?;
+        let unnamed = format!(
+            "SELECT d.id FROM deed d LEFT JOIN contact c ON c.id = d.contact \
+             WHERE {LACKS_ID} AND d.identity IS NULL AND c.import IS NULL"
+        );
+        let unnamed: Vec<i64> = self
+            .connection
+            .prepare_cached(&unnamed)
+            .and_then(|mut query| query.query_map([now.0], |row| row.get(0))?.collect())
+            .attempt(ACTION)?;
+        if unnamed.is_empty() {
+            return Ok(());
+        }
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        for id in unnamed {
+            if let Some(deed) = load_deed(&transaction, id)? {
+                cannot_name(&transaction, &deed, now)?;
+            }
+        }
+        transaction.commit().attempt(ACTION)
+    }
+
+    /// The same for deeds that nothing else names.
+    pub(super) fn ask_for_ids_of(&mut self, deeds: &[DeedId], now: Timestamp) -> Result<(), CheckpointError> {
+        for deed in deeds {
+            let asked =
+                self.connection.execute(&format!("{ASK}d.id = ?1"), [deed.0]).attempt("ask for Reteno's ids")?;
+            let is_asked = asked > 0 || self.has_identity(*deed)?;
+            if !is_asked {
+                self.refuse_deeds(&[*deed], "neither Reteno's id of it nor its own is known", now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_identity(&self, deed: DeedId) -> Result<bool, CheckpointError> {
+        self.connection
+            .query_row("SELECT identity IS NOT NULL FROM deed WHERE id = ?1", [deed.0], |row| row.get(0))
+            .attempt("ask for Reteno's ids")
+    }
+
+    /// Asks for Reteno's id of a contact whose categories are to be set.
+    pub fn want_id(&mut self, contact: ContactId, now: Timestamp) -> Result<(), CheckpointError> {
+        const ACTION: &str = "ask for Reteno's ids";
+        let values: Option<Vec<u8>> = self
+            .connection
+            .query_row(
+                "SELECT vals FROM waiting WHERE contact = ?1 \
+                 AND NOT EXISTS (SELECT 1 FROM deed WHERE deed.contact = ?1 AND kind = 'learn')",
+                [contact.0],
+                |row| row.get(0),
+            )
+            .optional()
+            .attempt(ACTION)?;
+        let Some(values) = values else { return Ok(()) };
+        let mut values = Values::decode(&values).map_err(unreadable("waiting value"))?;
+        values.retain_fields(&[Field::ExternalCustomerId, Field::Email, Field::Sms]);
+        let sealed = self.seal(IDENTITY, &values.encode(), &self.random)?;
+        self.connection
+            .execute(
+                "INSERT OR IGNORE INTO cycle (source, began) SELECT source, ?2 FROM contact WHERE id = ?1",
+                [contact.0, now.0],
+            )
+            .and_then(|_| {
+                self.connection.execute(
+                    "INSERT OR IGNORE INTO deed (source, contact, key, kind, cause, identity, state, cycle) \
+                     SELECT source, id, key, 'learn', 'again', ?2, 'due', \
+                       (SELECT id FROM cycle WHERE cycle.source = contact.source AND began = ?3) FROM contact WHERE id = ?1",
+                    params![contact.0, sealed, now.0],
+                )
+            })
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+
+    /// Reteno has told its id of those it was asked for; whom it did not name it does not know, or has deleted. A copy of
+    /// the question may still be applied until `ghost_until`, and would make an erased contact anew.
     pub fn settle_learnt(
         &mut self,
         import: ImportId,
         told: &[(ContactId, i64)],
         now: Timestamp,
+        ghost_until: Option<Timestamp>,
     ) -> Result<(), CheckpointError> {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
@@ -34,16 +135,51 @@ impl Checkpoint {
                 }
                 None => cannot_learn(&transaction, &deed, now)?,
             }
+            forget_trouble(&transaction, &deed)?;
             transaction.execute("DELETE FROM deed WHERE id = ?1", [deed.id]).attempt(ACTION)?;
         }
-        close(&transaction, import, None)?;
+        close(&transaction, import, ghost_until.map(|until| until.0).filter(|until| *until > now.0))?;
         transaction.commit().attempt(ACTION)
     }
 }
 
-/// The alert about an erasure that cannot be carried out.
-pub(super) fn erase_alert(deed: i64) -> String {
-    format!("erase-{deed}")
+/// Nothing is known by which Reteno could be asked for its id.
+fn cannot_name(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<(), CheckpointError> {
+    if deed.kind == DeedKind::Erase {
+        return cannot_erase(transaction, deed, "neither Reteno's id of it nor its address is known", now);
+    }
+    let reason = format!("{}: neither Reteno's id of it nor its address is known", deed.kind.name());
+    let what = (RejectionKind::Reteno, None, reason.as_str());
+    record_rejection(transaction, deed.source, (Some(&deed.key), None), what, now.0)?;
+    wait(transaction, deed.id, now)
+}
+
+/// An erasure that cannot be carried out is an alert that stays; it is tried again, since the reason may pass.
+fn cannot_erase(
+    transaction: &Transaction<'_>,
+    deed: &Deed,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), CheckpointError> {
+    transaction
+        .execute(
+            "INSERT OR IGNORE INTO alert (name, text, hint, since) VALUES (?1, ?2, ?3, ?4)",
+            params![
+                format!("erase-{}", deed.key),
+                format!("contact {} cannot be erased: {reason}", deed.key),
+                "look for the contact in Reteno, among the deleted ones too, and erase it there by hand",
+                now.0
+            ],
+        )
+        .attempt(ACTION)?;
+    wait(transaction, deed.id, now)
+}
+
+fn wait(transaction: &Transaction<'_>, deed: i64, now: Timestamp) -> Result<(), CheckpointError> {
+    transaction
+        .execute("UPDATE deed SET not_before = ?2 WHERE id = ?1", params![deed, now.0 + REFUSED_WAIT_MS])
+        .attempt(ACTION)
+        .map(|_| ())
 }
 
 /// Reteno did not tell its id: it does not know the contact, or has deleted it. So there is nothing left to delete; but an
@@ -54,21 +190,9 @@ fn cannot_learn(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> R
         .and_then(|mut query| query.query_map([deed.contact], |row| row.get(0))?.collect())
         .attempt(ACTION)?;
     for erasure in erasures {
-        transaction
-            .execute(
-                "INSERT OR IGNORE INTO alert (name, text, hint, since) VALUES (?1, ?2, ?3, ?4)",
-                params![
-                    erase_alert(erasure),
-                    format!("contact {} cannot be erased: Reteno does not tell its id of it", deed.key),
-                    "look for the contact in Reteno, among the deleted ones too, and erase it there by hand",
-                    now.0
-                ],
-            )
-            .and_then(|_| {
-                transaction
-                    .execute("UPDATE deed SET not_before = ?2 WHERE id = ?1", params![erasure, now.0 + REFUSED_WAIT_MS])
-            })
-            .attempt(ACTION)?;
+        if let Some(erasure) = load_deed(transaction, erasure)? {
+            cannot_erase(transaction, &erasure, "Reteno does not tell its id of it", now)?;
+        }
     }
     let deleted = transaction
         .execute("DELETE FROM deed WHERE contact = ?1 AND kind = 'delete' AND import IS NULL", [deed.contact])
@@ -76,13 +200,8 @@ fn cannot_learn(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> R
     if deleted > 0 {
         return end_row(transaction, deed.contact);
     }
-    let is_categories = transaction
-        .execute(
-            "UPDATE contact SET stuck = 1 WHERE id = ?1 AND stuck = 0 AND import IS NULL AND acknowledged IS NOT NULL",
-            [deed.contact],
-        )
-        .attempt(ACTION)?;
-    if is_categories > 0 {
+    if waits_for_categories(transaction, deed.contact)? {
+        transaction.execute("UPDATE contact SET stuck = 1 WHERE id = ?1", [deed.contact]).attempt(ACTION)?;
         transaction.execute("DELETE FROM waiting WHERE contact = ?1", [deed.contact]).attempt(ACTION)?;
         let reason = "Reteno does not tell its id of the contact, so its categories cannot be set; it was deleted there, \
                       most likely";
@@ -90,4 +209,19 @@ fn cannot_learn(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> R
         record_rejection(transaction, deed.source, (Some(&deed.key), None), what, now.0)?;
     }
     Ok(())
+}
+
+/// Whether nothing but its categories is due of a contact.
+fn waits_for_categories(transaction: &Transaction<'_>, contact: i64) -> Result<bool, CheckpointError> {
+    let row: Option<(Vec<u8>, Vec<u8>)> = transaction
+        .prepare_cached(
+            "SELECT desired, acknowledged FROM contact \
+             WHERE id = ?1 AND stuck = 0 AND import IS NULL AND acknowledged IS NOT NULL",
+        )
+        .and_then(|mut query| query.query_row([contact], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .attempt(ACTION)?;
+    let Some((desired, acknowledged)) = row else { return Ok(false) };
+    let prints = |blob: &[u8]| FieldPrints::decode(blob).map_err(unreadable("list of prints"));
+    let sides = Sides { desired: prints(&desired)?, acknowledged: Some(prints(&acknowledged)?) };
+    Ok(sides.due() == [Field::Subscriptions])
 }

@@ -5,9 +5,11 @@
 //! transitions of a row come from `plan`. It never deletes a damaged file.
 
 mod alerts;
+mod anew;
 mod channels;
 mod consents;
 mod deeds;
+mod doubtful;
 mod due;
 mod endings;
 mod forecast;

@@ -103,7 +103,7 @@ impl Checkpoint {
             self.raise_alert("restored", text, hint, options.now)?;
             self.forget_acknowledged(options.now, options.import_age_max)?;
         }
-        let unreadable = self.read_graves()?;
+        let unreadable = self.read_graves(options.now)?;
         if unreadable > 0 {
             let text = format!("{unreadable} lines of tombstones.log cannot be read: who was erased may not be known");
             let hint = "restore the file beside the checkpoint from a backup; nothing was deleted from it";

@@ -194,7 +194,7 @@ impl Page<'_> {
         let before = row.map(|row| &row.known.sides.desired);
         if let Some(row) = row {
             if row.sightings > 0 || row.stuck == Stuck::Ended {
-                self.cancel_endings(row.id)?;
+                self.cancel_endings(row.id, row.sightings)?;
             }
             if row.held > 0 {
                 self.lapse(row.id, &sides.desired)?;

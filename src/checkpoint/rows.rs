@@ -22,6 +22,8 @@ pub(super) struct Row {
     pub(super) stuck: Stuck,
     pub(super) held: i64,
     pub(super) has_identity: bool,
+    pub(super) is_told: bool,
+    pub(super) has_fired: bool,
 }
 
 impl Page<'_> {
@@ -29,7 +31,7 @@ impl Page<'_> {
         let row = self
             .statement(
                 "SELECT id, desired, acknowledged, changed_at, read_at, stuck, dropped, sightings, import IS NOT NULL, \
-                 lane, held, identity IS NOT NULL FROM contact WHERE source = ?1 AND key = ?2",
+                 lane, held, identity IS NOT NULL, told, fired FROM contact WHERE source = ?1 AND key = ?2",
             )?
             .query_row(params![self.context.source.0, key], |row| {
                 let desired = row.get_ref(1)?.as_blob().map(FieldPrints::decode);
@@ -37,7 +39,8 @@ impl Page<'_> {
                 let asked_at: i64 = row.get(4)?;
                 let asked_at = if asked_at > self.context.now { 0 } else { asked_at };
                 let stamp = ReadStamp { changed_at: row.get(3)?, asked_at };
-                let rest = (row.get(6)?, row.get(7)?, row.get(8)?, row.get::<_, i64>(9)?, row.get(10)?, row.get(11)?);
+                let counts = (row.get(10)?, row.get(11)?, row.get(12)?, row.get(13)?);
+                let rest = (row.get(6)?, row.get(7)?, row.get(8)?, row.get::<_, i64>(9)?, counts);
                 Ok((row.get(0)?, desired, acknowledged, stamp, row.get::<_, i64>(5)?, rest))
             })
             .optional()
@@ -55,9 +58,21 @@ impl Page<'_> {
             is_starved: matches!(stuck, Stuck::Starved | Stuck::Ended),
             is_repeated: false,
         };
-        let (dropped, sightings, is_in_import, lane, held, has_identity) = rest;
+        let (dropped, sightings, is_in_import, lane, (held, has_identity, is_told, has_fired)) = rest;
         let lane = Lane::from_number(lane);
-        Ok(Some(Row { id, known, dropped, sightings, is_in_import, lane, stuck, held, has_identity }))
+        Ok(Some(Row {
+            id,
+            known,
+            dropped,
+            sightings,
+            is_in_import,
+            lane,
+            stuck,
+            held,
+            has_identity,
+            is_told,
+            has_fired,
+        }))
     }
 
     pub(super) fn insert(
@@ -75,8 +90,8 @@ impl Page<'_> {
         let is_judged = acknowledged.is_none() || self.context.lane == Lane::FirstLoad;
         let id = self
             .statement(
-                "INSERT INTO contact (source, key, desired, acknowledged, changed_at, read_at, lane, judged, not_before) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO contact (source, key, desired, acknowledged, changed_at, read_at, lane, judged, not_before, told) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?4 IS NULL)",
             )?
             .insert(params![
                 self.context.source.0,
@@ -111,7 +126,7 @@ impl Page<'_> {
         stamp: ReadStamp,
     ) -> Result<Sides, CheckpointError> {
         // a form's contact is never updated
-        let is_over = self.context.policy.is_form && row.known.sides.acknowledged.is_none();
+        let is_over = self.context.policy.is_form && (row.has_fired || row.known.sides.acknowledged.is_none());
         if (self.context.mode == PageMode::Baseline || is_over) && !row.is_in_import {
             sides.acknowledged = None;
         }
@@ -140,7 +155,7 @@ impl Page<'_> {
         let lane = if is_waiting { row.lane.min(self.context.lane) } else { self.context.lane };
         self.statement(
             "UPDATE contact SET desired = ?2, acknowledged = ?3, changed_at = ?4, read_at = ?5, lane = ?6, stuck = ?7, \
-             attempts = 0, not_before = ?8, split = NULL, sightings = 0, judged = 0 WHERE id = ?1",
+             attempts = 0, not_before = ?8, split = NULL, sightings = 0, judged = ?9 WHERE id = ?1",
         )?
         .execute(params![
             row.id,
@@ -151,6 +166,8 @@ impl Page<'_> {
             lane.number(),
             stuck.number(),
             self.quiet_until(),
+            // the contacts of a first load are what the operator asked for
+            self.context.lane == Lane::FirstLoad && !row.is_told,
         ])
         .attempt("store a contact")?;
         if stuck == Stuck::Starved {

@@ -28,7 +28,7 @@ pub struct SendRules {
 
 /// The columns that [`Sendable::read`] reads, in its order, of a contact `c` with its `consent s` that is not lowered.
 pub(super) const COLUMNS: &str = "c.id, c.source, c.desired, c.acknowledged, c.reteno_id, c.lane, c.held, c.restores, \
-                                  c.fired, s.contact IS NOT NULL";
+                                  c.fired, s.contact IS NOT NULL, c.told";
 /// Joins what [`COLUMNS`] needs.
 pub(super) const JOINED: &str = "LEFT JOIN consent s ON s.contact = c.id AND s.said = 1 AND s.lowered_at IS NULL";
 
@@ -72,8 +72,11 @@ impl Sendable {
             lane: Lane::from_number(row.get(5).attempt(ACTION)?),
             restores: row.get(7).attempt(ACTION)?,
             has_fired: row.get(8).attempt(ACTION)?,
+            is_told: row.get(10).attempt(ACTION)?,
         };
-        Ok(Some(traits.decide(sides, &due, rules, hash)))
+        // a double opt-in is never sent twice
+        let is_over = traits.is_form && traits.has_fired;
+        Ok((!is_over).then(|| traits.decide(sides, &due, rules, hash)))
     }
 }
 
@@ -83,6 +86,7 @@ struct Traits {
     lane: Lane,
     restores: bool,
     has_fired: bool,
+    is_told: bool,
 }
 
 impl Traits {
@@ -99,7 +103,6 @@ impl Traits {
         }
         let is_full = self.lane.is_bulk();
         let known = sides.acknowledged.as_ref();
-        let is_new = reteno_id.is_none() && known.is_some_and(FieldPrints::is_empty);
         let has_other_id = known.is_some_and(|known| known.get(Field::ExternalCustomerId).is_some());
         let membership = |field: Field| {
             let is_in = sides.desired.get(field).is_some_and(|print| !hash.is_clear(field, print));
@@ -110,7 +113,7 @@ impl Traits {
             segments: mask.iter().copied().filter(|field| field.is_segment()).map(membership).collect(),
             restores: self.restores || if is_full { rules.restores_in_full_reads } else { rules.restores },
             renames: mask.contains(&Field::ExternalCustomerId) && (reteno_id.is_some() || has_other_id),
-            fires: is_new && !self.has_fired && if is_full { rules.fires_in_full_reads } else { rules.fires },
+            fires: !self.is_told && !self.has_fired && if is_full { rules.fires_in_full_reads } else { rules.fires },
         };
         Sendable { sides, reteno_id, mask, flavor }
     }

@@ -11,6 +11,7 @@ use crate::plan::lock::{Lock, decode_locks};
 use crate::plan::outcome::MemberOutcome;
 use crate::plan::{ContactId, ImportId, Lane, SourceId};
 
+use super::doubtful::Starts;
 use super::ghosts::Ghosts;
 use super::rejections::{RejectionKind, record_rejection};
 use super::renewal::renew_opt_outs;
@@ -69,10 +70,12 @@ impl Checkpoint {
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .attempt("end an import")?;
-        let (posted_at, old_ghost): (i64, Option<i64>) = transaction
-            .query_row("SELECT posted_at, ghost_until FROM import WHERE id = ?1", [import.0], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+        let (posted_at, old_ghost, starts): (i64, Option<i64>, Starts) = transaction
+            .query_row(
+                "SELECT posted_at, ghost_until, fires, call = 'subscribe' FROM import WHERE id = ?1",
+                [import.0],
+                |row| Ok((row.get(0)?, row.get(1)?, Starts { any: row.get(2)?, is_form: row.get(3)? })),
+            )
             .attempt("read an import")?;
         let ghosts = Ghosts::load(&transaction, import, Timestamp(posted_at), now)?;
         let unknown = settlement.members.iter().filter(|(_, outcome)| *outcome == MemberOutcome::Unknown).count();
@@ -81,18 +84,19 @@ impl Checkpoint {
             let Some(stored) = load_stored(&transaction, import, *contact)? else { continue };
             let in_first_half = unknown_before < unknown / 2;
             unknown_before += usize::from(*outcome == MemberOutcome::Unknown);
-            let end = MemberEnd { contact: *contact, stored, settlement, now, in_first_half };
+            starts.note(&transaction, (*contact, stored.source, &stored.key), outcome, settlement, now)?;
+            let end = MemberEnd { contact: *contact, stored, settlement, now, in_first_half, is_form: starts.is_form };
             end.apply(&transaction, outcome, &ghosts)?;
         }
         renew_opt_outs(&transaction, import)?;
         if settlement.wrote_nothing {
             transaction
                 .execute(
-                    "UPDATE contact SET fired = 0 WHERE EXISTS (SELECT 1 FROM import WHERE id = ?1 AND fires = 1) \
-                     AND id IN (SELECT contact FROM member WHERE import = ?1)",
+                    "UPDATE contact SET told = 0 \
+                     WHERE id IN (SELECT contact FROM member WHERE import = ?1 AND is_new = 1)",
                     [import.0],
                 )
-                .attempt("store that no workflow started")?;
+                .attempt("store that Reteno was told of nobody")?;
         }
         let ghost_until = settlement.ghost_until.map(|until| until.0).max(old_ghost).filter(|until| *until > now.0);
         close(&transaction, import, ghost_until)?;
@@ -122,87 +126,6 @@ impl Checkpoint {
         record_rejection(&transaction, SourceId(source), (Some(&key), None), what, now.0)?;
         transaction.commit().attempt(ACTION)
     }
-
-    /// A call that starts something may have been carried out: each of its members is listed. A form's contact is taken as
-    /// held, since the call is never made again; others are due again, by calls that start nothing.
-    pub fn leave_doubtful(
-        &mut self,
-        import: ImportId,
-        now: Timestamp,
-        ghost_until: Timestamp,
-    ) -> Result<(), CheckpointError> {
-        const ACTION: &str = "list what may have been sent";
-        let is_form: bool = self
-            .connection
-            .query_row("SELECT call = 'subscribe' FROM import WHERE id = ?1", [import.0], |row| row.get(0))
-            .attempt(ACTION)?;
-        let subjects: Vec<(i64, i64, String)> = self
-            .connection
-            .prepare_cached(
-                "SELECT c.id, c.source, c.key FROM member m JOIN contact c ON c.id = m.contact WHERE m.import = ?1",
-            )
-            .and_then(|mut query| {
-                query.query_map([import.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
-            })
-            .attempt(ACTION)?;
-        let reason = if is_form {
-            "the double opt-in may have been sent: Reteno did not answer, and it is not sent again"
-        } else {
-            "the event for a new contact may have been made: Reteno did not answer, and it is not made again"
-        };
-        for (_, source, key) in &subjects {
-            let what = (RejectionKind::Doubtful, None, reason);
-            record_rejection(&self.connection, SourceId(*source), (Some(key), None), what, now.0)?;
-        }
-        let outcome = if is_form { MemberOutcome::Acknowledged { reteno_id: None } } else { MemberOutcome::Unknown };
-        let settlement = Settlement {
-            members: subjects.iter().map(|(id, _, _)| (ContactId(*id), outcome.clone())).collect(),
-            fate: UnknownFate::Release,
-            wrote_nothing: false,
-            ghost_until: Some(ghost_until),
-        };
-        self.settle_import(import, &settlement, now)
-    }
-
-    /// Keeps what Reteno said of an address that was subscribed by a form.
-    pub fn note_email_status(&mut self, contacts: &[ContactId], status: Option<&str>) -> Result<(), CheckpointError> {
-        for contact in contacts {
-            self.connection
-                .execute("UPDATE contact SET email_status = ?2 WHERE id = ?1", params![contact.0, status])
-                .attempt("store what Reteno said of an address")?;
-        }
-        Ok(())
-    }
-
-    /// Takes all that Reteno holds as unknown (an older database was put in place of this one, or another account was
-    /// authorized): every contact is due again, from a full read of its source; what was under way is a ghost.
-    pub fn forget_acknowledged(&mut self, now: Timestamp, import_age_max: Duration) -> Result<(), CheckpointError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .attempt("forget what Reteno holds")?;
-        transaction
-            .execute_batch(
-                "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, \
-                 attempts = 0, stuck = 2; \
-                 DELETE FROM waiting; \
-                 DELETE FROM consent; \
-                 UPDATE deed SET import = NULL, not_before = 0, reteno_id = NULL, \
-                   state = iif(kind IN ('learn', 'resubscribe') OR state = 'held', state, 'unjudged'); \
-                 DELETE FROM deed WHERE kind IN ('learn', 'resubscribe') OR kind = 'unsubscribe' AND cause <> 'gone'; \
-                 DELETE FROM rejection WHERE kind IN ('reteno', 'skipped'); \
-                 DELETE FROM setting WHERE name = 'catalog'; \
-                 UPDATE source SET full_read_wanted = 1, restored = 1;",
-            )
-            .attempt("forget what Reteno holds")?;
-        transaction
-            .execute(
-                "UPDATE import SET state = 'ghost', body = NULL, ghost_until = max(coalesce(ghost_until, 0), ?1)",
-                [now.plus(import_age_max).0],
-            )
-            .attempt("forget what Reteno holds")?;
-        transaction.commit().attempt("forget what Reteno holds")
-    }
 }
 
 struct MemberEnd<'a> {
@@ -211,6 +134,7 @@ struct MemberEnd<'a> {
     settlement: &'a Settlement,
     now: Timestamp,
     in_first_half: bool,
+    is_form: bool,
 }
 
 impl MemberEnd<'_> {
@@ -238,7 +162,11 @@ impl MemberEnd<'_> {
         ghosts: &Ghosts,
     ) -> Result<(), CheckpointError> {
         let (doubtful, until) = ghosts.over(&self.stored.locks, &self.stored.carried);
-        let sides = self.stored.sides.applied(&self.stored.carried, &doubtful);
+        let mut sides = self.stored.sides.applied(&self.stored.carried, &doubtful);
+        if self.is_form {
+            // what was edited meanwhile, too: a form's contact is never updated
+            sides.acknowledged = None;
+        }
         if sides.acknowledged.is_none() {
             transaction
                 .prepare_cached("DELETE FROM waiting WHERE contact = ?1")

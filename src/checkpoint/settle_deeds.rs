@@ -9,7 +9,6 @@ use crate::plan::identity::SharedChannel;
 use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::channels::leave_channels;
-use super::learnt::erase_alert;
 use super::rejections::{RejectionKind, record_rejection};
 use super::renewal::renew_opt_outs;
 use super::settle::close;
@@ -30,6 +29,8 @@ pub enum DeedEnd {
     NotThere,
     /// Refused for what it holds: tried one by one, then every few hours.
     Refused(String),
+    /// Reteno does not know the segment, whoever is to leave it: listed, and tried every few hours.
+    NoSegment(String),
     /// It did nothing, and is not at fault.
     NotWritten,
     /// Nobody confirmed it in its time: it is not tried any more, and listed.
@@ -41,7 +42,7 @@ pub(super) struct Deed {
     pub(super) source: SourceId,
     pub(super) contact: i64,
     pub(super) key: String,
-    kind: DeedKind,
+    pub(super) kind: DeedKind,
     address: i64,
     cycle: i64,
     is_counted: bool,
@@ -80,6 +81,17 @@ impl Checkpoint {
                         refused.push(deed.key.clone());
                     }
                 }
+                DeedEnd::NoSegment(reason) => {
+                    let reason = format!("{}: {reason}", deed.kind.name());
+                    let what = (RejectionKind::Reteno, None, reason.as_str());
+                    record_rejection(&transaction, deed.source, (Some(&deed.key), None), what, now.0)?;
+                    transaction
+                        .execute(
+                            "UPDATE deed SET import = NULL, not_before = ?2 WHERE id = ?1",
+                            params![deed.id, now.0 + REFUSED_WAIT_MS],
+                        )
+                        .attempt(ACTION)?;
+                }
                 DeedEnd::NotWritten => {
                     transaction.execute("UPDATE deed SET import = NULL WHERE id = ?1", [deed.id]).attempt(ACTION)?;
                 }
@@ -90,7 +102,22 @@ impl Checkpoint {
         close(&transaction, import, ghost_until.map(|until| until.0).filter(|until| *until > now.0))?;
         transaction.execute("DELETE FROM opt_out WHERE done_at < ?1", [now.0 - UNDO_AGE_MAX_MS]).attempt(ACTION)?;
         transaction.commit().attempt(ACTION)?;
+        self.close_graves(&deeds)?;
         Ok(refused)
+    }
+
+    /// Notes beside the database which erasures are complete: an older copy of it must not begin them anew.
+    fn close_graves(&self, deeds: &[Deed]) -> Result<(), CheckpointError> {
+        for deed in deeds.iter().filter(|deed| deed.kind == DeedKind::Erase) {
+            let is_over: bool = self
+                .connection
+                .query_row("SELECT NOT EXISTS (SELECT 1 FROM deed WHERE id = ?1)", [deed.id], |row| row.get(0))
+                .attempt(ACTION)?;
+            if is_over {
+                self.close_grave(deed.source, &deed.key)?;
+            }
+        }
+        Ok(())
     }
 
     /// What cannot be told to Reteno at all is listed, and tried again when it may have changed.
@@ -189,6 +216,7 @@ fn finish(transaction: &Transaction<'_>, deed: &Deed, import: ImportId, now: Tim
         )
         .and_then(|mut query| query.query_row(params![deed.contact, import.0, now.0], |row| row.get(0)))
         .attempt(ACTION)?;
+    forget_trouble(transaction, deed)?;
     match deed.kind {
         DeedKind::Unsubscribe => {
             transaction
@@ -222,11 +250,38 @@ fn finish(transaction: &Transaction<'_>, deed: &Deed, import: ImportId, now: Tim
             }
         }
         DeedKind::Erase => match ghost_until {
-            Some(until) => again(transaction, deed, until),
+            // it may make the contact anew, under another id
+            Some(until) => {
+                forget_id(transaction, deed)?;
+                again(transaction, deed, until)
+            }
             None => forget_for_ever(transaction, deed, now),
         },
         DeedKind::Learn => forget(transaction, deed),
     }
+}
+
+/// What stood in the way of a deed is over.
+pub(super) fn forget_trouble(transaction: &Transaction<'_>, deed: &Deed) -> Result<(), CheckpointError> {
+    let kind = deed.kind.name();
+    transaction
+        .execute("DELETE FROM alert WHERE name = ?1", [format!("{kind}-{}", deed.key)])
+        .and_then(|_| {
+            transaction.execute(
+                "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = 'reteno' AND reason LIKE ?3",
+                params![deed.source.0, deed.key, format!("{kind}: %")],
+            )
+        })
+        .attempt(ACTION)
+        .map(|_| ())
+}
+
+fn forget_id(transaction: &Transaction<'_>, deed: &Deed) -> Result<(), CheckpointError> {
+    transaction
+        .execute("UPDATE contact SET reteno_id = NULL WHERE id = ?1", [deed.contact])
+        .and_then(|_| transaction.execute("UPDATE deed SET reteno_id = NULL WHERE id = ?1", [deed.id]))
+        .attempt(ACTION)
+        .map(|_| ())
 }
 
 fn forget(transaction: &Transaction<'_>, deed: &Deed) -> Result<(), CheckpointError> {
@@ -303,9 +358,18 @@ fn leave_segments(transaction: &Transaction<'_>, contact: i64) -> Result<(), Che
         .map(|_| ())
 }
 
-/// An erasure is complete: nothing of the contact is kept but its tombstone.
 fn forget_for_ever(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<(), CheckpointError> {
-    leave_channels(transaction, ContactId(deed.contact), SharedChannel::default(), now.0)?;
+    forget_contact(transaction, deed.contact, (deed.source, &deed.key), now)
+}
+
+/// An erasure is complete: nothing of the contact is kept but its tombstone.
+pub(super) fn forget_contact(
+    transaction: &Transaction<'_>,
+    contact: i64,
+    (source, key): (SourceId, &str),
+    now: Timestamp,
+) -> Result<(), CheckpointError> {
+    leave_channels(transaction, ContactId(contact), SharedChannel::default(), now.0)?;
     let statements = [
         "DELETE FROM deed WHERE contact = ?1",
         "DELETE FROM consent WHERE contact = ?1",
@@ -315,14 +379,10 @@ fn forget_for_ever(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -
         "DELETE FROM contact WHERE id = ?1",
     ];
     for statement in statements {
-        transaction.execute(statement, [deed.contact]).attempt(ACTION)?;
+        transaction.execute(statement, [contact]).attempt(ACTION)?;
     }
     transaction
-        .execute(
-            "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind <> 'erased'",
-            params![deed.source.0, deed.key],
-        )
-        .and_then(|_| transaction.execute("DELETE FROM alert WHERE name = ?1", [erase_alert(deed.id)]))
+        .execute("DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind <> 'erased'", params![source.0, key])
         .attempt(ACTION)
         .map(|_| ())
 }

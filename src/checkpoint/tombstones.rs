@@ -1,6 +1,7 @@
 //! Tombstones of erased contacts: keyed hashes by which a return is recognised, in the database and in a file beside it
 //! that is only ever appended to, so that an older copy of the database does not forget them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,11 +10,15 @@ use std::path::Path;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Contact, Field, FieldPrints, Fingerprinter};
+use crate::contact::{Contact, Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::SourceId;
+use crate::plan::deed::{DeedCause, DeedKind};
 
+use super::deeds::{NewDeed, store_deed};
+use super::endings::drop_values;
 use super::pages::Page;
 use super::requests::ask_for_read;
+use super::settle_deeds::forget_contact;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Beside the database.
@@ -42,15 +47,16 @@ fn grave_of(source: &str, key: &str, hash: &Fingerprinter) -> i64 {
     hash.text("grave", &format!("{}\u{0}{source}{key}", source.len())).cast_signed()
 }
 
-/// Writes a grave into the database.
-pub(super) fn bury(transaction: &Transaction<'_>, grave: &Grave, erased_at: i64) -> Result<(), CheckpointError> {
+/// Writes a grave into the database; says whether it was not there.
+pub(super) fn bury(transaction: &Transaction<'_>, grave: &Grave, erased_at: i64) -> Result<bool, CheckpointError> {
     let mut insert = transaction
         .prepare_cached("INSERT OR IGNORE INTO tombstone (hash, grave, erased_at) VALUES (?1, ?2, ?3)")
         .attempt("store a tombstone")?;
-    for hash in std::iter::once(&grave.id).chain(&grave.prints) {
+    let is_new = insert.execute(params![grave.id, grave.id, erased_at]).attempt("store a tombstone")? > 0;
+    for hash in &grave.prints {
         insert.execute(params![hash, grave.id, erased_at]).attempt("store a tombstone")?;
     }
-    Ok(())
+    Ok(is_new)
 }
 
 impl Page<'_> {
@@ -121,6 +127,21 @@ impl Checkpoint {
         // whoever still may not come back is listed again by the read
         let forget = "DELETE FROM rejection WHERE source = ?1 AND kind = 'erased' AND ignored = 0";
         transaction.execute(forget, [source.0]).attempt(ACTION)?;
+        // what would be done once more when a late copy may have landed is off
+        let pending: Vec<(i64, String, String)> = transaction
+            .prepare_cached(
+                "SELECT d.id, s.name, d.key FROM deed d JOIN source s ON s.id = d.source \
+                 WHERE d.source = ?1 AND d.kind = 'erase' AND d.import IS NULL",
+            )
+            .and_then(|mut query| {
+                query.query_map([source.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+            })
+            .attempt(ACTION)?;
+        for (deed, name, key) in pending {
+            if graves.contains(&grave_of(&name, &key, &self.hash)) {
+                transaction.execute("DELETE FROM deed WHERE id = ?1", [deed]).attempt(ACTION)?;
+            }
+        }
         ask_for_read(&transaction, source)?;
         transaction.commit().attempt(ACTION)?;
         for grave in graves {
@@ -157,9 +178,14 @@ impl Checkpoint {
         append(&self.dir.join(FILE), &format!("erased {} {:016x} {}\n", now.0, grave.id, prints.join(" ")))
     }
 
+    /// Notes that the erasure is complete.
+    pub(super) fn close_grave(&self, source: SourceId, key: &str) -> Result<(), CheckpointError> {
+        append(&self.dir.join(FILE), &format!("done {:016x}\n", self.grave_in(source, key)?))
+    }
+
     /// Takes over what only the file knows: an older copy of the database was put in place. What cannot be read in it is
     /// left where it is, and told.
-    pub(super) fn read_graves(&mut self) -> Result<usize, CheckpointError> {
+    pub(super) fn read_graves(&mut self, now: Timestamp) -> Result<usize, CheckpointError> {
         const ACTION: &str = "read the tombstones beside the checkpoint";
         let path = self.dir.join(FILE);
         let text = match fs::read_to_string(&path) {
@@ -170,22 +196,79 @@ impl Checkpoint {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
         let mut unreadable = 0;
+        // those that the database does not know, and whether their erasure is complete
+        let mut news: BTreeMap<i64, bool> = BTreeMap::new();
         for line in text.lines().filter(|line| !line.is_empty()) {
             match read_line(line) {
-                Some(Line::Erased(grave, erased_at)) => bury(&transaction, &grave, erased_at)?,
+                Some(Line::Erased(grave, erased_at)) => {
+                    if bury(&transaction, &grave, erased_at)? {
+                        news.insert(grave.id, false);
+                    }
+                }
+                Some(Line::Done(grave)) => {
+                    news.entry(grave).and_modify(|is_done| *is_done = true);
+                }
                 Some(Line::Lifted(grave)) => {
+                    news.remove(&grave);
                     transaction.execute("DELETE FROM tombstone WHERE grave = ?1", [grave]).attempt(ACTION)?;
                 }
                 None => unreadable += 1,
             }
+        }
+        if !news.is_empty() {
+            erase_known(&transaction, &news, &self.hash, now)?;
         }
         transaction.commit().attempt(ACTION)?;
         Ok(unreadable)
     }
 }
 
+/// Contacts of an older copy that were erased since: whoever is gone from Reteno goes from here, too; whose erasure was
+/// under way is erased anew, once the guard lets it.
+fn erase_known(
+    transaction: &Transaction<'_>,
+    graves: &BTreeMap<i64, bool>,
+    hash: &Fingerprinter,
+    now: Timestamp,
+) -> Result<(), CheckpointError> {
+    const ACTION: &str = "take over the tombstones beside the checkpoint";
+    let mut query = transaction
+        .prepare_cached("SELECT c.id, c.source, s.name, c.key FROM contact c JOIN source s ON s.id = c.source")
+        .attempt(ACTION)?;
+    let mut rows = query.query([]).attempt(ACTION)?;
+    let mut erased = Vec::new();
+    while let Some(row) = rows.next().attempt(ACTION)? {
+        let (source, name, key): (i64, String, String) =
+            (row.get(1).attempt(ACTION)?, row.get(2).attempt(ACTION)?, row.get(3).attempt(ACTION)?);
+        if let Some(is_done) = graves.get(&grave_of(&name, &key, hash)) {
+            erased.push((row.get(0).attempt(ACTION)?, SourceId(source), key, *is_done));
+        }
+    }
+    for (contact, source, key, is_done) in erased {
+        if is_done {
+            forget_contact(transaction, contact, (source, &key), now)?;
+            continue;
+        }
+        let deed = NewDeed {
+            contact,
+            key: &key,
+            source,
+            kind: DeedKind::Erase,
+            cause: DeedCause::Gone,
+            address: Fingerprint::UNKNOWN,
+            segment: 0,
+            cycle: now.0,
+            expires_at: None,
+        };
+        store_deed(transaction, &deed)?;
+        drop_values(transaction, contact)?;
+    }
+    Ok(())
+}
+
 enum Line {
     Erased(Grave, i64),
+    Done(i64),
     Lifted(i64),
 }
 
@@ -199,6 +282,7 @@ fn read_line(line: &str) -> Option<Line> {
             let prints = words.map(number).collect::<Option<_>>()?;
             Some(Line::Erased(Grave { id, prints }, erased_at))
         }
+        "done" => number(words.next()?).map(Line::Done),
         "lifted" => number(words.next()?).map(Line::Lifted),
         _ => None,
     }

@@ -138,6 +138,7 @@ impl Checkpoint {
         if is_fresh_start {
             // first: where the process dies in between, the kept grant says that it is to be done again
             self.forget_acknowledged(now, import_age_max)?;
+            self.forget_telling()?;
         }
         // the grant in force may have been renewed since this one was kept
         let least = self.load_grant()?.map_or(0, |stored| stored.serial.saturating_add(1));

@@ -105,12 +105,18 @@ impl Sender {
         match answer {
             DeedAnswer::Done => {
                 self.lift_pause(now).await?;
+                if let CallKind::Detach(group) = import.call {
+                    self.alarm.end(&segment_alert(group)).await?;
+                }
                 self.end_deeds(&import, DeedEnd::Done, now).await
             }
-            DeedAnswer::NotThere if matches!(import.call, CallKind::Detach(_)) => {
+            DeedAnswer::NotThere if let CallKind::Detach(group) = import.call => {
                 self.lift_pause(now).await?;
-                let reason = "Reteno does not know the segment: compare its group_id".to_owned();
-                self.end_deeds(&import, DeedEnd::Refused(reason), now).await
+                let text = format!("Reteno does not know the segment {group}, which gone contacts are to leave");
+                let hint = "compare the segment's group_id in the configuration with Reteno";
+                self.alarm.raise(&segment_alert(group), &text, hint).await?;
+                let reason = format!("Reteno does not know the segment {group}");
+                self.end_deeds(&import, DeedEnd::NoSegment(reason), now).await
             }
             DeedAnswer::NotThere => {
                 self.lift_pause(now).await?;
@@ -206,7 +212,8 @@ impl Sender {
                     })
                     .collect();
                 self.locks.release(id);
-                self.store.call(move |checkpoint| checkpoint.settle_learnt(id, &told, now)).await
+                let ghost_until = import.ghost_until.map(|_| now.plus(self.settings.import_age_max));
+                self.store.call(move |checkpoint| checkpoint.settle_learnt(id, &told, now, ghost_until)).await
             }
             ImportAnswer::Finished { mapping: None } => {
                 self.lift_pause(now).await?;
@@ -258,6 +265,10 @@ fn build_body(call: &DeedCall, subjects: &[DeedSubject], dedupe_on: DedupeOn) ->
             })?)
         }
     }
+}
+
+fn segment_alert(group: i64) -> String {
+    format!("segment-{group}")
 }
 
 /// What all of them have, and what Reteno finds them by.

@@ -17,7 +17,7 @@ use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, Open
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, Fingerprinter};
 use crate::plan::answer::NotWritten;
-use crate::plan::batch::{Limits, plan_batches};
+use crate::plan::batch::{Limits, RESERVED_ROUND, plan_batches};
 use crate::plan::halving::Halving;
 use crate::plan::lock::LockSet;
 use crate::plan::{ImportId, SourceId};
@@ -75,6 +75,8 @@ pub struct Sender {
     pub(super) busy: BTreeMap<ImportId, bool>,
     requests: JoinSet<Done>,
     last_round: Option<Timestamp>,
+    /// Rounds in which calls were begun.
+    rounds: u64,
     /// When batches last went out that were not full.
     last_gathered: Option<Timestamp>,
     disk_settled_at: Option<Timestamp>,
@@ -141,6 +143,7 @@ impl Sender {
             busy: BTreeMap::new(),
             requests: JoinSet::new(),
             last_round: None,
+            rounds: 0,
             last_gathered: Some(now),
             disk_settled_at: None,
             read_to_end_at: None,
@@ -267,6 +270,7 @@ impl Sender {
             bulk_batches_max: free(bulk_posts, IMPORTS_OPEN_MAX - IMPORTS_RESERVED),
             is_filling: self.line.is_filling() && !due.is_more && !self.has_gathered_long(now),
             gathers_all: self.line.gathers_all,
+            lowest_first: self.rounds % RESERVED_ROUND == RESERVED_ROUND - 1,
         };
         let sending = imports.iter().filter(|import| import.state != ImportState::Ghost);
         let probes = sending.filter(|import| self.is_awaited_probe(import, now));
@@ -278,6 +282,7 @@ impl Sender {
         }
         if is_more {
             self.last_round = Some(now);
+            self.rounds += 1;
         }
         if is_more && !limits.is_filling {
             self.last_gathered = Some(now);

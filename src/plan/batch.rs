@@ -85,7 +85,13 @@ pub struct Limits {
     pub is_filling: bool,
     /// The same for every lane: a command that runs once wants the fewest calls, not the earliest.
     pub gathers_all: bool,
+    /// It is the turn of the last lane: a small share of the rounds begins there, so that none starves.
+    pub lowest_first: bool,
 }
+
+/// Each so-manieth round begins with the last lane. More often would slow down what just changed; less often would leave
+/// a first load standing for as long as changes keep coming.
+pub const RESERVED_ROUND: u64 = 8;
 
 struct Group {
     batch: Batch,
@@ -106,7 +112,9 @@ pub fn plan_batches(
     let mut taken: BTreeSet<Lock> = BTreeSet::new();
     let mut probes: BTreeMap<&[Field], Option<i64>> = BTreeMap::new();
     let mut done: Vec<Group> = Vec::new();
-    for candidate in candidates {
+    let last = candidates.iter().map(|candidate| candidate.lane).max().filter(|_| limits.lowest_first);
+    let (favoured, others): (Vec<_>, Vec<_>) = candidates.iter().partition(|candidate| Some(candidate.lane) == last);
+    for candidate in favoured.into_iter().chain(others) {
         let mask = candidate.mask.as_slice();
         if !held.is_free(&candidate.locks) || candidate.locks.iter().any(|lock| taken.contains(lock)) {
             continue;
@@ -146,7 +154,7 @@ pub fn plan_batches(
     };
     done.extend(open.into_values().filter(is_ready));
     let mut batches: Vec<Batch> = done.into_iter().map(|group| group.batch).collect();
-    batches.sort_by_key(|batch| (batch.lane, batch.contacts.first().copied()));
+    batches.sort_by_key(|batch| (Some(batch.lane) != last, batch.lane, batch.contacts.first().copied()));
     let mut bulk = 0;
     batches.retain(|batch| {
         bulk += usize::from(batch.lane.is_bulk());
@@ -194,7 +202,15 @@ mod tests {
 
     fn limits(contacts_max: usize, batches_max: usize, is_filling: bool) -> Limits {
         let bulk_batches_max = batches_max;
-        Limits { contacts_max, bytes_max: 1000, batches_max, bulk_batches_max, is_filling, gathers_all: false }
+        Limits {
+            contacts_max,
+            bytes_max: 1000,
+            batches_max,
+            bulk_batches_max,
+            is_filling,
+            gathers_all: false,
+            lowest_first: false,
+        }
     }
 
     fn plan(candidates: &[Candidate], limits: Limits, gate: Gate) -> Vec<Vec<i64>> {
@@ -238,6 +254,18 @@ mod tests {
         let bounds = |bulk_batches_max| Limits { bulk_batches_max, ..limits(1, 9, false) };
         assert_eq!(plan(&all, bounds(1), Gate::Open), [vec![3], vec![1]]);
         assert_eq!(plan(&all, bounds(0), Gate::Open), [vec![3]]);
+    }
+
+    #[test]
+    fn lanes_go_in_strict_order_but_each_has_its_turn() {
+        let mut all = [1, 2, 3].map(|id| candidate(id, &[Field::Town]));
+        all[0].lane = Lane::Live;
+        all[1].lane = Lane::Retry;
+        assert_eq!(plan(&all, limits(1, 1, false), Gate::Open), [vec![1]]);
+        assert_eq!(plan(&all, limits(1, 2, false), Gate::Open), [vec![1], vec![2]]);
+        let turn = |batches_max| Limits { lowest_first: true, ..limits(1, batches_max, false) };
+        assert_eq!(plan(&all, turn(1), Gate::Open), [vec![3]]);
+        assert_eq!(plan(&all, turn(2), Gate::Open), [vec![3], vec![1]]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! seam, and a clock that only moves when everything waits.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs, reason = "test support")]
 
+pub(crate) mod reads;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,7 @@ pub(crate) struct World {
     pub(crate) source: SourceId,
     pub(crate) settings: SendSettings,
     pub(crate) policy: Policy,
+    pub(crate) mapped: Vec<Field>,
     client: Arc<Client>,
     line: Line,
     random: Random,
@@ -114,6 +117,7 @@ impl World {
             source,
             settings,
             policy: lenient(),
+            mapped: MAPPED.to_vec(),
             client,
             line: Line::default(),
             random,
@@ -133,11 +137,15 @@ impl World {
         self.sender = Some(sender.await.unwrap());
     }
 
+    /// The process dies: its files are nobody's.
+    pub(crate) fn close(&mut self) {
+        self.sender = None;
+        drop(std::mem::replace(&mut self.store, throwaway()));
+    }
+
     /// The process dies and a new one takes over.
     pub(crate) async fn crash(&mut self) {
-        self.sender = None;
-        let store = std::mem::replace(&mut self.store, throwaway());
-        drop(store);
+        self.close();
         self.store = open(&self.dir, &self.clock, &self.random);
         self.resume().await;
     }
@@ -150,7 +158,7 @@ impl World {
             policy: Arc::new(self.policy.clone()),
             asked_at,
             now: self.clock.now().0,
-            mapped: MAPPED.to_vec(),
+            mapped: self.mapped.clone(),
             lane: Lane::Live,
             is_full,
             stores_cursor: true,
