@@ -194,8 +194,24 @@ async fn a_bad_configuration_is_78_for_every_command_that_reads_it() {
     let installation = Installation::begin().await;
     let text = std::fs::read_to_string(installation.path("config.toml")).unwrap();
     std::fs::write(installation.path("config.toml"), text.replace("town = ", "twon = ")).unwrap();
-    for command in ["check", "run", "sync", "plan", "status", "rejected", "baseline", "authorize"] {
-        let refused = installation.run(&[command]).await;
+    for command in [
+        "check",
+        "run",
+        "sync",
+        "plan",
+        "status",
+        "rejected",
+        "baseline",
+        "authorize",
+        "approve",
+        "consent",
+        "erased lift 1",
+        "rejected retry",
+        "rejected ignore 1",
+        "rejected export -",
+        "consent undo --cycle 1",
+    ] {
+        let refused = installation.run(&command.split(' ').collect::<Vec<_>>()).await;
         assert_eq!(refused.code, 78, "{command}: {refused:?}");
         assert!(refused.stderr.contains("twon") && refused.stderr.contains("town"), "{refused:?}");
     }
@@ -203,6 +219,7 @@ async fn a_bad_configuration_is_78_for_every_command_that_reads_it() {
     let checked = installation.run(&["check"]).await;
     assert_eq!((checked.code, checked.stdout.as_str()), (0, "ok\n"));
     assert_eq!(installation.run(&["check", "--output", "json"]).await.json()["ok"], true);
+    assert!(installation.run(&["check", "--output", "json"]).await.json()["upload_obstacles"].is_array());
     std::fs::remove_file(installation.path("config.toml")).unwrap();
     let absent = installation.run(&["check"]).await;
     assert_eq!(absent.code, 78, "{absent:?}");
@@ -264,9 +281,31 @@ async fn the_manual_and_the_completions_know_every_command() {
     let installation = Installation::begin().await;
     let manual = installation.run(&["man"]).await.stdout;
     let script = installation.run(&["completions", "bash"]).await.stdout;
-    for command in ["run", "sync", "plan", "status", "explain", "rejected", "baseline", "check", "authorize", "demo"] {
+    for command in [
+        "run",
+        "sync",
+        "plan",
+        "approve",
+        "status",
+        "explain",
+        "rejected",
+        "rejected list",
+        "rejected ignore",
+        "rejected retry",
+        "rejected export",
+        "consent",
+        "consent list",
+        "consent undo",
+        "erased",
+        "erased lift",
+        "baseline",
+        "check",
+        "authorize",
+        "demo",
+    ] {
         assert!(manual.contains(&format!(".SH \"reteno-sync {command}\"")), "{command} in the manual");
-        assert!(script.contains(&format!("reteno__sync__subcmd__{command}")), "{command} in the script");
+        let in_script = format!("reteno__sync__subcmd__{}", command.replace(' ', "__subcmd__"));
+        assert!(script.contains(&in_script), "{command} in the script");
     }
     for words in ["detailed", "EXIT STATUS", "77"] {
         assert!(manual.contains(words), "{words}");

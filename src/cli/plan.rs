@@ -11,6 +11,7 @@ use crate::contact::{Catalog, Field};
 use crate::daemon::compose;
 use crate::daemon::cycle::{CycleParts, CycleReport, Feed};
 use crate::daemon::sender::{Line, SendSettings};
+use crate::plan::Lane;
 use crate::plan::guard::Verb;
 
 use super::estimate::{DEED_MEMBERS, calls_of, time_of};
@@ -174,7 +175,7 @@ impl Outlook {
 
 fn fires(settings: &SendSettings, report: &CycleReport) -> bool {
     let rules = settings.rules();
-    if report.lane.is_some_and(|lane| lane.is_bulk()) { rules.fires_in_full_reads } else { rules.fires }
+    if report.lane.is_some_and(Lane::is_bulk) { rules.fires_in_full_reads } else { rules.fires }
 }
 
 fn verdicts<'a>(feed: &'a Feed, report: &'a CycleReport) -> impl Iterator<Item = Verdict> + 'a {

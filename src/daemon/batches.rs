@@ -21,7 +21,7 @@ use super::sending::{RestoreDeleted, SendSettings};
 const SINGLES_MAX: usize = 10;
 
 impl Sender {
-    /// Whether anything may be sent now, whatever the pace.
+    /// Whether anything may be sent now, whatever the pace: of a contact that the guard holds something else may be.
     pub(super) async fn may_send(&self, now: Timestamp) -> Result<bool, CheckpointError> {
         if self.pause.until(now).is_some() {
             return Ok(false);

@@ -348,13 +348,11 @@ impl Sender {
         if self.line.is_filling() {
             return Ok(None);
         }
-        let (open, active) = self.store.call(move |checkpoint| checkpoint.count_open(now)).await?;
-        Ok(match (open, active) {
-            (0, _) => Some(Ended::Drained),
-            // of a contact that the guard holds something else may still be sent
-            (_, 0) => (!self.may_send(now).await?).then_some(Ended::StillOpen),
-            (_, _) => None,
-        })
+        match self.store.call(move |checkpoint| checkpoint.count_open(now)).await? {
+            (0, _) => Ok(Some(Ended::Drained)),
+            (_, 0) => Ok((!self.may_send(now).await?).then_some(Ended::StillOpen)),
+            (_, _) => Ok(None),
+        }
     }
 
     async fn wait(
