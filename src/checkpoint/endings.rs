@@ -7,6 +7,7 @@ use crate::plan::SourceId;
 use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::policy::Policy;
 
+use super::channels::yield_channels;
 use super::deeds::{NewDeed, store_deed};
 use super::holds::drop_empty_holds;
 use super::pages::Page;
@@ -15,7 +16,7 @@ use super::tombstones::bury;
 use super::{Attempt, CheckpointError, unreadable};
 
 /// Gone counts only when it was seen twice: two complete reads without the contact, or the CRM's own word and one of them.
-const SIGHTINGS_NEEDED: i64 = 2;
+pub(super) const SIGHTINGS_NEEDED: i64 = 2;
 
 impl Page<'_> {
     /// The CRM says that a contact is deleted: one sighting. Seen, so that a complete read does not count it once more.
@@ -29,7 +30,8 @@ impl Page<'_> {
             .execute([row.id])
             .attempt("mark a gone contact")?;
         if row.sightings + 1 == SIGHTINGS_NEEDED {
-            end_contact(self.transaction, &self.context.policy, row.id, (self.context.source, self.context.began))?;
+            let of = (self.context.source, self.context.began, self.context.now);
+            end_contact(self.transaction, &self.context.policy, row.id, of)?;
         }
         Ok(())
     }
@@ -51,7 +53,7 @@ pub(super) fn mark_missing(
     transaction: &Transaction<'_>,
     missing: &[i64],
     policy: &Policy,
-    of: (SourceId, i64),
+    of: (SourceId, i64, i64),
 ) -> Result<(), CheckpointError> {
     const ACTION: &str = "mark a gone contact";
     let mut mark = transaction
@@ -71,15 +73,19 @@ fn end_contact(
     transaction: &Transaction<'_>,
     policy: &Policy,
     id: i64,
-    (source, cycle): (SourceId, i64),
+    (source, cycle, now): (SourceId, i64, i64),
 ) -> Result<(), CheckpointError> {
     const ACTION: &str = "end a contact";
-    let Some(kind) = DeedKind::of_ending(policy.ending) else { return Ok(()) };
     let (key, desired): (String, Vec<u8>) = transaction
         .prepare_cached("SELECT key, desired FROM contact WHERE id = ?1")
         .and_then(|mut query| query.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))))
         .attempt(ACTION)?;
     let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
+    yield_channels(transaction, &desired, policy.shared_channel, now)?;
+    if withdraw_unmade(transaction, id)? {
+        return Ok(());
+    }
+    let Some(kind) = DeedKind::of_ending(policy.ending) else { return Ok(()) };
     if policy.shares_ids && is_elsewhere(transaction, id, desired.get(Field::ExternalCustomerId))? {
         return Ok(());
     }
@@ -103,6 +109,32 @@ fn end_contact(
         store_deed(transaction, &deed)?;
     }
     Ok(())
+}
+
+/// A contact that is held from being made, and is gone before anyone approved it: there is nothing to make, and nothing to
+/// end. Says whether it was one.
+fn withdraw_unmade(transaction: &Transaction<'_>, id: i64) -> Result<bool, CheckpointError> {
+    const ACTION: &str = "let a hold lapse";
+    let dropped = transaction
+        .execute(
+            "DELETE FROM held WHERE contact = ?1 AND EXISTS (SELECT 1 FROM held h JOIN contact c ON c.id = h.contact \
+             WHERE h.contact = ?1 AND h.field = 0 AND c.reteno_id IS NULL AND c.acknowledged = x'' AND c.import IS NULL)",
+            [id],
+        )
+        .attempt(ACTION)?;
+    if dropped == 0 {
+        return Ok(false);
+    }
+    transaction
+        .execute("DELETE FROM waiting WHERE contact = ?1", [id])
+        .and_then(|_| transaction.execute("DELETE FROM deed WHERE contact = ?1 AND import IS NULL", [id]))
+        .and_then(|_| {
+            let end = "UPDATE contact SET stuck = 4, held = 0, split = NULL, weighed = NULL WHERE id = ?1";
+            transaction.execute(end, [id])
+        })
+        .attempt(ACTION)?;
+    drop_empty_holds(transaction)?;
+    Ok(true)
 }
 
 /// Whether another source still has the contact. The external id is kept among the channels where sources share ids.

@@ -184,7 +184,7 @@ impl Checkpoint {
         transaction
             .execute_batch(
                 "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, \
-                 attempts = 0, stuck = 2; \
+                 attempts = 0, stuck = 2, weighed = x''; \
                  DELETE FROM waiting; \
                  DELETE FROM consent; \
                  UPDATE deed SET import = NULL, not_before = 0, reteno_id = NULL, \
@@ -251,7 +251,8 @@ impl MemberEnd<'_> {
         transaction
             .prepare_cached(
                 "UPDATE contact SET import = NULL, acknowledged = ?2, reteno_id = coalesce(?3, reteno_id), \
-                 not_before = ?4, attempts = 0, split = NULL, restores = 0, stuck = iif(?2 IS NULL AND stuck <> 3, 0, stuck) WHERE id = ?1",
+                 not_before = ?4, attempts = 0, split = NULL, restores = 0, weighed = NULL, \
+                 stuck = iif(?2 IS NULL AND stuck <> 3, 0, stuck) WHERE id = ?1",
             )
             .and_then(|mut update| {
                 let known = sides.acknowledged.as_ref().map(FieldPrints::encode);

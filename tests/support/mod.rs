@@ -2,6 +2,8 @@
 //! seam, and a clock that only moves when everything waits.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs, reason = "test support")]
 
+pub(crate) mod tables;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
