@@ -302,7 +302,7 @@ async fn creates_of_a_full_read_wait_for_its_end() {
     let mut world = World::begin().await;
     for (lane, sent) in [(Lane::FirstLoad, 1), (Lane::Reconcile, 0)] {
         let context = ReadContext { lane, ..world.context(world.clock.now().0, true) };
-        let page = vec![Incoming::Contact(contact(lane.name(), &[(Field::Town, "Kyiv")]))];
+        let page = vec![Incoming::Contact(contact(&lane.number().to_string(), &[(Field::Town, "Kyiv")]))];
         let read = context.clone();
         let mut seen = SeenRows::default();
         world.store.call(move |checkpoint| checkpoint.record_page(&read, &mut seen, page, None)).await.unwrap();
@@ -352,6 +352,7 @@ async fn a_mapping_with_one_new_field_over_ten_thousand_contacts() {
         let calls = crm.world.sandbox.tally().imports_accepted;
         crm.table("crm").mapping = format!("{PEOPLE}firstName = \"name\"\n");
         let plan = crm.read_as(PageMode::Preview, "crm", &text).await;
+        assert_eq!((plan.balance.read, plan.balance.changed), (many, many), "{}", plan.balance);
         let due: Vec<_> = plan.preview.by_mask.iter().map(|((_, mask), count)| (mask.clone(), *count)).collect();
         assert_eq!(due, [(vec![Field::FirstName], many)]);
         let read = crm.cycle("crm", &text).await;

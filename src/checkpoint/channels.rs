@@ -12,6 +12,7 @@ use crate::plan::{ContactId, SourceId};
 use super::endings::SIGHTINGS_NEEDED;
 use super::pages::Page;
 use super::rejections::{RejectionKind, forget_rejections, record_rejection};
+use super::siblings::wake_siblings;
 use super::stuck::Stuck;
 use super::{Attempt, CheckpointError, unreadable};
 
@@ -53,6 +54,9 @@ impl Page<'_> {
             self.statement("INSERT OR IGNORE INTO channel (print, contact) VALUES (?1, ?2)")?
                 .execute(params![print.to_u64().cast_signed(), id])
                 .attempt("store a channel")?;
+        }
+        if policy.shares_ids {
+            wake_siblings(self.transaction, ContactId(id), now, self.hash)?;
         }
         let mut is_shadowed = false;
         let changed: BTreeSet<Fingerprint> = old.symmetric_difference(&new).copied().collect();

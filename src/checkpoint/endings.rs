@@ -39,7 +39,7 @@ impl Page<'_> {
     /// The contact is there again: what was to be done about its end, and nobody has begun, is off.
     pub(super) fn cancel_endings(&self, id: i64) -> Result<(), CheckpointError> {
         self.statement(
-            "DELETE FROM deed WHERE contact = ?1 AND cause = 'gone' AND import IS NULL AND kind <> 'erase'",
+            "DELETE FROM deed WHERE contact = ?1 AND cause = 'gone' AND import IS NULL AND buried = 0",
         )?
         .execute([id])
         .and_then(|_| self.transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))

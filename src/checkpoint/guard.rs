@@ -48,12 +48,14 @@ impl Checkpoint {
         for kind in [DeedKind::Unsubscribe, DeedKind::Detach, DeedKind::Delete, DeedKind::Erase] {
             judge.weigh_deeds(kind, &mut weighed)?;
         }
-        // once all of it has been read, it is as any other
+        // once all of it has been read, it is as any other; whom that read lacked is gone by the next one only
         transaction
-            .execute(
-                "UPDATE source SET restored = 0, mapping_is_new = 0 WHERE id = ?1 AND full_read_wanted = 0",
-                [source.0],
-            )
+            .execute("UPDATE source SET mapping_is_new = 0 WHERE id = ?1 AND full_read_wanted = 0", [source.0])
+            .and_then(|_| {
+                let caught_up = "UPDATE source SET restored = 0 WHERE id = ?1 AND restored = 1 AND full_read_wanted = 0 \
+                                 AND NOT EXISTS (SELECT 1 FROM contact WHERE source = ?1 AND sightings = 1)";
+                transaction.execute(caught_up, [source.0])
+            })
             .attempt(ACTION)?;
         transaction.execute("DELETE FROM passed WHERE hour < ?1", [now / HOUR_MS - HOURS_COUNTED]).attempt(ACTION)?;
         transaction.commit().attempt(ACTION)?;

@@ -29,6 +29,7 @@ mod seal;
 mod sendable;
 mod settle;
 mod settle_deeds;
+mod siblings;
 mod stuck;
 mod tombstones;
 mod vault;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{PageMode, Preview};
+use crate::checkpoint::{PageMode, Preview, SendRules};
 use crate::contact::{Catalog, Field};
 use crate::daemon::compose;
 use crate::daemon::cycle::CycleParts;
@@ -47,7 +47,7 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
         preview.add(report.preview);
     }
     let now = around.clock.now();
-    let (waiting, _) = around.store.call(move |checkpoint| checkpoint.count_open(now)).await?;
+    let (waiting, _) = around.store.call(move |checkpoint| checkpoint.count_open(now, &SendRules::default())).await?;
     let verbs = Verbs::of(&preview, config.reteno.batch_contacts_max);
     show(context, &preview, &verbs, waiting, config.reteno.posts_in_flight);
     let is_work = is_older_copy || waiting > 0 || !preview.by_mask.is_empty();

@@ -337,7 +337,8 @@ impl Sender {
         if self.line.is_filling() {
             return Ok(None);
         }
-        let (open, active) = self.store.call(move |checkpoint| checkpoint.count_open(now)).await?;
+        let rules = self.rules.clone();
+        let (open, active) = self.store.call(move |checkpoint| checkpoint.count_open(now, &rules)).await?;
         Ok(match (open, active) {
             (0, _) => Some(Ended::Drained),
             (_, 0) => Some(Ended::StillOpen),
