@@ -31,7 +31,9 @@ async fn of_contacts_with_one_address_one_is_sent_and_nothing_flaps() {
         for cycle in 0..5 {
             let town = format!("town {cycle}");
             let read = crm.cycle("crm", &SHARED.replace("Odesa", &town)).await;
-            assert_eq!(read.balance.rejected, 1, "{rule} {cycle}: {}", read.balance);
+            // the one that the newest takes the place of counted before that came
+            let rejected = u64::from(cycle > 0 || rule != "newest");
+            assert_eq!(read.balance.rejected, rejected, "{rule} {cycle}: {}", read.balance);
             assert_eq!(crm.living(), [winner, "c"], "{rule} {cycle}");
             let listed = format!("crm {loser}: has the same e-mail or phone as {winner} of source crm");
             let rejected = crm.rejected().await;
@@ -91,8 +93,8 @@ async fn a_loser_that_changes_its_address_is_sent() {
 async fn a_phone_is_shared_as_an_address_is() {
     let mut world = World::begin().await;
     let sms = |phone| (Field::Sms, phone);
-    world.crm_says(&[("a", &[sms("+380671234567")]), ("b", &[sms("+380671234567")])]).await;
     world.crm_says(&[("c", &[sms("+380671234568")])]).await;
+    world.crm_says(&[("a", &[sms("+380671234567")]), ("b", &[sms("+380671234567")])]).await;
     world.send_for(HOUR).await;
     assert_eq!(world.sandbox.contacts().len(), 2);
     // another address does not let b out: the phone is still shared
@@ -268,16 +270,13 @@ async fn a_field_is_written_by_its_rule() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_field_at_first_sight_is_no_wish() {
     for (clears, kept) in [(false, Some("by hand")), (true, None)] {
-        let mut world = World::begin().await;
-        world.crm_says(&[("1", &[(TOWN, "by hand")])]).await;
-        world.send_for(HOUR).await;
-        // a program that has never seen the contact
-        let mut fresh = Tables::one(&format!("clear_at_first_sight = {clears}")).await;
-        std::mem::swap(&mut fresh.world, &mut world);
-        let other = fresh.world.store.call(|checkpoint| checkpoint.load_source("other")).await.unwrap().id;
-        fresh.world.source = other;
-        fresh.cycle("crm", "id,mail,city\n1,1@example.com,\n").await;
-        assert_eq!(fresh.town("1").as_deref(), kept, "clear_at_first_sight = {clears}");
+        let mut crm = Tables::one(&format!("clear_at_first_sight = {clears}")).await;
+        // somebody else has filled it in, in Reteno
+        crm.world.source = crm.world.store.call(|checkpoint| checkpoint.load_source("other")).await.unwrap().id;
+        crm.world.crm_says(&[("1", &[(TOWN, "by hand")])]).await;
+        crm.world.send_for(HOUR).await;
+        crm.cycle("crm", "id,mail,city\n1,1@example.com,\n").await;
+        assert_eq!(crm.town("1").as_deref(), kept, "clear_at_first_sight = {clears}");
     }
 }
 

@@ -169,7 +169,7 @@ impl Sender {
         let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
         let mut outcomes = outcomes_finished(&members, mapping, import.unmatched, &self.hash);
         if import.renames {
-            reject_unrenamed(&mut outcomes, &members);
+            reject_unrenamed(&mut outcomes, &members, mapping);
         }
         let Outcomes { members: outcomes, is_mapping_odd } = outcomes;
         if outcomes.iter().any(|(_, outcome)| matches!(outcome, MemberOutcome::Acknowledged { .. })) {
