@@ -28,7 +28,8 @@ fn without(gone: usize, town: &str) -> String {
 async fn loaded(section: &str) -> Tables {
     let mut crm = Tables::one(section).await;
     if section.contains("detach") {
-        crm.table("crm").mapping = format!("{PEOPLE}[source.crm.segments]\nVIP = {{ group_id = 9401 }}\n");
+        crm.table("crm").mapping =
+            format!("{PEOPLE}[source.crm.segments]\nVIP = {{ always = true, group_id = 9401 }}\n");
         crm.world.settings.segment_names.insert(Field::segment("VIP"), "VIP".to_owned());
         crm.world.crash().await;
     }
@@ -40,12 +41,9 @@ async fn loaded(section: &str) -> Tables {
 /// Twenty of forty gone, for each ending: nothing of it goes out before a person has approved it, all else does.
 #[tokio::test(start_paused = true)]
 async fn half_of_a_crm_is_gone() {
-    for (ending, verb) in [
-        ("delete", "delete 20"),
-        ("erase", "erase 20"),
-        ("unsubscribe", "unsubscribe 20"),
-        ("detach", "detach 20"),
-    ] {
+    for (ending, verb) in
+        [("delete", "delete 20"), ("erase", "erase 20"), ("unsubscribe", "unsubscribe 20"), ("detach", "detach 20")]
+    {
         let mut crm = loaded(&format!("on_delete = \"{ending}\"")).await;
         let first = crm.cycle("crm", &without(20, "A")).await;
         assert_eq!((first.balance.gone, first.balance.changed), (20, 1), "{ending}: {}", first.balance);
@@ -343,7 +341,9 @@ async fn a_mapping_with_one_new_field_over_ten_thousand_contacts() {
     for (bound, is_held) in [(9_999, true), (10_000, false)] {
         let many = 10_000;
         let mut crm = Tables::one("").await;
-        crm.common = format!("[guard]\nmapping = {{ contacts = {bound} }}\noverwrite = {{ contacts = 1000000, percent = 100 }}\n");
+        crm.common = format!(
+            "[guard]\nmapping = {{ contacts = {bound} }}\noverwrite = {{ contacts = 1000000, percent = 100 }}\n"
+        );
         let rows = (0..many).map(|n| format!("c{n:05},c{n}@example.com,town {n},street {n}\n"));
         let text = format!("id,mail,city,street\n{}", rows.collect::<String>());
         crm.cycle("crm", &text).await;

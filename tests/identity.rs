@@ -139,14 +139,20 @@ const PHONES: &str = "externalCustomerId = \"id\"\nsms = \"phone\"\ntown = \"cit
 #[tokio::test(start_paused = true)]
 async fn a_contact_of_two_sources_is_gone_when_it_is_gone_from_both() {
     let mut crm = two(MAILS, PHONES, (SHARING, SHARING), World::begin().await);
-    let (mails, phones) = ("id,mail\n1,one@example.com\n2,two@example.com\n", "id,phone,city\n1,+380671234567,Kyiv\n2,+380671234568,Lviv\n");
+    let (mails, phones) = (
+        "id,mail\n1,one@example.com\n2,two@example.com\n",
+        "id,phone,city\n1,+380671234567,Kyiv\n2,+380671234568,Lviv\n",
+    );
     for _ in 0..3 {
         crm.cycle("crm", mails).await;
         crm.cycle("erp", phones).await;
     }
     assert_eq!((crm.living(), crm.rejected().await.len()), (vec!["1".into(), "2".into()], 0));
     assert_eq!(crm.world.reteno_holds("1", "email").as_deref(), Some("one@example.com"));
-    assert_eq!((crm.world.reteno_holds("1", "sms").as_deref(), crm.town("1").as_deref()), (Some("380671234567"), Some("Kyiv")));
+    assert_eq!(
+        (crm.world.reteno_holds("1", "sms").as_deref(), crm.town("1").as_deref()),
+        (Some("380671234567"), Some("Kyiv"))
+    );
     for _ in 0..3 {
         crm.cycle("crm", &mails.replace("2,two@example.com\n", "")).await;
         crm.cycle("erp", phones).await;
@@ -184,7 +190,8 @@ async fn a_source_without_a_channel_adds_to_the_contacts_of_another() {
 async fn renaming(rename_by_id: bool) -> World {
     let readings = Readings { rename_by_id, ..Readings::default() };
     let lifetime = 1000 * HOUR;
-    World::with(SandboxOptions { access_token_lifetime: lifetime, readings, ..SandboxOptions::default() }, settings()).await
+    World::with(SandboxOptions { access_token_lifetime: lifetime, readings, ..SandboxOptions::default() }, settings())
+        .await
 }
 
 const MAIL: (Field, &str) = (Field::Email, "same@example.com");
@@ -203,7 +210,10 @@ async fn a_changed_external_id_is_a_rename() {
     assert_eq!((contacts.len(), contacts[0].id, contacts[0].external_id.as_deref()), (1, id, Some("new")));
     let body = bulk_bodies(&world).pop().unwrap();
     assert_eq!((&body["dedupeOn"], &body["restoreDeleted"]), (&"id".into(), &false.into()));
-    assert_eq!((&body["contactFields"], &body["contacts"][0]["id"]), (&serde_json::json!(["externalCustomerId"]), &id.into()));
+    assert_eq!(
+        (&body["contactFields"], &body["contacts"][0]["id"]),
+        (&serde_json::json!(["externalCustomerId"]), &id.into())
+    );
     assert_eq!(world.sandbox.tally().contacts_deleted, 0);
 }
 
@@ -235,7 +245,9 @@ async fn a_rename_that_reteno_does_not_honour_is_listed_once() {
 async fn a_rename_onto_the_id_of_another_is_listed() {
     for honoured in [true, false] {
         let mut world = renaming(honoured).await;
-        world.crm_says(&[("1", &[(Field::ExternalCustomerId, "one")]), ("2", &[(Field::ExternalCustomerId, "two")])]).await;
+        world
+            .crm_says(&[("1", &[(Field::ExternalCustomerId, "one")]), ("2", &[(Field::ExternalCustomerId, "two")])])
+            .await;
         world.send_for(HOUR).await;
         world.crm_says(&[("2", &[(Field::ExternalCustomerId, "one")])]).await;
         world.send_for(12 * HOUR).await;

@@ -38,12 +38,10 @@ impl Page<'_> {
 
     /// The contact is there again: what was to be done about its end, and nobody has begun, is off.
     pub(super) fn cancel_endings(&self, id: i64) -> Result<(), CheckpointError> {
-        self.statement(
-            "DELETE FROM deed WHERE contact = ?1 AND cause = 'gone' AND import IS NULL AND buried = 0",
-        )?
-        .execute([id])
-        .and_then(|_| self.transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))
-        .attempt("take back the end of a contact")?;
+        self.statement("DELETE FROM deed WHERE contact = ?1 AND cause = 'gone' AND import IS NULL AND buried = 0")?
+            .execute([id])
+            .and_then(|_| self.transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))
+            .attempt("take back the end of a contact")?;
         drop_empty_holds(self.transaction)
     }
 }

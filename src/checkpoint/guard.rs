@@ -230,7 +230,8 @@ impl Judge<'_> {
         }
         let due = row.sides.due();
         let mut weighed = row.weighed.clone().unwrap_or_default();
-        let is_wanted = |field: &Field| weighed.get(*field).is_some() && weighed.get(*field) == row.sides.desired.get(*field);
+        let is_wanted =
+            |field: &Field| weighed.get(*field).is_some() && weighed.get(*field) == row.sides.desired.get(*field);
         let kept: Vec<Field> = due.into_iter().filter(is_wanted).collect();
         weighed.retain_fields(&kept);
         for harm in harms {

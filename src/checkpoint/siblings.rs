@@ -3,9 +3,9 @@
 use rusqlite::{Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprinter, Values, Wanted};
+use crate::plan::ContactId;
 use crate::plan::change::Sides;
 use crate::plan::lock::{Lock, LockKind};
-use crate::plan::ContactId;
 
 use super::consents::IDENTITY;
 use super::endings::SIGHTINGS_NEEDED;
@@ -95,7 +95,8 @@ pub(super) fn list_without_channel(
         .and_then(|mut update| update.query_row([contact.0], |row| Ok((row.get(0)?, row.get(1)?))))
         .attempt(ACTION)?;
     transaction.execute("DELETE FROM waiting WHERE contact = ?1", [contact.0]).attempt(ACTION)?;
-    let reason = "no source that shares its id gives an e-mail or phone that Reteno holds, and without one it cannot be sent";
+    let reason =
+        "no source that shares its id gives an e-mail or phone that Reteno holds, and without one it cannot be sent";
     let what = (RejectionKind::Reteno, None, reason);
     record_rejection(transaction, crate::plan::SourceId(source), (Some(&key), None), what, now)
 }
@@ -114,7 +115,8 @@ pub(super) fn wake_siblings(
              AND id IN (SELECT contact FROM channel WHERE print = ?1) RETURNING source, key",
         )
         .and_then(|mut wake| {
-            let rows = wake.query_map(params![id.to_u64().cast_signed(), contact.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows =
+                wake.query_map(params![id.to_u64().cast_signed(), contact.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect()
         })
         .attempt(ACTION)?;

@@ -32,6 +32,11 @@ impl Member {
         let lock = self.locks.iter().find(|lock| lock.kind == LockKind::RetenoId)?;
         Some(lock.hash.cast_signed())
     }
+
+    /// The one that it is known to have in Reteno, and the one that it is to have.
+    fn has_two_external_ids(&self) -> bool {
+        self.locks.iter().filter(|lock| lock.kind == LockKind::ExternalId).count() > 1
+    }
 }
 
 /// What becomes of one member.
@@ -121,19 +126,20 @@ pub fn outcomes_finished(
 
 /// What an import that finds contacts by Reteno's id, to give them another external id, has come to: one that it tells of
 /// another id, or not at all, was not renamed. It is listed and not tried again: the next attempt would end alike.
-pub fn reject_unrenamed(outcomes: &mut Outcomes, members: &[Member], mapping: Option<&[(Personal, i64)]>) {
+pub fn reject_unrenamed(outcomes: &mut Outcomes, members: &[Member]) {
     const ELSEWHERE: &str = "its external id has changed, and Reteno did not rename the contact: the new id belongs to \
                              another contact there, so look for both in Reteno and merge them, or delete the older one";
     const NOWHERE: &str = "its external id has changed, and Reteno finished the import without renaming the contact: it was \
                            deleted there, or the new id belongs to another contact";
-    let names_nobody = mapping.is_some_and(<[_]>::is_empty);
     for (contact, outcome) in &mut outcomes.members {
-        let known = members.iter().find(|member| member.contact == *contact).and_then(Member::reteno_id);
+        let Some(member) = members.iter().find(|member| member.contact == *contact) else { continue };
+        let known = member.reteno_id();
         match outcome {
             MemberOutcome::Acknowledged { reteno_id: Some(told) } if known.is_some_and(|known| known != *told) => {
                 *outcome = MemberOutcome::Rejected(ELSEWHERE.to_owned());
             }
-            MemberOutcome::Acknowledged { reteno_id: None } if names_nobody => {
+            // an import that has renamed nobody has no mapping at all
+            MemberOutcome::Acknowledged { reteno_id: None } if member.has_two_external_ids() => {
                 *outcome = MemberOutcome::Rejected(NOWHERE.to_owned());
             }
             MemberOutcome::Skipped => *outcome = MemberOutcome::Rejected(NOWHERE.to_owned()),
