@@ -41,6 +41,7 @@ CREATE TABLE contact (
     stuck        INTEGER NOT NULL DEFAULT 0 CHECK (stuck BETWEEN 0 AND 4), -- 1: rejected until it changes; 2: values must be read again; 3: another contact has its channel; 4: gone, and its ending is done
     judged       INTEGER NOT NULL DEFAULT 1 CHECK (judged IN (0, 1)), -- 0: what changed has not been weighed by the guard
     held         INTEGER NOT NULL DEFAULT 0,       -- entries in held: it may not be sent as it is
+    weighed      BLOB,                             -- prints of due fields that the guard has weighed, so that it counts them once; NULL: nothing
     restores     INTEGER NOT NULL DEFAULT 0 CHECK (restores IN (0, 1)), -- we deleted it in Reteno: it comes back when it is sent
     told         INTEGER NOT NULL DEFAULT 0 CHECK (told IN (0, 1)), -- a call may have told Reteno of it
     fired        INTEGER NOT NULL DEFAULT 0 CHECK (fired IN (0, 1)), -- a call that starts a workflow was begun for it

@@ -19,7 +19,7 @@ impl Checkpoint {
         transaction
             .execute_batch(
                 "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, \
-                 attempts = 0, stuck = 2; \
+                 attempts = 0, stuck = 2, weighed = x''; \
                  DELETE FROM waiting; \
                  DELETE FROM consent; \
                  UPDATE deed SET import = NULL, not_before = 0, reteno_id = NULL, \

@@ -6,11 +6,13 @@ use rusqlite::{Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::identity::{SharedChannel, winner_of};
+use crate::plan::policy::Policy;
 use crate::plan::{ContactId, SourceId};
 
 use super::endings::SIGHTINGS_NEEDED;
 use super::pages::Page;
 use super::rejections::{RejectionKind, forget_rejections, record_rejection};
+use super::siblings::wake_siblings;
 use super::stuck::Stuck;
 use super::{Attempt, CheckpointError, unreadable};
 
@@ -34,12 +36,14 @@ impl Page<'_> {
         now: &FieldPrints,
         was_shadowed: bool,
     ) -> Result<bool, CheckpointError> {
-        let unique = &self.context.policy.unique;
+        let policy = &self.context.policy;
         let old: BTreeSet<Fingerprint> =
-            before.map(|prints| channels_of(prints, unique, self.hash)).unwrap_or_default();
-        let new = channels_of(now, unique, self.hash);
+            before.map(|prints| channels_of(prints, policy, self.hash)).unwrap_or_default();
+        let new = channels_of(now, policy, self.hash);
+        let court = Court { transaction: self.transaction, rule: policy.shared_channel, now: self.context.now };
         if old == new {
-            return Ok(was_shadowed);
+            // its other news do not let it out
+            return if was_shadowed { court.settle(ContactId(id)) } else { Ok(false) };
         }
         for print in old.difference(&new) {
             self.statement("DELETE FROM channel WHERE print = ?1 AND contact = ?2")?
@@ -51,35 +55,37 @@ impl Page<'_> {
                 .execute(params![print.to_u64().cast_signed(), id])
                 .attempt("store a channel")?;
         }
+        if policy.shares_ids {
+            wake_siblings(self.transaction, ContactId(id), now, self.hash)?;
+        }
         let mut is_shadowed = false;
         let changed: BTreeSet<Fingerprint> = old.symmetric_difference(&new).copied().collect();
-        let court =
-            Court { transaction: self.transaction, rule: self.context.policy.shared_channel, now: self.context.now };
-        for contact in court.affected(&changed)? {
+        let mut affected = court.affected(&changed)?;
+        affected.insert(ContactId(id));
+        for contact in affected {
             let lost = court.settle(contact)?;
             is_shadowed |= lost && contact.0 == id;
         }
-        if changed.is_empty() {
-            Ok(was_shadowed)
-        } else {
-            Ok(is_shadowed || (was_shadowed && court.is_shadowed(ContactId(id))?))
-        }
+        Ok(is_shadowed)
+    }
+
+    /// A contact that counted as gone is there again: who is sent for its channels is decided anew.
+    pub(super) fn contend_again(&self, now: &FieldPrints) -> Result<(), CheckpointError> {
+        let policy = &self.context.policy;
+        let court = Court { transaction: self.transaction, rule: policy.shared_channel, now: self.context.now };
+        court.settle_all(&channels_of(now, policy, self.hash))
     }
 }
 
-/// Decides anew who is sent for the channels of a contact that is gone, or has come back.
-pub(super) fn settle_rivals(
+/// A contact is gone from the CRM: those in its shadow come out.
+pub(super) fn yield_channels(
     transaction: &Transaction<'_>,
-    contact: ContactId,
+    desired: &FieldPrints,
     rule: SharedChannel,
     now: i64,
 ) -> Result<(), CheckpointError> {
-    let court = Court { transaction, rule, now };
-    let prints: BTreeSet<Fingerprint> = court.prints(contact)?.into_iter().collect();
-    for other in court.affected(&prints)? {
-        court.settle(other)?;
-    }
-    Ok(())
+    let prints = [Field::Email, Field::Sms].into_iter().filter_map(|field| desired.get(field)).collect();
+    Court { transaction, rule, now }.settle_all(&prints)
 }
 
 /// Forgets the channels of a contact that is no more, and lets those in its shadow out.
@@ -102,16 +108,14 @@ pub(super) fn leave_channels(
         return Ok(());
     }
     transaction.execute("DELETE FROM channel WHERE contact = ?1", [contact.0]).attempt(ACTION)?;
-    let court = Court { transaction, rule, now };
-    for other in court.affected(&prints)? {
-        court.settle(other)?;
-    }
-    Ok(())
+    Court { transaction, rule, now }.settle_all(&prints)
 }
 
-fn channels_of(prints: &FieldPrints, unique: &[Field], hash: &Fingerprinter) -> BTreeSet<Fingerprint> {
+/// The channels that only one contact may have; and the external id, where other sources may have the same contact.
+fn channels_of(prints: &FieldPrints, policy: &Policy, hash: &Fingerprinter) -> BTreeSet<Fingerprint> {
     let has = |field: &Field| prints.get(*field).filter(|print| !print.is_unknown() && !hash.is_clear(*field, *print));
-    unique.iter().filter_map(has).collect()
+    let shared = policy.shares_ids.then_some(&Field::ExternalCustomerId);
+    policy.unique.iter().chain(shared).filter_map(has).collect()
 }
 
 /// Decides who is sent.
@@ -134,6 +138,14 @@ impl Court<'_> {
         Ok(affected)
     }
 
+    fn settle_all(&self, prints: &BTreeSet<Fingerprint>) -> Result<(), CheckpointError> {
+        for contact in self.affected(prints)? {
+            self.settle(contact)?;
+        }
+        Ok(())
+    }
+
+    /// Those that are gone from the CRM do not count.
     fn rivals(&self, print: Fingerprint) -> Result<Vec<Rival>, CheckpointError> {
         const ACTION: &str = "look for contacts with one channel";
         let mut query = self
@@ -185,10 +197,6 @@ impl Court<'_> {
             }
         }
         Ok(None)
-    }
-
-    fn is_shadowed(&self, contact: ContactId) -> Result<bool, CheckpointError> {
-        Ok(self.winner_over(contact)?.is_some())
     }
 
     /// Puts a contact into the shadow of another, or lets it out. Says whether it is in one.

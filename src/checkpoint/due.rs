@@ -167,13 +167,15 @@ impl Checkpoint {
 
     /// How many contacts Reteno is not known to hold in their desired state, and deeds that are to be done, leaving out
     /// those that are rejected or wait for a full read; the second count leaves out those, too, that wait only for a
-    /// ghost to pass, or for a person.
-    pub fn count_open(&self, now: Timestamp) -> Result<(u64, u64), CheckpointError> {
+    /// ghost to pass, or for a person. A change that rests for its quiet time is not one of them.
+    pub fn count_open(&self, now: Timestamp, rules: &SendRules) -> Result<(u64, u64), CheckpointError> {
         let (open, active): (i64, i64) = self
             .connection
             .query_row(
                 "SELECT count(*), count(*) FILTER (WHERE import IS NOT NULL \
-                   OR held = 0 AND (not_before <= ?1 OR split IS NOT NULL OR attempts > 0)) \
+                   OR held = 0 AND (not_before <= ?1 OR split IS NOT NULL OR attempts > 0 OR NOT EXISTS \
+                     (SELECT 1 FROM import i JOIN member m ON m.import = i.id AND m.contact = contact.id \
+                      WHERE i.state = 'ghost'))) \
                  FROM contact WHERE acknowledged IS NOT NULL AND stuck = 0",
                 [now.0],
                 |row| Ok((row.get(0)?, row.get(1)?)),
@@ -187,7 +189,12 @@ impl Checkpoint {
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .attempt("count what is to be done")?;
-        Ok(((open + deeds).cast_unsigned(), (active + active_deeds).cast_unsigned()))
+        let mut active = (active + active_deeds).cast_unsigned();
+        if active == 0 && open > 0 {
+            // what is harmless of a held contact may still be due
+            active = self.load_due(now, 1, &BTreeMap::new(), rules)?.candidates.len() as u64;
+        }
+        Ok(((open + deeds).cast_unsigned(), active))
     }
 
     /// Reteno's id of a contact, where it is known.

@@ -3,11 +3,11 @@
 use rusqlite::{Connection, Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint};
+use crate::plan::SourceId;
 use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::policy::Policy;
-use crate::plan::{ContactId, SourceId};
 
-use super::channels::settle_rivals;
+use super::channels::yield_channels;
 use super::deeds::{NewDeed, store_deed};
 use super::holds::drop_empty_holds;
 use super::pages::Page;
@@ -39,15 +39,15 @@ impl Page<'_> {
             if let Some(verb) = DeedKind::of_ending(self.context.policy.ending).and_then(DeedKind::verb) {
                 *self.outcome.preview.by_verb.entry(verb).or_default() += 1;
             }
-            let of = (self.context.source, self.context.began);
-            end_contact(self.transaction, &self.context.policy, row.id, of, self.context.now)?;
+            let of = (self.context.source, self.context.began, self.context.now);
+            end_contact(self.transaction, &self.context.policy, row.id, of)?;
         }
         Ok(())
     }
 
     /// The contact is there again: what was to be done about its end, and nobody has begun, is off; a deletion also where
     /// it was to be done once more.
-    pub(super) fn cancel_endings(&self, id: i64, sightings: i64) -> Result<(), CheckpointError> {
+    pub(super) fn cancel_endings(&self, id: i64) -> Result<(), CheckpointError> {
         remember_told(self.transaction, "s.contact = ?1", [id])?;
         self.statement(
             "DELETE FROM deed WHERE contact = ?1 AND import IS NULL AND (cause = 'gone' OR kind IN ('delete', 'erase'))",
@@ -55,11 +55,7 @@ impl Page<'_> {
         .execute([id])
         .and_then(|_| self.transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))
         .attempt("take back the end of a contact")?;
-        drop_empty_holds(self.transaction)?;
-        if sightings >= SIGHTINGS_NEEDED {
-            settle_rivals(self.transaction, ContactId(id), self.context.policy.shared_channel, self.context.now)?;
-        }
-        Ok(())
+        drop_empty_holds(self.transaction)
     }
 }
 
@@ -68,8 +64,7 @@ pub(super) fn mark_missing(
     transaction: &Transaction<'_>,
     missing: &[i64],
     policy: &Policy,
-    of: (SourceId, i64),
-    now: i64,
+    of: (SourceId, i64, i64),
 ) -> Result<(), CheckpointError> {
     const ACTION: &str = "mark a gone contact";
     let mut mark = transaction
@@ -78,7 +73,7 @@ pub(super) fn mark_missing(
     for id in missing {
         let sightings: i64 = mark.query_row([id], |row| row.get(0)).attempt(ACTION)?;
         if sightings == SIGHTINGS_NEEDED {
-            end_contact(transaction, policy, *id, of, now)?;
+            end_contact(transaction, policy, *id, of)?;
         }
     }
     Ok(())
@@ -89,18 +84,19 @@ fn end_contact(
     transaction: &Transaction<'_>,
     policy: &Policy,
     id: i64,
-    (source, cycle): (SourceId, i64),
-    now: i64,
+    (source, cycle, now): (SourceId, i64, i64),
 ) -> Result<(), CheckpointError> {
     const ACTION: &str = "end a contact";
-    // whoever stood in its shadow is sent from now on
-    settle_rivals(transaction, ContactId(id), policy.shared_channel, now)?;
-    let Some(kind) = DeedKind::of_ending(policy.ending) else { return Ok(()) };
     let (key, desired): (String, Vec<u8>) = transaction
         .prepare_cached("SELECT key, desired FROM contact WHERE id = ?1")
         .and_then(|mut query| query.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))))
         .attempt(ACTION)?;
     let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
+    yield_channels(transaction, &desired, policy.shared_channel, now)?;
+    if withdraw_unmade(transaction, id)? {
+        return Ok(());
+    }
+    let Some(kind) = DeedKind::of_ending(policy.ending) else { return Ok(()) };
     if policy.shares_ids && is_elsewhere(transaction, id, desired.get(Field::ExternalCustomerId))? {
         return Ok(());
     }
@@ -124,6 +120,32 @@ fn end_contact(
         store_deed(transaction, &deed)?;
     }
     Ok(())
+}
+
+/// A contact that is held from being made, and is gone before anyone approved it: there is nothing to make, and nothing to
+/// end. Says whether it was one.
+fn withdraw_unmade(transaction: &Transaction<'_>, id: i64) -> Result<bool, CheckpointError> {
+    const ACTION: &str = "let a hold lapse";
+    let dropped = transaction
+        .execute(
+            "DELETE FROM held WHERE contact = ?1 AND EXISTS (SELECT 1 FROM held h JOIN contact c ON c.id = h.contact \
+             WHERE h.contact = ?1 AND h.field = 0 AND c.told = 0 AND c.import IS NULL)",
+            [id],
+        )
+        .attempt(ACTION)?;
+    if dropped == 0 {
+        return Ok(false);
+    }
+    transaction
+        .execute("DELETE FROM waiting WHERE contact = ?1", [id])
+        .and_then(|_| transaction.execute("DELETE FROM deed WHERE contact = ?1 AND import IS NULL", [id]))
+        .and_then(|_| {
+            let end = "UPDATE contact SET stuck = 4, held = 0, split = NULL, weighed = NULL WHERE id = ?1";
+            transaction.execute(end, [id])
+        })
+        .attempt(ACTION)?;
+    drop_empty_holds(transaction)?;
+    Ok(true)
 }
 
 /// Whether another source still has the contact. The external id is kept among the channels where sources share ids.

@@ -10,7 +10,7 @@ use crate::plan::change::Sides;
 use crate::plan::deed::DeedKind;
 use crate::plan::guard::{Guard, Harm, Heavy, Verb, Weight, harms_of, harms_of_mapping};
 
-use super::holds::Hold;
+use super::holds::{Hold, hold_item};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 const ACTION: &str = "weigh what has changed";
@@ -22,8 +22,8 @@ pub(super) const HOURS_COUNTED: i64 = 24;
 pub struct Weighed {
     /// What is held now and was not before.
     pub holds: Vec<Hold>,
-    /// Contacts that it holds.
-    pub held: u64,
+    /// Of the contacts that were read: those that it holds.
+    pub held: BTreeSet<i64>,
 }
 
 /// What all the changed rows of a source come to.
@@ -48,17 +48,27 @@ impl Checkpoint {
         for kind in [DeedKind::Unsubscribe, DeedKind::Detach, DeedKind::Delete, DeedKind::Erase] {
             judge.weigh_deeds(kind, &mut weighed)?;
         }
-        // once all of it has been read, it is as any other
+        // once all of it has been read, it is as any other; whom that read lacked is gone by the next one only
         transaction
-            .execute(
-                "UPDATE source SET restored = 0, mapping_is_new = 0 WHERE id = ?1 AND full_read_wanted = 0",
-                [source.0],
-            )
+            .execute("UPDATE source SET mapping_is_new = 0 WHERE id = ?1 AND full_read_wanted = 0", [source.0])
+            .and_then(|_| {
+                let caught_up = "UPDATE source SET restored = 0 WHERE id = ?1 AND restored = 1 AND full_read_wanted = 0 \
+                                 AND NOT EXISTS (SELECT 1 FROM contact WHERE source = ?1 AND sightings = 1)";
+                transaction.execute(caught_up, [source.0])
+            })
             .attempt(ACTION)?;
         transaction.execute("DELETE FROM passed WHERE hour < ?1", [now / HOUR_MS - HOURS_COUNTED]).attempt(ACTION)?;
         transaction.commit().attempt(ACTION)?;
         Ok(weighed)
     }
+}
+
+/// A row with changes that have not been weighed.
+struct Unjudged {
+    contact: i64,
+    sides: Sides,
+    /// What of it has been weighed before; the contact as a whole, where there is anything.
+    weighed: Option<FieldPrints>,
 }
 
 struct Judge<'a> {
@@ -101,20 +111,16 @@ impl Judge<'_> {
             Ok(())
         })?;
         let held = self.decide(&scales, weighed)?;
-        if !held.is_empty() {
-            let mut contacts = BTreeSet::new();
-            let mut items = Vec::new();
-            self.each_row(is_mapping_new, |contact, harms| {
-                for (hold, harm) in held.iter().flat_map(|holding| holding.items(harms)) {
-                    contacts.insert(contact);
-                    items.push((hold, contact, harm));
-                }
-                Ok(())
-            })?;
-            for (hold, contact, harm) in items {
-                hold_item(self.transaction, hold, contact, harm.field, harm.print)?;
+        let mut items = Vec::new();
+        self.each_row(is_mapping_new, |row, harms| {
+            for (hold, harm) in held.iter().flat_map(|holding| holding.items(harms)) {
+                weighed.held.insert(row.contact);
+                items.push((hold, row.contact, harm));
             }
-            weighed.held += contacts.len() as u64;
+            self.note_weighed(row, harms)
+        })?;
+        for (hold, contact, harm) in items {
+            hold_item(self.transaction, hold, contact, harm.field, harm.print)?;
         }
         self.transaction
             .execute("UPDATE contact SET judged = 1 WHERE source = ?1 AND judged = 0", [self.source.0])
@@ -178,15 +184,14 @@ impl Judge<'_> {
             )
             .attempt(ACTION)?;
         if kind == DeedKind::Unsubscribe {
-            self.hold_addresses(hold.id)?;
+            weighed.held.extend(self.hold_addresses(hold.id)?);
         }
-        weighed.held += fresh;
         weighed.holds.push(hold);
         Ok(())
     }
 
-    /// While an opt-out is held, its contact is neither made nor given the address.
-    fn hold_addresses(&self, hold: i64) -> Result<(), CheckpointError> {
+    /// While an opt-out is held, its contact is neither made nor given the address. Returns the contacts.
+    fn hold_addresses(&self, hold: i64) -> Result<Vec<i64>, CheckpointError> {
         let contacts: Vec<(i64, i64, bool)> = self
             .transaction
             .prepare_cached(
@@ -195,7 +200,8 @@ impl Judge<'_> {
             )
             .and_then(|mut query| query.query_map([hold], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect())
             .attempt(ACTION)?;
-        for (contact, address, is_new) in contacts {
+        for (contact, address, is_new) in &contacts {
+            let (contact, address, is_new) = (*contact, *address, *is_new);
             let (field, print) = if is_new {
                 (None, Fingerprint::UNKNOWN)
             } else {
@@ -203,7 +209,7 @@ impl Judge<'_> {
             };
             hold_item(self.transaction, hold, contact, field, print)?;
         }
-        Ok(())
+        Ok(contacts.into_iter().map(|(contact, _, _)| contact).collect())
     }
 
     fn release_deeds(&self, kind: DeedKind) -> Result<(), CheckpointError> {
@@ -216,16 +222,40 @@ impl Judge<'_> {
             .map(|_| ())
     }
 
-    /// Visits every changed row of the source with what its changes come to.
+    /// Remembers what of a row has been weighed, and forgets what it does not want any more: whether it is held, passed or
+    /// approved, the same change is not counted again with the next one.
+    fn note_weighed(&self, row: &Unjudged, harms: &[Harm]) -> Result<(), CheckpointError> {
+        if row.weighed.is_none() && harms.is_empty() {
+            return Ok(());
+        }
+        let due = row.sides.due();
+        let mut weighed = row.weighed.clone().unwrap_or_default();
+        let is_wanted =
+            |field: &Field| weighed.get(*field).is_some() && weighed.get(*field) == row.sides.desired.get(*field);
+        let kept: Vec<Field> = due.into_iter().filter(is_wanted).collect();
+        weighed.retain_fields(&kept);
+        for harm in harms {
+            if let Some(field) = harm.field {
+                weighed.set(field, harm.print);
+            }
+        }
+        self.transaction
+            .prepare_cached("UPDATE contact SET weighed = ?2 WHERE id = ?1")
+            .and_then(|mut update| update.execute(params![row.contact, weighed.encode()]))
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+
+    /// Visits every changed row of the source with what its changes come to, beside what has been weighed before.
     fn each_row(
         &self,
         is_mapping_new: bool,
-        mut visit: impl FnMut(i64, &[Harm]) -> Result<(), CheckpointError>,
+        mut visit: impl FnMut(&Unjudged, &[Harm]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
         let mut query = self
             .transaction
             .prepare_cached(
-                "SELECT id, desired, acknowledged, told = 0 OR restores = 1 FROM contact \
+                "SELECT id, desired, acknowledged, told = 0 OR restores = 1, weighed FROM contact \
                  WHERE source = ?1 AND judged = 0 AND acknowledged IS NOT NULL",
             )
             .attempt(ACTION)?;
@@ -239,7 +269,12 @@ impl Judge<'_> {
             if is_mapping_new && !is_new {
                 harms.extend(harms_of_mapping(&sides));
             }
-            visit(row.get(0).attempt(ACTION)?, &harms)?;
+            let weighed = row.get::<_, Option<Vec<u8>>>(4).attempt(ACTION)?.map(prints).transpose()?;
+            if let Some(weighed) = &weighed {
+                let is_news = |harm: &Harm| harm.field.is_some_and(|field| weighed.get(field) != Some(harm.print));
+                harms.retain(is_news);
+            }
+            visit(&Unjudged { contact: row.get(0).attempt(ACTION)?, sides, weighed }, &harms)?;
         }
         Ok(())
     }
@@ -352,30 +387,4 @@ impl Scales {
 
 fn stored(value: Option<(Field, Fingerprint)>) -> (i64, i64) {
     value.map_or((0, 0), |(field, print)| (i64::from(field.code()), print.to_u64().cast_signed()))
-}
-
-fn hold_item(
-    transaction: &Transaction<'_>,
-    hold: i64,
-    contact: i64,
-    field: Option<Field>,
-    print: Fingerprint,
-) -> Result<(), CheckpointError> {
-    transaction
-        .prepare_cached("INSERT OR IGNORE INTO held (hold, contact, field, print) VALUES (?1, ?2, ?3, ?4)")
-        .and_then(|mut insert| {
-            insert.execute(params![
-                hold,
-                contact,
-                field.map_or(0, |field| i64::from(field.code())),
-                print.to_u64().cast_signed()
-            ])
-        })
-        .and_then(|added| {
-            transaction
-                .prepare_cached("UPDATE contact SET held = held + ?2 WHERE id = ?1")
-                .and_then(|mut update| update.execute(params![contact, added.cast_signed()]))
-        })
-        .attempt("hold a change")
-        .map(|_| ())
 }

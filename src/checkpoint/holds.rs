@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints};
+use crate::contact::{Field, FieldPrints, Fingerprint};
 
 use super::pages::Page;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
@@ -57,6 +57,7 @@ impl Page<'_> {
             if is_wanted(desired, code, print) {
                 continue;
             }
+            self.forget_weighed(contact, code)?;
             gone += self
                 .statement("DELETE FROM held WHERE contact = ?1 AND field = ?2 AND hold = ?3")?
                 .execute(params![contact, code, hold])
@@ -70,6 +71,50 @@ impl Page<'_> {
             .attempt(ACTION)?;
         drop_empty_holds(self.transaction)
     }
+
+    /// A change that comes back after its hold has lapsed is another one, and is weighed again.
+    fn forget_weighed(&self, contact: i64, code: i64) -> Result<(), CheckpointError> {
+        const ACTION: &str = "let a hold lapse";
+        let weighed: Option<Vec<u8>> = self
+            .statement("SELECT weighed FROM contact WHERE id = ?1")?
+            .query_row([contact], |row| row.get(0))
+            .attempt(ACTION)?;
+        let field = u32::try_from(code).ok().and_then(Field::from_code);
+        let (Some(weighed), Some(field)) = (weighed, field) else { return Ok(()) };
+        let mut weighed = FieldPrints::decode(&weighed).map_err(unreadable("list of prints"))?;
+        weighed.remove(field);
+        self.statement("UPDATE contact SET weighed = ?2 WHERE id = ?1")?
+            .execute(params![contact, weighed.encode()])
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+}
+
+/// Puts a change on a list.
+pub(super) fn hold_item(
+    transaction: &Transaction<'_>,
+    hold: i64,
+    contact: i64,
+    field: Option<Field>,
+    print: Fingerprint,
+) -> Result<(), CheckpointError> {
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO held (hold, contact, field, print) VALUES (?1, ?2, ?3, ?4)")
+        .and_then(|mut insert| {
+            insert.execute(params![
+                hold,
+                contact,
+                field.map_or(0, |field| i64::from(field.code())),
+                print.to_u64().cast_signed()
+            ])
+        })
+        .and_then(|added| {
+            transaction
+                .prepare_cached("UPDATE contact SET held = held + ?2 WHERE id = ?1")
+                .and_then(|mut update| update.execute(params![contact, added.cast_signed()]))
+        })
+        .attempt("hold a change")
+        .map(|_| ())
 }
 
 fn is_wanted(desired: &FieldPrints, code: i64, print: i64) -> bool {

@@ -15,6 +15,7 @@ use super::exports::{BODY, ExportLink};
 use super::imports::{CallKind, encode_mask};
 use super::seal::Sealer;
 use super::sendable::{COLUMNS, SendRules, Sendable};
+use super::siblings::{Channel, channel_of, has_channel, list_without_channel, locks_of_borrowed};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// An import whose intent is on disk.
@@ -63,7 +64,8 @@ impl Checkpoint {
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .attempt("store an intent")?;
         let (mut members, mut rows) = (Vec::new(), Vec::new());
-        let lookup = Lookup { transaction: &transaction, batch, rules, call, hash: &self.hash };
+        let sealer = Sealer::of(&self.sealing_key);
+        let lookup = Lookup { transaction: &transaction, batch, rules, call, hash: &self.hash, sealer, now };
         for contact in &batch.contacts {
             if let Some((values, sides)) = lookup.load_member(*contact)? {
                 members.push(values);
@@ -89,7 +91,10 @@ impl Checkpoint {
         let import = intent.store(&transaction, &kept, members.len(), now)?;
         let mut all_locks = Vec::new();
         for (member, sides) in members.iter().zip(&rows) {
-            let locks = locks_of(sides, member.reteno_id, &self.hash);
+            let mut locks = locks_of(sides, member.reteno_id, &self.hash);
+            if !has_channel(&sides.desired, &self.hash) {
+                locks.extend(locks_of_borrowed(&member.values, &self.hash));
+            }
             take_member(&transaction, import, (member.contact, sides), &mask, &locks)?;
             all_locks.extend(locks);
             if fires {
@@ -170,6 +175,8 @@ struct Lookup<'a> {
     rules: &'a SendRules,
     call: CallKind,
     hash: &'a Fingerprinter,
+    sealer: Sealer,
+    now: Timestamp,
 }
 
 impl Lookup<'_> {
@@ -189,12 +196,22 @@ impl Lookup<'_> {
         let is_single = matches!(self.call, CallKind::Upsert | CallKind::Update(_));
         let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
         let values: Vec<u8> = row.get(11).attempt(ACTION)?;
-        let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
+        let mut values = Values::decode(&values).map_err(unreadable("waiting value"))?;
         let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(12).attempt(ACTION)?);
         drop(rows);
         if mask.iter().any(|field| values.get(*field).is_none()) {
             starve(self.transaction, contact)?;
             return Ok(None);
+        }
+        match channel_of(self.transaction, (contact, &sides.desired), self.sealer, self.hash)? {
+            Channel::Own => {}
+            Channel::Borrowed(channel) => values.merge(channel),
+            // its turn comes when the other one has been answered
+            Channel::Awaited => return Ok(None),
+            Channel::Nowhere => {
+                list_without_channel(self.transaction, contact, self.now.0)?;
+                return Ok(None);
+            }
         }
         let source = SourceId(source);
         Ok(is_still_due.then_some((MemberValues { contact, source, values, reteno_id, attempts }, sides)))

@@ -35,6 +35,7 @@ mod seal;
 mod sendable;
 mod settle;
 mod settle_deeds;
+mod siblings;
 mod story;
 mod stuck;
 mod tombstones;

@@ -108,6 +108,7 @@ impl Page<'_> {
         let row = self.load(key)?;
         if let Some(row) = &row {
             seen.see(row.id);
+            self.find_again(row)?;
         }
         Ok(row.is_some())
     }
@@ -193,9 +194,10 @@ impl Page<'_> {
     ) -> Result<bool, CheckpointError> {
         let before = row.map(|row| &row.known.sides.desired);
         if let Some(row) = row {
-            if row.sightings > 0 || row.stuck == Stuck::Ended {
-                self.cancel_endings(row.id, row.sightings)?;
+            if row.stuck == Stuck::Ended {
+                self.cancel_endings(row.id)?;
             }
+            self.find_again(row)?;
             if row.held > 0 {
                 self.lapse(row.id, &sides.desired)?;
             }
@@ -203,6 +205,18 @@ impl Page<'_> {
         self.keep_identity(id, contact, row)?;
         self.record_consent(id, contact, &sides.desired)?;
         self.record_channels(id, before, &sides.desired, row.is_some_and(|row| row.stuck == Stuck::Shadowed))
+    }
+
+    /// A contact that reads lacked is there, whatever its record says.
+    fn find_again(&self, row: &Row) -> Result<(), CheckpointError> {
+        if row.sightings == 0 || self.context.mode == PageMode::Preview {
+            return Ok(());
+        }
+        self.cancel_endings(row.id)?;
+        self.statement("UPDATE contact SET sightings = 0 WHERE id = ?1")?
+            .execute([row.id])
+            .attempt("store that a contact is there")?;
+        self.contend_again(&row.known.sides.desired)
     }
 
     fn preview(&mut self, contact: &Contact, moved: Option<&Sides>, row: Option<&Row>) {

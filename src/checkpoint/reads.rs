@@ -293,6 +293,6 @@ fn mark_gone(
         ids.and_then(|ids| ids.filter(|id| !id.as_ref().is_ok_and(|id| seen.seen.contains(*id))).collect())
             .attempt("look for gone contacts")?
     };
-    mark_missing(transaction, &missing, policy, (source, began.0), now.0)?;
+    mark_missing(transaction, &missing, policy, (source, began.0, now.0))?;
     Ok(missing.len() as u64)
 }

@@ -87,11 +87,13 @@ impl Page<'_> {
             PageMode::Apply | PageMode::Preview => sides.acknowledged.as_ref().map(FieldPrints::encode),
         };
         // the contacts of a first load are what the operator asked for
-        let is_judged = acknowledged.is_none() || self.context.lane == Lane::FirstLoad;
+        let is_declared = self.context.lane == Lane::FirstLoad;
+        let is_judged = acknowledged.is_none() || is_declared;
+        let weighed = (acknowledged.is_some() && is_declared).then(|| FieldPrints::default().encode());
         let id = self
             .statement(
-                "INSERT INTO contact (source, key, desired, acknowledged, changed_at, read_at, lane, judged, not_before, told) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?4 IS NULL)",
+                "INSERT INTO contact (source, key, desired, acknowledged, changed_at, read_at, lane, judged, not_before, told, \
+                 weighed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?4 IS NULL, ?10)",
             )?
             .insert(params![
                 self.context.source.0,
@@ -103,6 +105,7 @@ impl Page<'_> {
                 self.context.lane.number(),
                 is_judged,
                 self.quiet_until(),
+                weighed,
             ])
             .attempt("store a contact")?;
         if acknowledged.is_some() {
@@ -155,7 +158,8 @@ impl Page<'_> {
         let lane = if is_waiting { row.lane.min(self.context.lane) } else { self.context.lane };
         self.statement(
             "UPDATE contact SET desired = ?2, acknowledged = ?3, changed_at = ?4, read_at = ?5, lane = ?6, stuck = ?7, \
-             attempts = 0, not_before = ?8, split = NULL, sightings = 0, judged = ?9 WHERE id = ?1",
+             attempts = 0, not_before = ?8, split = NULL, sightings = 0, judged = ?9, \
+             weighed = iif(?3 IS NULL, NULL, weighed) WHERE id = ?1",
         )?
         .execute(params![
             row.id,

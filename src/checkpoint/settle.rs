@@ -184,7 +184,8 @@ impl MemberEnd<'_> {
         transaction
             .prepare_cached(
                 "UPDATE contact SET import = NULL, acknowledged = ?2, reteno_id = coalesce(?3, reteno_id), \
-                 not_before = ?4, attempts = 0, split = NULL, restores = 0, stuck = iif(?2 IS NULL AND stuck <> 3, 0, stuck) WHERE id = ?1",
+                 not_before = ?4, attempts = 0, split = NULL, restores = 0, weighed = iif(?2 IS NULL, NULL, weighed), \
+                 stuck = iif(?2 IS NULL AND stuck <> 3, 0, stuck) WHERE id = ?1",
             )
             .and_then(|mut update| {
                 let known = sides.acknowledged.as_ref().map(FieldPrints::encode);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{PageMode, Preview};
+use crate::checkpoint::{PageMode, Preview, SendRules};
 use crate::config::Config;
 use crate::contact::{Catalog, Field};
 use crate::daemon::compose;
@@ -49,7 +49,8 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
     }
     outlook.close(&config);
     let now = around.clock.now();
-    (outlook.waiting, _) = around.store.call(move |checkpoint| checkpoint.count_open(now)).await?;
+    (outlook.waiting, _) =
+        around.store.call(move |checkpoint| checkpoint.count_open(now, &SendRules::default())).await?;
     show(context, &outlook, config.reteno.posts_in_flight);
     let is_work = is_older_copy || outlook.waiting > 0 || !outlook.is_empty();
     Ok(if detailed && is_work { Exit::Changes } else { Exit::Done })

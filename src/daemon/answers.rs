@@ -3,7 +3,9 @@
 use crate::checkpoint::{CallKind, CheckpointError, DeedEnd, OpenImport, UnknownFate};
 use crate::clock::Timestamp;
 use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
-use crate::plan::outcome::{Member, MemberOutcome, Outcomes, match_failures, outcomes_finished, outcomes_unknown};
+use crate::plan::outcome::{
+    Member, MemberOutcome, Outcomes, match_failures, outcomes_finished, outcomes_unknown, reject_unrenamed,
+};
 use crate::plan::{ContactId, ImportId};
 
 use super::pace::{Standstill, asked_wait};
@@ -170,8 +172,11 @@ impl Sender {
     ) -> Result<(), CheckpointError> {
         let id = import.id;
         let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
-        let Outcomes { members: outcomes, is_mapping_odd } =
-            outcomes_finished(&members, mapping, import.unmatched, &self.hash);
+        let mut outcomes = outcomes_finished(&members, mapping, import.unmatched, &self.hash);
+        if import.renames {
+            reject_unrenamed(&mut outcomes, &members);
+        }
+        let Outcomes { members: outcomes, is_mapping_odd } = outcomes;
         if outcomes.iter().any(|(_, outcome)| matches!(outcome, MemberOutcome::Acknowledged { .. })) {
             self.note_success(&import.mask).await?;
         }

@@ -1,6 +1,6 @@
 //! Turns a planned batch into a call: the intent with its exact body is on disk before anything is sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -21,16 +21,6 @@ use super::sending::{RestoreDeleted, SendSettings};
 const SINGLES_MAX: usize = 10;
 
 impl Sender {
-    /// Whether anything may be sent now, whatever the pace: of a contact that the guard holds something else may be.
-    pub(super) async fn may_send(&self, now: Timestamp) -> Result<bool, CheckpointError> {
-        if self.pause.until(now).is_some() {
-            return Ok(false);
-        }
-        let rules = self.rules.clone();
-        let due = self.store.call(move |checkpoint| checkpoint.load_due(now, 1, &BTreeMap::new(), &rules)).await?;
-        Ok(!due.candidates.is_empty())
-    }
-
     /// Says whether any call was begun.
     pub(super) async fn begin(&mut self, batch: Batch, now: Timestamp) -> Result<bool, CheckpointError> {
         match batch.flavor.route {

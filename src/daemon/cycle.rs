@@ -301,7 +301,7 @@ impl<'a> Cycle<'a> {
         let weighed = self.parts.store.call(move |checkpoint| checkpoint.weigh_changes(source, &policy.guard, now.0));
         let weighed = weighed.await?;
         self.weighed_at = now;
-        self.report.balance.hold(weighed.held);
+        self.report.balance.hold(weighed.held.len() as u64);
         self.report.holds.extend(weighed.holds);
         self.parts.line.nudge();
         Ok(())

@@ -348,11 +348,13 @@ impl Sender {
         if self.line.is_filling() {
             return Ok(None);
         }
-        match self.store.call(move |checkpoint| checkpoint.count_open(now)).await? {
-            (0, _) => Ok(Some(Ended::Drained)),
-            (_, 0) => Ok((!self.may_send(now).await?).then_some(Ended::StillOpen)),
-            (_, _) => Ok(None),
-        }
+        let rules = self.rules.clone();
+        let (open, active) = self.store.call(move |checkpoint| checkpoint.count_open(now, &rules)).await?;
+        Ok(match (open, active) {
+            (0, _) => Some(Ended::Drained),
+            (_, 0) => Some(Ended::StillOpen),
+            (_, _) => None,
+        })
     }
 
     async fn wait(

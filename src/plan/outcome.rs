@@ -27,6 +27,18 @@ pub struct Member {
     pub failure: Option<String>,
 }
 
+impl Member {
+    fn reteno_id(&self) -> Option<i64> {
+        let lock = self.locks.iter().find(|lock| lock.kind == LockKind::RetenoId)?;
+        Some(lock.hash.cast_signed())
+    }
+
+    /// The one that it is known to have in Reteno, and the one that it is to have.
+    fn has_two_external_ids(&self) -> bool {
+        self.locks.iter().filter(|lock| lock.kind == LockKind::ExternalId).count() > 1
+    }
+}
+
 /// What becomes of one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberOutcome {
@@ -110,6 +122,30 @@ pub fn outcomes_finished(
     };
     let members = members.iter().map(|member| (member.contact, decide(member))).collect();
     Outcomes { members, is_mapping_odd }
+}
+
+/// What an import that finds contacts by Reteno's id, to give them another external id, has come to: one that it tells of
+/// another id, or not at all, was not renamed. It is listed and not tried again: the next attempt would end alike.
+pub fn reject_unrenamed(outcomes: &mut Outcomes, members: &[Member]) {
+    const ELSEWHERE: &str = "its external id has changed, and Reteno did not rename the contact: the new id belongs to \
+                             another contact there, so look for both in Reteno and merge them, or delete the older one";
+    const NOWHERE: &str = "its external id has changed, and Reteno finished the import without renaming the contact: it was \
+                           deleted there, or the new id belongs to another contact";
+    for (contact, outcome) in &mut outcomes.members {
+        let Some(member) = members.iter().find(|member| member.contact == *contact) else { continue };
+        let known = member.reteno_id();
+        match outcome {
+            MemberOutcome::Acknowledged { reteno_id: Some(told) } if known.is_some_and(|known| known != *told) => {
+                *outcome = MemberOutcome::Rejected(ELSEWHERE.to_owned());
+            }
+            // an import that has renamed nobody has no mapping at all
+            MemberOutcome::Acknowledged { reteno_id: None } if member.has_two_external_ids() => {
+                *outcome = MemberOutcome::Rejected(NOWHERE.to_owned());
+            }
+            MemberOutcome::Skipped => *outcome = MemberOutcome::Rejected(NOWHERE.to_owned()),
+            MemberOutcome::Acknowledged { .. } | MemberOutcome::Rejected(_) | MemberOutcome::Unknown => {}
+        }
+    }
 }
 
 /// Decides each member of an import of which only the failures are known (ERROR, abandoned, refused).

@@ -37,10 +37,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether external id, e-mail and phone are to be kept, sealed: what unsubscribes or deletes needs them later.
+    /// Whether external id, e-mail and phone are to be kept, sealed: what unsubscribes or deletes needs them later, and so
+    /// does another source of the same contacts that has no channel of its own.
     #[must_use]
     pub fn keeps_identity(&self) -> bool {
-        self.has_consent || self.ending != Ending::Keep
+        self.has_consent || self.ending != Ending::Keep || self.shares_ids
     }
 
     fn rule(&self, field: Field) -> WriteRule {

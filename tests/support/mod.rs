@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs, reason = "test support")]
 
 pub(crate) mod reads;
+pub(crate) mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
