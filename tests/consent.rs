@@ -459,7 +459,7 @@ async fn a_no_of_somebody_else_undoes_a_raise_that_is_under_way() {
 async fn a_no_at_first_sight_is_counted_and_its_contact_is_not_made_while_it_is_held() {
     let mut world = world_with(guarded(), settings()).await;
     let weighed = world.told(twelve(NO), |context| context.lane = Lane::FirstLoad).await;
-    assert_eq!((weighed.held, weighed.holds.len()), (12, 1));
+    assert_eq!((weighed.held.len(), weighed.holds.len()), (12, 1));
     work(&mut world, HOUR).await;
     assert!(world.sandbox.contacts().is_empty());
     assert!(world.sandbox.unsubscribed().is_empty());
@@ -476,12 +476,12 @@ async fn a_witnessed_no_is_never_counted() {
     world.told(twelve(YES), |context| context.lane = Lane::FirstLoad).await;
     world.send_for(HOUR).await;
     let weighed = world.crm_tells(twelve(NO)).await;
-    assert_eq!(weighed.held, 0);
+    assert_eq!(weighed.held.len(), 0);
     world.send_for(HOUR).await;
     assert_eq!(world.sandbox.unsubscribed().len(), 12);
     // nor is it counted among what passed in the last day: ten at first sight still go
     let more = (0..10).map(|n| person(&format!("d{n}"), &format!("d{n}@example.com"), NO)).collect();
-    assert_eq!(world.crm_tells(more).await.held, 0);
+    assert_eq!(world.crm_tells(more).await.held.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -491,7 +491,7 @@ async fn a_no_of_a_changed_mapping_is_counted_and_other_edits_go_on() {
     world.send_for(HOUR).await;
     change_mapping(&world, 2).await;
     let weighed = world.crm_is(twelve(NO)).await;
-    assert_eq!(weighed.held, 12);
+    assert_eq!(weighed.held.len(), 12);
     // another field goes on, another address does not
     let edits = vec![person_in("Lviv", "c1", "c1@example.com", NO), person_in("Odesa", "c2", NEW, NO)];
     world.crm_tells(edits).await;
@@ -529,7 +529,7 @@ async fn while_a_no_is_held_its_contact_is_not_given_the_new_address() {
 #[tokio::test(start_paused = true)]
 async fn a_no_that_is_held_and_then_witnessed_goes_out() {
     let mut world = world_with(guarded(), settings()).await;
-    assert_eq!(world.told(twelve(NO), |context| context.lane = Lane::FirstLoad).await.held, 12);
+    assert_eq!(world.told(twelve(NO), |context| context.lane = Lane::FirstLoad).await.held.len(), 12);
     world.crm_tells(vec![person("c1", "c1@example.com", SILENT)]).await;
     world.crm_tells(vec![person("c1", "c1@example.com", NO)]).await;
     work(&mut world, HOUR).await;
