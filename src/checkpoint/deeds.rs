@@ -15,6 +15,7 @@ use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::consents::IDENTITY;
 use super::due::WAIT_MAX;
+use super::exports::end_links;
 use super::endings::begin_erasure;
 use super::imports::CallKind;
 use super::settle::{Settlement, UnknownFate};
@@ -272,6 +273,7 @@ impl Checkpoint {
             let transaction =
                 self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
             begin_erasure(&transaction, contact, now.0, &grave)?;
+            end_links(&transaction, contact)?;
             transaction.execute("UPDATE deed SET buried = 1 WHERE id = ?1", [deed]).attempt(ACTION)?;
             let unanswered: Vec<i64> = transaction
                 .prepare_cached(

@@ -31,7 +31,6 @@ pub struct BegunImport {
 }
 
 /// What a call says.
-#[derive(Debug)]
 pub struct Letter {
     /// The exact body.
     pub body: Bytes,

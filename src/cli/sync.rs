@@ -65,7 +65,10 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     // dropped with this command
     let handing_out = async {
         match public {
-            Some(public) => serve_exports(public, build_exports(&around.store, &around.clock), stop.clone()).await,
+            Some(public) => {
+                let exports = build_exports(&around.store, &around.clock);
+                serve_exports(public, exports, CancellationToken::new()).await
+            }
             None => std::future::pending().await,
         }
     };
