@@ -15,8 +15,8 @@ use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::consents::IDENTITY;
 use super::due::WAIT_MAX;
-use super::exports::end_links;
 use super::endings::begin_erasure;
+use super::exports::end_links;
 use super::imports::CallKind;
 use super::settle::{Settlement, UnknownFate};
 use super::tombstones::Grave;
