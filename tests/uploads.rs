@@ -16,11 +16,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use program::{Installation, happens, watch};
-use reteno_sync::checkpoint::{Incoming, SeenRows, Store};
-use reteno_sync::contact::{Contact, Field, Personal, Wanted};
+use reteno_sync::checkpoint::{Incoming, ReadContext, SeenRows, Store};
+use reteno_sync::contact::{Contact, Field, MEMBER, Personal, Wanted};
 use reteno_sync::daemon::exports::open_export;
 use reteno_sync::daemon::sender::{Ended, SendSettings, UploadSettings};
 use reteno_sync::plan::Lane;
+use reteno_sync::plan::policy::Ending;
 use reteno_sync::plan::upload::FileBounds;
 use reteno_sync::reteno::body::DedupeOn;
 use reteno_sync::reteno::wire::{CatalogField, FieldKind};
@@ -87,6 +88,11 @@ impl Stage {
 
     /// The CRM's first load, or what it says later.
     async fn says(&self, lane: Lane, people: impl Iterator<Item = (usize, Vec<(Field, String)>)>) {
+        let context = self.world.context(self.world.clock.now().0, false);
+        self.says_in(ReadContext { lane, ..context }, people).await;
+    }
+
+    async fn says_in(&self, context: ReadContext, people: impl Iterator<Item = (usize, Vec<(Field, String)>)>) {
         let items = people
             .map(|(number, fields)| {
                 let fields = fields.into_iter().map(|(field, value)| (field, Wanted::Value(Personal::new(value))));
@@ -99,8 +105,6 @@ impl Stage {
                 })
             })
             .collect();
-        let mut context = self.world.context(self.world.clock.now().0, false);
-        context.lane = lane;
         let recorded = self.world.store.call(move |checkpoint| {
             checkpoint.record_page(&context, &mut SeenRows::default(), items, None)?;
             checkpoint.weigh_changes(context.source, &context.policy.guard, context.now).map(|_| ())
@@ -508,4 +512,63 @@ async fn the_public_address_hands_out_the_file_of_an_unfinished_import_and_nothi
     assert_eq!(std::fs::read_dir(installation.path("state/exports")).unwrap().count(), 0);
     let token = path.rsplit('/').next().unwrap().strip_suffix(".csv").unwrap();
     assert!(!ended.stderr.contains(token) && !holds(&installation.path("state"), token));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_erased_is_in_no_file_from_then_on() {
+    for effect in [Effect::DelayImport(3 * HOUR), Effect::LoseAnswer] {
+        let mut stage = Stage::begin(uploading()).await;
+        stage.world.policy.ending = Ending::Erase;
+        stage.loads(1500).await;
+        let fault = Fault::on(CallKind::Upload, effect.clone());
+        stage.world.sandbox.fault(if matches!(effect, Effect::LoseAnswer) { fault.always() } else { fault });
+        let _ = stage.world.send_for(MINUTE).await;
+        assert_eq!(stage.files().len(), 1);
+        for _ in 0..2 {
+            let context = stage.world.context(stage.world.clock.now().0, false);
+            let gone = vec![Incoming::Deleted { key: "17".to_owned() }];
+            let recorded = stage.world.store.call(move |checkpoint| {
+                checkpoint.record_page(&context, &mut SeenRows::default(), gone, None)?;
+                checkpoint.weigh_changes(context.source, &context.policy.guard, context.now).map(|_| ())
+            });
+            recorded.await.unwrap();
+        }
+        // after a lost answer everything pauses for a while
+        let _ = stage.world.send_for(6 * MINUTE).await;
+        stage.is_gone().await;
+        let uploads = stage.calls(CallKind::Upload).len();
+        let _ = stage.world.send_for(48 * HOUR).await;
+        assert_eq!(stage.calls(CallKind::Upload).len(), uploads, "{effect:?}");
+        let contacts = stage.world.sandbox.contacts();
+        assert_eq!(contacts.len(), 1499, "{effect:?}");
+        assert!(contacts.iter().all(|contact| contact.email.as_deref() != Some("p17@example.com")));
+        stage.world.store.call(reteno_sync::checkpoint::Checkpoint::settle_disk).await.unwrap();
+        assert!(!holds(stage.world.dir.path(), "p17@example.com"), "{effect:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_go_with_the_file_and_each_set_of_them_has_its_own() {
+    let (vip, loaded) = (Field::segment("VIP"), Field::segment("Loaded"));
+    let mut settings = uploading();
+    settings.segment_names = BTreeMap::from([(vip, "VIP".to_owned()), (loaded, "Loaded".to_owned())]);
+    let mut stage = Stage::begin(settings).await;
+    let people = (0..3000).map(|number| {
+        let mut fields = person(number);
+        fields.push((loaded, MEMBER.to_owned()));
+        if number % 2 == 0 {
+            fields.push((vip, MEMBER.to_owned()));
+        }
+        (number, fields.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
+    });
+    let mut context = stage.world.context(stage.world.clock.now().0, false);
+    context.mapped.extend([vip, loaded]);
+    context.lane = Lane::FirstLoad;
+    stage.says_in(context, people).await;
+    assert_eq!(stage.world.send_for(HOUR).await, Ended::Drained);
+    assert_eq!((stage.links().len(), stage.calls(CallKind::SubmitContacts).len()), (2, 0));
+    let contacts = stage.world.sandbox.contacts();
+    assert_eq!(contacts.iter().filter(|contact| contact.segments.contains("Loaded")).count(), 3000);
+    assert_eq!(contacts.iter().filter(|contact| contact.segments.contains("VIP")).count(), 1500);
+    stage.is_gone().await;
 }

@@ -16,6 +16,7 @@ use crate::plan::{ContactId, ImportId, SourceId};
 use super::consents::IDENTITY;
 use super::due::WAIT_MAX;
 use super::endings::{begin_erasure, is_shared};
+use super::exports::end_links;
 use super::imports::CallKind;
 use super::settle::{Settlement, UnknownFate};
 use super::settle_deeds::REFUSED_WAIT_MS;
@@ -290,6 +291,7 @@ impl Checkpoint {
             let transaction =
                 self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
             begin_erasure(&transaction, contact, now.0, &grave)?;
+            end_links(&transaction, contact)?;
             transaction.execute("UPDATE deed SET buried = 1 WHERE id = ?1", [deed]).attempt(ACTION)?;
             let unanswered: Vec<i64> = transaction
                 .prepare_cached(

@@ -39,6 +39,18 @@ impl ExportLink {
     }
 }
 
+/// Somebody in them is being erased: no file that holds the contact is handed out from now on.
+pub(super) fn end_links(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
+    transaction
+        .execute(
+            "UPDATE import SET link_until = 0 \
+             WHERE link IS NOT NULL AND id IN (SELECT import FROM member WHERE contact = ?1)",
+            [contact],
+        )
+        .attempt("end a link")
+        .map(|_| ())
+}
+
 /// Nobody has refused the file of an upload, and nobody has fetched it: its contacts may go into another.
 pub(super) fn forget_upload(transaction: &Transaction<'_>, import: ImportId) -> Result<(), CheckpointError> {
     transaction

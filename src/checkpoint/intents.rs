@@ -32,7 +32,6 @@ pub struct BegunImport {
 }
 
 /// What a call says.
-#[derive(Debug)]
 pub struct Letter {
     /// The exact body.
     pub body: Bytes,

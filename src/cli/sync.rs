@@ -13,7 +13,7 @@ use crate::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, rea
 use crate::daemon::exports::build_exports;
 use crate::daemon::feeds::tell_read;
 use crate::daemon::lifecycle::{self, Stop};
-use crate::daemon::run::{bind, serve_exports};
+use crate::daemon::run::{RunError, bind, serve_exports};
 use crate::daemon::sender::{Ended, Line, SendCounts, Sender, Until};
 use crate::plan::balance::Balance;
 use crate::report::{self, Progress};
@@ -62,13 +62,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
         read
     };
     let drawing = draw_counts(&progress, counts.clone());
-    // dropped with this command
-    let handing_out = async {
-        match public {
-            Some(public) => serve_exports(public, build_exports(&around.store, &around.clock), stop.clone()).await,
-            None => std::future::pending().await,
-        }
-    };
+    let handing_out = hand_out(public, &around);
     let (reports, ended) = tokio::select! {
         Err(error) = handing_out => return Err(failure(error)),
         both = async { tokio::join!(reading, sender.run(Until::Drained(wait), &stop)) } => both,
@@ -91,6 +85,17 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
         .await?;
     let sent = *counts.borrow();
     conclude(context, &config, reports, (&ended, sent), &status)
+}
+
+/// Hands files out for as long as the command runs: never ends by itself.
+async fn hand_out(public: Option<tokio::net::TcpListener>, around: &Surroundings) -> Result<(), RunError> {
+    match public {
+        Some(public) => {
+            let exports = build_exports(&around.store, &around.clock);
+            serve_exports(public, exports, CancellationToken::new()).await
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Baseline: what the CRM says now counts as what Reteno holds.

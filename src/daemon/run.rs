@@ -139,12 +139,11 @@ pub async fn run_session(
             served.map_err(|source| RunError::Listen { address, source })
         });
     }
+    // a file is handed out for as long as the call about it is on the line
+    let parked = CancellationToken::new();
     if let Some(listener) = public {
-        tasks.spawn(serve_exports(
-            listener,
-            build_exports(&shared.around.store, &shared.around.clock),
-            stop.soft.clone(),
-        ));
+        let exports = build_exports(&shared.around.store, &shared.around.clock);
+        tasks.spawn(serve_exports(listener, exports, parked.clone()));
     }
     for source in &shared.config.sources {
         tasks.spawn(follow_schedule(Arc::clone(&shared), source.clone()));
@@ -155,7 +154,10 @@ pub async fn run_session(
     tasks.spawn(watch_others(Arc::clone(&shared)));
     started();
     let soft = stop.soft.clone();
-    tasks.spawn(async move { sender.run(Until::Stopped, &soft).await.map(|_| ()).map_err(RunError::from) });
+    tasks.spawn(async move {
+        let _parked = parked.drop_guard();
+        sender.run(Until::Stopped, &soft).await.map(|_| ()).map_err(RunError::from)
+    });
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;

@@ -174,7 +174,7 @@ impl Sender {
             self.line.beats.fetch_add(1, Ordering::Relaxed);
             let wake = self.advance().await?;
             if let Some(ended) = self.ended(until).await? {
-                return Ok(ended);
+                return self.park(ended).await;
             }
             self.wait(wake, until, stop).await?;
         }

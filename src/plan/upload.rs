@@ -66,10 +66,11 @@ pub fn plan_first_load(waiting: u64, under_way: u64, bounds: FileBounds, is_fill
 }
 
 /// Sends all by bulk where those that fit are too few; says whether files are left. `is_more`: there are more candidates
-/// than could be looked at.
+/// than could be looked at, and a full file is enough.
 pub fn keep_files(candidates: &mut [Candidate], is_more: bool, under_way: u64, bounds: FileBounds) -> bool {
     let fitting = || candidates.iter().filter(|candidate| candidate.flavor.route == Route::Upload).count() as u64;
-    if is_more || fitting().saturating_add(under_way) >= bounds.load_min {
+    let enough = if is_more { bounds.load_min.min(bounds.contacts_max as u64) } else { bounds.load_min };
+    if fitting().saturating_add(under_way) >= enough {
         return true;
     }
     for candidate in candidates {
