@@ -236,7 +236,7 @@ fn subscribes(world: &World) -> usize {
     world.kinds_since(0).iter().filter(|kind| **kind == CallKind::Subscribe).count()
 }
 
-async fn email_status(world: &World, key: &str) -> Option<String> {
+fn email_status(world: &World, key: &str) -> Option<String> {
     let path = world.dir.path().join("reteno-sync.db");
     let database = rusqlite::Connection::open(path).unwrap();
     database.query_row("SELECT email_status FROM contact WHERE key = ?1", [key], |row| row.get(0)).unwrap()
@@ -250,7 +250,7 @@ async fn a_forms_contact_is_subscribed_once_and_never_updated() {
     assert_eq!(world.kinds_since(0), [CallKind::Subscribe]);
     let body = body_of(&world.calls_since(0)[0]);
     assert!(body.contains(r#""formType":"footer""#) && body.contains("Newsletter") && body.contains("news"), "{body}");
-    assert_eq!(email_status(&world, "a").await.as_deref(), Some("NEED_CONFIRMATION"));
+    assert_eq!(email_status(&world, "a").as_deref(), Some("NEED_CONFIRMATION"));
     assert_eq!(
         (categories(&world, "a"), segments(&world, "a")),
         (vec!["news".to_owned()], vec!["Newsletter".to_owned()])
@@ -441,7 +441,7 @@ async fn a_contact_that_was_refused_by_name_has_its_event_when_it_is_mended() {
 #[tokio::test(start_paused = true)]
 async fn under_never_nothing_restores_but_a_contact_that_we_deleted() {
     let mut restored = 0;
-    for seed in 1..=4 {
+    for seed in 1..=2 {
         restored += random_history(seed).await;
     }
     assert!(restored > 0, "the histories restore somebody");
@@ -458,7 +458,7 @@ async fn random_history(seed: u64) -> usize {
     let effects = [Effect::LoseAnswer, Effect::LoseRequest, Effect::StickImport, Effect::FailImport(Applied::Part)];
     let kinds = [CallKind::SubmitContacts, CallKind::DeleteContact, CallKind::SetSubscriptions];
     let (mut ours, mut is_restored) = (std::collections::BTreeSet::new(), 0);
-    for _ in 0..60 {
+    for _ in 0..40 {
         let who = dice(8);
         match dice(8) {
             0 | 1 => present[who] = !present[who],
