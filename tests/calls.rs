@@ -565,6 +565,18 @@ async fn the_month_of_one_contact() {
     world.send_for(HOUR).await;
     let calls = world.call_count();
     let mut month = Month { world, table: Vec::new(), calls };
+    lives(&mut month).await;
+    ends(&mut month).await;
+    assert!(month.world.sandbox.overlaps().is_empty());
+    println!(
+        "| day | calls | contact `ann` in Reteno | contact `heir` in Reteno | address |\n| --- | --- | --- | --- | --- |"
+    );
+    for row in &month.table {
+        println!("| {} |", row.join(" | "));
+    }
+}
+
+async fn lives(month: &mut Month) {
     let none = "not there";
 
     month.reads(vec![says("ann", "Kyiv", Consent::Yes)]).await;
@@ -590,7 +602,10 @@ async fn the_month_of_one_contact() {
     month.reads(vec![says("ann", "Odesa", Consent::Yes)]).await;
     month.day(15, "edited again").await;
     assert_eq!(month.last(), ["[SubmitContacts]", "Odesa", none, "unsubscribed"], "nothing resubscribes her");
+}
 
+async fn ends(month: &mut Month) {
+    let none = "not there";
     // a second record of hers, and then the first one is merged into it
     month.reads(vec![says("ann", "Odesa", Consent::Yes), says("heir", "Rivne", Consent::Yes)]).await;
     month.day(18, "a second record with her address").await;
@@ -623,12 +638,4 @@ async fn the_month_of_one_contact() {
     month.reads(vec![says("heir", "Poltava", Consent::Yes), says("ann", "Poltava", Consent::Yes)]).await;
     month.day(30, "the CRM shows her again").await;
     assert_eq!(month.last(), ["[]", "deleted, Odesa", none, "unsubscribed"], "the tombstone stops her");
-    assert!(month.world.sandbox.overlaps().is_empty());
-
-    println!(
-        "| day | calls | contact `ann` in Reteno | contact `heir` in Reteno | address |\n| --- | --- | --- | --- | --- |"
-    );
-    for row in &month.table {
-        println!("| {} |", row.join(" | "));
-    }
 }
