@@ -147,7 +147,7 @@ impl ImportStatus {
             description: text(answer.get("description")).map(|description| text::clean(&description)),
             mapping: answer
                 .get("mapping")
-                .filter(|mapping| !mapping.is_null())
+                .filter(|mapping| mapping.is_array() || mapping.is_object())
                 .map(|_| entries.iter().filter_map(pair).collect::<Vec<_>>())
                 .filter(|pairs| !pairs.is_empty() || entries.is_empty()),
         })

@@ -190,11 +190,12 @@ fn imports_by_status_and_mapping() {
         ),
         // No mapping, in every way of having none.
         (body(r#"{"status":"FINISHED"}"#), finished(None)),
-        (body(r#"{"status":"FINISHED","mapping":[]}"#), finished(None)),
+        // An empty list names nobody, which is an answer.
+        (body(r#"{"status":"FINISHED","mapping":[]}"#), finished(Some(vec![]))),
         (body(r#"{"status":"FINISHED","mapping":null}"#), finished(None)),
         (body(r#"{"status":"FINISHED","mapping":""}"#), finished(None)),
-        // One that cannot be read is not one that is absent.
-        (body(r#"{"status":"FINISHED","mapping":[{"key":"c-1","value":5}]}"#), finished(Some(vec![]))),
+        // One that cannot be read tells nothing, and never that a contact is not there.
+        (body(r#"{"status":"FINISHED","mapping":[{"key":"c-1","value":5}]}"#), finished(None)),
         (
             body(r#"{"status":"ERROR","description":"bad: jane@example.com"}"#),
             ImportAnswer::Failed { description: "bad: <e-mail>".into() },
