@@ -221,11 +221,7 @@ impl Sender {
             }
             (ImportState::Intent, _) => {
                 let id = import.id;
-                let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
-                if import.call == CallKind::Resubscribe
-                    && self.store.call(move |checkpoint| checkpoint.stop_late_raises(id, now, ghost_until)).await?
-                {
-                    self.locks.release(id);
+                if self.stop_late_raises(import, now).await? {
                     return Ok(());
                 }
                 let body = self.store.call(move |checkpoint| checkpoint.repeat_import(id, now)).await?;
