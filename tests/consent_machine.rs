@@ -82,7 +82,7 @@ impl Machine {
     }
 
     fn draw(&self, below: usize) -> usize {
-        (self.random.fraction() * below as f64) as usize
+        usize::try_from(u64::from_le_bytes(self.random.bytes::<8>()) >> 11).unwrap() % below
     }
 
     fn draw_consent(&self) -> Option<Consent> {

@@ -84,9 +84,7 @@ impl Checkpoint {
             let end = MemberEnd { contact: *contact, stored, settlement, now, in_first_half };
             end.apply(&transaction, outcome, &ghosts)?;
         }
-        if !settlement.wrote_nothing {
-            renew_opt_outs(&transaction, import)?;
-        } else {
+        if settlement.wrote_nothing {
             transaction
                 .execute(
                     "UPDATE contact SET fired = 0 WHERE EXISTS (SELECT 1 FROM import WHERE id = ?1 AND fires = 1) \
@@ -94,6 +92,8 @@ impl Checkpoint {
                     [import.0],
                 )
                 .attempt("store that no workflow started")?;
+        } else {
+            renew_opt_outs(&transaction, import)?;
         }
         let ghost_until = settlement.ghost_until.map(|until| until.0).max(old_ghost).filter(|until| *until > now.0);
         close(&transaction, import, ghost_until)?;
