@@ -912,7 +912,7 @@ async fn no_address_stands_in_clear_text_once_all_is_done() {
     world.send_until_quiet().await;
     tokio::time::advance(HOUR).await;
     world.send_for(2 * MINUTE).await;
-    world.store.call(|checkpoint| checkpoint.settle_disk()).await.unwrap();
+    world.store.call(reteno_sync::checkpoint::Checkpoint::settle_disk).await.unwrap();
     let state = state_of(&world);
     assert!(holds(&state, "reteno-sync") || !state.is_empty());
     for secret in [ANN, NEW, "example.com", "380671234567"] {
@@ -935,7 +935,7 @@ async fn a_deed_that_is_held_keeps_its_address_sealed() {
     change_mapping(&world, 2).await;
     world.crm_is(twelve(NO)).await;
     work(&mut world, 2 * MINUTE).await;
-    world.store.call(|checkpoint| checkpoint.settle_disk()).await.unwrap();
+    world.store.call(reteno_sync::checkpoint::Checkpoint::settle_disk).await.unwrap();
     assert!(!holds(&state_of(&world), "example.com"));
 }
 

@@ -6,20 +6,20 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter, Values};
+use crate::contact::{Field, FieldPrints, Fingerprint, Values};
 use crate::plan::change::Sides;
 use crate::plan::deed::{DeedCall, DeedCause, DeedId, DeedKind, DueDeed};
 use crate::plan::lock::{Lock, encode_locks, locks_of};
 use crate::plan::outcome::MemberOutcome;
 use crate::plan::{ContactId, ImportId, SourceId};
 
+use super::addresses::has_address;
 use super::consents::IDENTITY;
 use super::due::WAIT_MAX;
 use super::endings::{begin_erasure, is_shared};
 use super::exports::end_links;
 use super::imports::CallKind;
 use super::settle::{Settlement, UnknownFate};
-use super::settle_deeds::REFUSED_WAIT_MS;
 use super::tombstones::Grave;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
@@ -210,8 +210,7 @@ impl Checkpoint {
         let mut members = Vec::new();
         for deed in &call.deeds {
             let Some((contact, address, subject, sides)) = load_subject(&transaction, *deed, sealer)? else { continue };
-            if !names_address(call.kind, address, &subject, &self.hash) {
-                wait_for_address(&transaction, *deed, now)?;
+            if !has_address(&transaction, (*deed, call.kind, address), &subject.identity, (&self.hash, now))? {
                 continue;
             }
             // an opt-out waits for nobody, and nobody for it
@@ -322,35 +321,6 @@ impl Checkpoint {
             Settlement { members, fate: UnknownFate::Release, wrote_nothing: false, ghost_until: Some(ghost_until) };
         self.settle_import(import, &settlement, now)
     }
-}
-
-/// An opt-out or a raise is of one address: what is at hand must be that one, never the one that the contact has by now.
-fn names_address(kind: DeedKind, address: i64, subject: &DeedSubject, hash: &Fingerprinter) -> bool {
-    match kind {
-        DeedKind::Unsubscribe | DeedKind::Resubscribe => subject
-            .identity
-            .get(Field::Email)
-            .is_some_and(|wanted| hash.field(Field::Email, wanted).to_u64().cast_signed() == address),
-        DeedKind::Detach | DeedKind::Delete | DeedKind::Erase | DeedKind::Learn => true,
-    }
-}
-
-/// The address that it is about is not at hand: a full read of the source brings it.
-fn wait_for_address(transaction: &Transaction<'_>, deed: DeedId, now: Timestamp) -> Result<(), CheckpointError> {
-    const ACTION: &str = "ask for an address";
-    transaction
-        .execute(
-            "UPDATE deed SET attempts = attempts + 1, not_before = ?2 WHERE id = ?1",
-            params![deed.0, now.0 + REFUSED_WAIT_MS],
-        )
-        .and_then(|_| {
-            transaction.execute(
-                "UPDATE source SET full_read_wanted = 1 WHERE id = (SELECT source FROM deed WHERE id = ?1)",
-                [deed.0],
-            )
-        })
-        .attempt(ACTION)
-        .map(|_| ())
 }
 
 type Subject = (i64, i64, DeedSubject, Sides);

@@ -4,6 +4,7 @@
 //! cursor together, an intent before its call, an acknowledgement of all members at once. It never decides: the
 //! transitions of a row come from `plan`. It never deletes a damaged file.
 
+mod addresses;
 mod alerts;
 mod anew;
 mod channels;

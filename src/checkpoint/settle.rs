@@ -89,9 +89,7 @@ impl Checkpoint {
             let end = MemberEnd { contact: *contact, stored, settlement, now, in_first_half, is_form: starts.is_form };
             end.apply(&transaction, outcome, &ghosts)?;
         }
-        if !settlement.wrote_nothing {
-            renew_opt_outs(&transaction, import)?;
-        } else {
+        if settlement.wrote_nothing {
             transaction
                 .execute(
                     "UPDATE contact SET told = 0 \
@@ -99,6 +97,8 @@ impl Checkpoint {
                     [import.0],
                 )
                 .attempt("store that Reteno was told of nobody")?;
+        } else {
+            renew_opt_outs(&transaction, import)?;
         }
         if settlement.wrote_nothing && settlement.fate == UnknownFate::Release {
             forget_upload(&transaction, import)?;

@@ -167,6 +167,24 @@ impl Sender {
         self.store.call(move |checkpoint| checkpoint.doubt_import(id, now.plus(wait), Some(ghost_until))).await
     }
 
+    /// Whether a call that got no answer is a raise that may not be repeated any more: then it is ended.
+    pub(super) async fn stop_late_raises(
+        &mut self,
+        import: &OpenImport,
+        now: Timestamp,
+    ) -> Result<bool, CheckpointError> {
+        if import.call != CallKind::Resubscribe {
+            return Ok(false);
+        }
+        let id = import.id;
+        let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
+        let is_ended = self.store.call(move |checkpoint| checkpoint.stop_late_raises(id, now, ghost_until)).await?;
+        if is_ended {
+            self.locks.release(id);
+        }
+        Ok(is_ended)
+    }
+
     /// Ends a call that does something; a copy of it that may still land is kept as a ghost.
     pub(super) async fn end_deeds(
         &mut self,

@@ -231,11 +231,7 @@ impl Sender {
                 if import.link.is_some_and(|link| link.until <= now) {
                     return self.give_up(import, "its link is over", now).await;
                 }
-                let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
-                if import.call == CallKind::Resubscribe
-                    && self.store.call(move |checkpoint| checkpoint.stop_late_raises(id, now, ghost_until)).await?
-                {
-                    self.locks.release(id);
+                if self.stop_late_raises(import, now).await? {
                     return Ok(());
                 }
                 let body = self.store.call(move |checkpoint| checkpoint.repeat_import(id, now)).await?;
