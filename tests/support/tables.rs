@@ -58,7 +58,7 @@ impl Tables {
         let mut toml = format!("state_dir = \"{}\"\n{}", dir.display(), self.common);
         for Table { name, section, mapping } in &self.all {
             let source = format!("[source.{name}]\nkind = \"file\"\npath = \"{name}\"\nformat = \"csv\"\n{section}\n");
-            toml.push_str(&format!("{source}[source.{name}.contact]\n{mapping}\n"));
+            toml += &[&source, "[source.", name, ".contact]\n", mapping, "\n"].concat();
         }
         fs::write(dir.join("config.toml"), toml).unwrap();
         let config = config::load(&dir.join("config.toml"), std::iter::empty(), None).unwrap();
