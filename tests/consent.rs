@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reteno_sync::checkpoint::PageMode;
+use reteno_sync::checkpoint::{Approval, PageMode};
 use reteno_sync::clock::Clock;
 use reteno_sync::contact::{Consent, Contact, Field};
 use reteno_sync::daemon::sender::{Ended, SendSettings, Until};
@@ -464,7 +464,8 @@ async fn a_no_at_first_sight_is_counted_and_its_contact_is_not_made_while_it_is_
     assert!(world.sandbox.contacts().is_empty());
     assert!(world.sandbox.unsubscribed().is_empty());
     let hold = weighed.holds[0].id;
-    world.store.call(move |checkpoint| checkpoint.approve_hold(hold)).await.unwrap().unwrap();
+    let approval = world.store.call(move |checkpoint| checkpoint.approve_hold(hold)).await.unwrap();
+    assert!(matches!(approval, Approval::Released(_)));
     world.send_for(HOUR).await;
     assert_eq!(world.sandbox.contacts().len(), 12);
     assert_eq!(world.sandbox.unsubscribed().len(), 12);
@@ -500,7 +501,8 @@ async fn a_no_of_a_changed_mapping_is_counted_and_other_edits_go_on() {
     assert!(!world.is_unsubscribed("c1@example.com"));
     assert!(world.is_unsubscribed(NEW) || world.reteno_holds("c2", "email").as_deref() != Some(NEW));
     let hold = weighed.holds[0].id;
-    world.store.call(move |checkpoint| checkpoint.approve_hold(hold)).await.unwrap().unwrap();
+    let approval = world.store.call(move |checkpoint| checkpoint.approve_hold(hold)).await.unwrap();
+    assert!(matches!(approval, Approval::Released(_)));
     assert_eq!(world.send_for(HOUR).await, Ended::Drained);
     assert_eq!(world.sandbox.unsubscribed().len(), 13, "twelve, and the new address");
     assert_eq!(world.reteno_holds("c2", "email").as_deref(), Some(NEW));

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use http::StatusCode;
-use reteno_sync::checkpoint::{Incoming, SeenRows};
+use reteno_sync::checkpoint::{Approval, Incoming, SeenRows};
 use reteno_sync::contact::{Contact, Field};
 use reteno_sync::daemon::sender::Ended;
 use reteno_sync::plan::Lane;
@@ -298,7 +298,7 @@ async fn who_returns_while_the_erasure_is_held_is_not_erased() {
     assert_eq!(holds.len(), 1);
     world.reads_all(&[ANN, OTHER]).await;
     let id = holds[0].id;
-    assert_eq!(world.store.call(move |checkpoint| checkpoint.approve_hold(id)).await.unwrap(), None);
+    assert_eq!(world.store.call(move |checkpoint| checkpoint.approve_hold(id)).await.unwrap(), Approval::Unknown);
     assert_eq!(world.send_for(HOUR).await, Ended::Drained);
     assert_eq!(world.sandbox.tally().contacts_erased, 0);
 }

@@ -34,6 +34,7 @@ CREATE TABLE contact (
     sightings    INTEGER NOT NULL DEFAULT 0,       -- full reads in a row that lacked it
     dropped      INTEGER NOT NULL DEFAULT 0,       -- hash of the list of fields left out as invalid; 0: none
     lane         INTEGER NOT NULL CHECK (lane BETWEEN 0 AND 4),
+    by_full_read INTEGER NOT NULL DEFAULT 0 CHECK (by_full_read IN (0, 1)), -- a first load or a reconcile brought what is due
     attempts     INTEGER NOT NULL DEFAULT 0,
     not_before   INTEGER NOT NULL DEFAULT 0,
     import       INTEGER,                          -- the unfinished import that carries it

@@ -72,8 +72,12 @@ CREATE TABLE hold (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice: a person approves by it
     source     INTEGER NOT NULL REFERENCES source (id),
     verb       TEXT    NOT NULL,
+    field      INTEGER NOT NULL DEFAULT 0,         -- code of the field that one value would be written over; else 0
+    print      INTEGER NOT NULL DEFAULT 0,         -- that value
     reason     TEXT    NOT NULL,
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    grown      INTEGER NOT NULL DEFAULT 0 CHECK (grown IN (0, 1)), -- more came to its list since it was told
+    seen       INTEGER NOT NULL DEFAULT 0 CHECK (seen IN (0, 1)) -- a person has looked at its list: it grows no more
 ) STRICT;
 
 CREATE TABLE held (

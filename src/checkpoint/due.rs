@@ -128,11 +128,11 @@ impl Checkpoint {
             due.candidates.push(Candidate {
                 contact: ContactId(row.get(0).attempt(ACTION)?),
                 lane,
-                part: row.get(11).attempt(ACTION)?,
+                part: row.get(12).attempt(ACTION)?,
                 locks: locks_of(&sides, reteno_id, &self.hash),
                 mask,
                 flavor,
-                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(12).attempt(ACTION)?).unwrap_or(0) * 2,
+                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(13).attempt(ACTION)?).unwrap_or(0) * 2,
             });
         }
         Ok(())

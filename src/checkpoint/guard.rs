@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::SourceId;
@@ -138,9 +138,9 @@ impl Judge<'_> {
             }
             let weight = Weight { fresh: *fresh, passed: self.count_passed(*verb, None)?, known };
             if self.guard.holds(*verb, weight) {
-                let hold = self.open_hold(*verb, None, weight)?;
+                let (hold, is_new) = self.open_hold(*verb, None, weight)?;
                 held.push(Holding { hold: hold.id, verb: *verb, value: None });
-                weighed.holds.push(hold);
+                weighed.holds.extend(is_new.then_some(hold));
             } else {
                 self.note_passed(*verb, None, *fresh)?;
             }
@@ -148,9 +148,9 @@ impl Judge<'_> {
         for (value, fresh) in &scales.values {
             let weight = Weight { fresh: *fresh, passed: self.count_passed(Verb::Overwrite, Some(*value))?, known };
             if self.guard.holds(Verb::Overwrite, weight) {
-                let hold = self.open_hold(Verb::Overwrite, Some(value.0), weight)?;
+                let (hold, is_new) = self.open_hold(Verb::Overwrite, Some(*value), weight)?;
                 held.push(Holding { hold: hold.id, verb: Verb::Overwrite, value: Some(*value) });
-                weighed.holds.push(hold);
+                weighed.holds.extend(is_new.then_some(hold));
             } else {
                 self.note_passed(Verb::Overwrite, Some(*value), *fresh)?;
             }
@@ -176,7 +176,7 @@ impl Judge<'_> {
             self.note_passed(verb, None, fresh)?;
             return self.release_deeds(kind);
         }
-        let hold = self.open_hold(verb, None, weight)?;
+        let (hold, is_new) = self.open_hold(verb, None, weight)?;
         self.transaction
             .execute(
                 "UPDATE deed SET state = 'held', hold = ?3 WHERE source = ?1 AND kind = ?2 AND state = 'unjudged'",
@@ -186,7 +186,7 @@ impl Judge<'_> {
         if kind == DeedKind::Unsubscribe {
             weighed.held.extend(self.hold_addresses(hold.id)?);
         }
-        weighed.holds.push(hold);
+        weighed.holds.extend(is_new.then_some(hold));
         Ok(())
     }
 
@@ -330,9 +330,46 @@ impl Judge<'_> {
             .map(|_| ())
     }
 
-    fn open_hold(&self, verb: Verb, field: Option<Field>, weight: Weight) -> Result<Hold, CheckpointError> {
+    /// The list that a kind of harm goes on: one that nobody has looked at yet grows, so that harm which comes one by one
+    /// does not make a list each. Says whether it is a new one.
+    fn open_hold(
+        &self,
+        verb: Verb,
+        value: Option<(Field, Fingerprint)>,
+        weight: Weight,
+    ) -> Result<(Hold, bool), CheckpointError> {
+        let (field, print) = stored(value);
+        let reason = self.reason(verb, value, weight);
+        let open: Option<i64> = self
+            .transaction
+            .query_row(
+                "SELECT id FROM hold WHERE source = ?1 AND verb = ?2 AND field = ?3 AND print = ?4 AND seen = 0",
+                params![self.source.0, verb.name(), field, print],
+                |row| row.get(0),
+            )
+            .optional()
+            .attempt(ACTION)?;
+        match open {
+            Some(id) => self.transaction.execute("UPDATE hold SET grown = 1 WHERE id = ?1", [id]),
+            None => self.transaction.execute(
+                "INSERT INTO hold (source, verb, field, print, reason, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![self.source.0, verb.name(), field, print, reason, self.now],
+            ),
+        }
+        .attempt(ACTION)?;
+        let source = self
+            .transaction
+            .query_row("SELECT name FROM source WHERE id = ?1", [self.source.0], |row| row.get(0))
+            .attempt(ACTION)?;
+        let id = open.unwrap_or_else(|| self.transaction.last_insert_rowid());
+        let created_at = crate::clock::Timestamp(self.now);
+        let hold = Hold { id, source, verb: verb.name().to_owned(), reason, created_at, contacts: weight.fresh };
+        Ok((hold, open.is_none()))
+    }
+
+    fn reason(&self, verb: Verb, value: Option<(Field, Fingerprint)>, weight: Weight) -> String {
         let bound = self.guard.bound(verb);
-        let what = field.map_or_else(String::new, |field| format!(" one value over {field} in"));
+        let what = value.map_or_else(String::new, |(field, _)| format!(" one value over {field} in"));
         let before = match weight.passed {
             0 => String::new(),
             passed => format!(", after {passed} in the last 24 hours"),
@@ -342,20 +379,7 @@ impl Judge<'_> {
         } else {
             format!("the limit is {} or {} %", bound.contacts, bound.percent)
         };
-        let reason = format!("{}{what} {} of {} contacts{before}: {limit}", verb.name(), weight.fresh, weight.known);
-        self.transaction
-            .execute(
-                "INSERT INTO hold (source, verb, reason, created_at) VALUES (?1, ?2, ?3, ?4)",
-                params![self.source.0, verb.name(), reason, self.now],
-            )
-            .attempt(ACTION)?;
-        let source = self
-            .transaction
-            .query_row("SELECT name FROM source WHERE id = ?1", [self.source.0], |row| row.get(0))
-            .attempt(ACTION)?;
-        let id = self.transaction.last_insert_rowid();
-        let created_at = crate::clock::Timestamp(self.now);
-        Ok(Hold { id, source, verb: verb.name().to_owned(), reason, created_at, contacts: weight.fresh })
+        format!("{}{what} {} of {} contacts{before}: {limit}", verb.name(), weight.fresh, weight.known)
     }
 }
 

@@ -25,6 +25,17 @@ pub struct Hold {
     pub contacts: u64,
 }
 
+/// What an approval comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// There is no such list.
+    Unknown,
+    /// More came to the list since it was told, and nobody has looked at it: nothing is released.
+    Unseen,
+    /// It is released.
+    Released(Approved),
+}
+
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct HeldItem {
@@ -205,15 +216,29 @@ impl Checkpoint {
         rows.and_then(Iterator::collect).attempt(ACTION)
     }
 
-    /// Releases exactly what stands on a list, as far as the CRM still wants it; `None` where there is no such list.
-    pub fn approve_hold(&mut self, hold: i64) -> Result<Option<Approved>, CheckpointError> {
+    /// A person looks at the lists: what comes from now on goes on other ones.
+    pub fn note_seen(&mut self, holds: &[i64]) -> Result<(), CheckpointError> {
+        for hold in holds {
+            self.connection
+                .execute("UPDATE hold SET seen = 1 WHERE id = ?1 AND seen = 0", [hold])
+                .attempt("note that a list was looked at")?;
+        }
+        Ok(())
+    }
+
+    /// Releases exactly what stands on a list, as far as the CRM still wants it.
+    pub fn approve_hold(&mut self, hold: i64) -> Result<Approval, CheckpointError> {
         const ACTION: &str = "release what is held";
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        let is_there =
-            transaction.query_row("SELECT 1 FROM hold WHERE id = ?1", [hold], |_| Ok(())).optional().attempt(ACTION)?;
-        if is_there.is_none() {
-            return Ok(None);
+        let is_unseen: Option<bool> = transaction
+            .query_row("SELECT grown = 1 AND seen = 0 FROM hold WHERE id = ?1", [hold], |row| row.get(0))
+            .optional()
+            .attempt(ACTION)?;
+        match is_unseen {
+            None => return Ok(Approval::Unknown),
+            Some(true) => return Ok(Approval::Unseen),
+            Some(false) => {}
         }
         let mut approved = Approved::default();
         let deeds = transaction
@@ -249,6 +274,6 @@ impl Checkpoint {
         transaction.execute("DELETE FROM held WHERE hold = ?1", [hold]).attempt(ACTION)?;
         drop_empty_holds(&transaction)?;
         transaction.commit().attempt(ACTION)?;
-        Ok(Some(approved))
+        Ok(Approval::Released(approved))
     }
 }

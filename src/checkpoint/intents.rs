@@ -194,9 +194,9 @@ impl Lookup<'_> {
         let Sendable { sides, reteno_id, mask, flavor } = sendable;
         let is_single = matches!(self.call, CallKind::Upsert | CallKind::Update(_));
         let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
-        let values: Vec<u8> = row.get(11).attempt(ACTION)?;
+        let values: Vec<u8> = row.get(12).attempt(ACTION)?;
         let mut values = Values::decode(&values).map_err(unreadable("waiting value"))?;
-        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(12).attempt(ACTION)?);
+        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(13).attempt(ACTION)?);
         drop(rows);
         if mask.iter().any(|field| values.get(*field).is_none()) {
             starve(self.transaction, contact)?;

@@ -58,7 +58,7 @@ pub use due::{Due, MemberValues};
 pub use exports::ExportLink;
 pub use forecast::{Forecast, Gone};
 pub use guard::Weighed;
-pub use holds::{Approved, HeldItem, Hold};
+pub use holds::{Approval, Approved, HeldItem, Hold};
 pub use imports::{CallKind, ImportState, OpenImport};
 pub use incoming::{Incoming, PageMode, PageOutcome, Preview, ReadContext};
 pub use intents::{BegunImport, Letter};

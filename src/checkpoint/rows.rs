@@ -93,7 +93,7 @@ impl Page<'_> {
         let id = self
             .statement(
                 "INSERT INTO contact (source, key, desired, acknowledged, changed_at, read_at, lane, judged, not_before, told, \
-                 weighed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?4 IS NULL, ?10)",
+                 weighed, by_full_read) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?4 IS NULL, ?10, ?7 >= 3)",
             )?
             .insert(params![
                 self.context.source.0,
@@ -159,7 +159,8 @@ impl Page<'_> {
         self.statement(
             "UPDATE contact SET desired = ?2, acknowledged = ?3, changed_at = ?4, read_at = ?5, lane = ?6, stuck = ?7, \
              attempts = 0, not_before = ?8, split = NULL, sightings = 0, judged = ?9, \
-             weighed = iif(?3 IS NULL, NULL, weighed) WHERE id = ?1",
+             weighed = iif(?3 IS NULL, NULL, weighed), by_full_read = iif(?5 = 2, by_full_read, ?5 >= 3) \
+             WHERE id = ?1",
         )?
         .execute(params![
             row.id,

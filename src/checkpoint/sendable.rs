@@ -33,7 +33,7 @@ pub struct SendRules {
 
 /// The columns that [`Sendable::read`] reads, in its order, of a contact `c`.
 pub(super) const COLUMNS: &str = "c.id, c.source, c.desired, c.acknowledged, c.reteno_id, c.lane, c.held, c.restores, \
-                                  c.fired, c.told, c.uploaded";
+                                  c.fired, c.told, c.uploaded, c.by_full_read";
 
 /// What of a row may be sent.
 #[derive(Debug)]
@@ -79,6 +79,7 @@ impl Sendable {
             restores: row.get(7).attempt(ACTION)?,
             has_fired: row.get(8).attempt(ACTION)?,
             is_told: row.get(9).attempt(ACTION)?,
+            is_full: row.get(11).attempt(ACTION)?,
         };
         // a double opt-in is never sent twice
         let is_over = rules.forms.contains(&source) && traits.has_fired;
@@ -95,6 +96,8 @@ struct Traits {
     restores: bool,
     has_fired: bool,
     is_told: bool,
+    /// A first load or a reconcile brought what is due, whatever lane it is in by now.
+    is_full: bool,
 }
 
 impl Traits {
@@ -109,7 +112,7 @@ impl Traits {
             let flavor = Flavor { route: Route::Categories, ..Flavor::default() };
             return Sendable { mask: due.to_vec(), sides, reteno_id, flavor };
         }
-        let is_full = self.lane.is_bulk();
+        let is_full = self.is_full;
         let known = sides.acknowledged.as_ref();
         let has_other_id = known.is_some_and(|known| known.get(Field::ExternalCustomerId).is_some());
         let membership = |field: Field| {

@@ -1,7 +1,7 @@
 //! `approve`: what the guard holds, and its release. It writes to the checkpoint only, so it works beside a daemon, which
 //! sends what was released within a second.
 
-use crate::checkpoint::{Approved, HeldItem, Hold};
+use crate::checkpoint::{Approval, Approved, HeldItem, Hold};
 use crate::report;
 
 use super::session::{self, Role};
@@ -19,16 +19,28 @@ pub(super) async fn approve(context: &Context, id: Option<i64>, yes: bool) -> Re
         return Ok(Exit::Done);
     };
     let Some(hold) = holds.iter().find(|hold| hold.id == id) else { return Err(unknown(id, &holds)) };
-    let items = around.store.call(move |checkpoint| checkpoint.load_held_items(id, u32::MAX)).await?;
     if !yes {
-        show(context, hold, &items, &config.program);
+        // what comes from now on goes on another list
+        let items = around.store.call(move |checkpoint| {
+            checkpoint.note_seen(&[id])?;
+            checkpoint.load_held_items(id, u32::MAX)
+        });
+        show(context, hold, &items.await?, &config.program);
         return Ok(Exit::Done);
     }
-    let approved = around.store.call(move |checkpoint| checkpoint.approve_hold(id)).await?;
-    // it may have lapsed, or somebody else was faster
-    let approved = approved.ok_or_else(|| unknown(id, &[]))?;
-    tell(context, hold, approved, &config.program);
-    Ok(Exit::Done)
+    match around.store.call(move |checkpoint| checkpoint.approve_hold(id)).await? {
+        Approval::Released(approved) => {
+            tell(context, hold, approved, &config.program);
+            Ok(Exit::Done)
+        }
+        // it may have lapsed, or somebody else was faster
+        Approval::Unknown => Err(unknown(id, &[])),
+        Approval::Unseen => {
+            let error = anyhow::anyhow!("more has come to hold {id} since it was told: nothing was released");
+            let hint = format!("look at its list first: `{} approve {id}`", config.program);
+            Err(Failure::of(Exit::Failed, error, Some(hint)))
+        }
+    }
 }
 
 fn unknown(id: i64, holds: &[Hold]) -> Failure {

@@ -84,6 +84,8 @@ pub enum CycleError {
         source: SourceError,
         /// What was read before.
         balance: Box<Balance>,
+        /// What the guard holds of it.
+        holds: Vec<Hold>,
     },
     /// The checkpoint broke.
     #[error("cannot record what was read")]
@@ -206,7 +208,8 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
                 // what it brought until then goes out, as far as the guard lets it
                 cycle.weigh().await?;
             }
-            Err(CycleError::Source { name: feed.name.clone(), source, balance: Box::new(cycle.report.balance) })
+            let CycleReport { balance, holds, .. } = cycle.report;
+            Err(CycleError::Source { name: feed.name.clone(), source, balance: Box::new(balance), holds })
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A source made ready to be read, and what is told of a read: the same for the daemon and for commands that run once.
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, Hold};
 use crate::config::{Config, SourceConfig};
 use crate::contact::{Catalog, FieldProblem};
 use crate::report;
@@ -42,13 +42,16 @@ pub async fn tell_read(
     alarm: &Alarm,
 ) -> Result<(), CheckpointError> {
     let alert = format!("source-{name}");
+    if let Err(CycleError::Source { holds, .. }) = read {
+        tell_holds(holds, alarm).await?;
+    }
     match read {
         Ok(report) => {
             for warning in &report.warnings {
                 tracing::warn!(source = name, "{warning}");
             }
             tracing::info!(source = name, full = report.is_full, "{}", report.balance);
-            tell_holds(report, alarm).await?;
+            tell_holds(&report.holds, alarm).await?;
             alarm.end(&alert).await
         }
         Err(CycleError::Source { source, .. }) if source.is_temporary() => {
@@ -63,8 +66,8 @@ pub async fn tell_read(
 }
 
 /// Each list that the guard holds is an alert of its own.
-async fn tell_holds(report: &CycleReport, alarm: &Alarm) -> Result<(), CheckpointError> {
-    for hold in &report.holds {
+async fn tell_holds(holds: &[Hold], alarm: &Alarm) -> Result<(), CheckpointError> {
+    for hold in holds {
         let text = format!("held: source {} would {}", hold.source, hold.reason);
         let hint = format!(
             "look at it with `reteno-sync approve {0}`, release it with `reteno-sync approve {0} --yes`",

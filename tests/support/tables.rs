@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use reteno_sync::checkpoint::{Approved, Hold, PageMode};
+use reteno_sync::checkpoint::{Approval, Approved, Hold, PageMode};
 use reteno_sync::config;
 use reteno_sync::contact::Catalog;
 use reteno_sync::daemon::compose;
@@ -93,7 +93,10 @@ impl Tables {
     }
 
     pub(crate) async fn approve(&self, hold: i64) -> Approved {
-        self.world.store.call(move |checkpoint| checkpoint.approve_hold(hold)).await.unwrap().unwrap()
+        match self.world.store.call(move |checkpoint| checkpoint.approve_hold(hold)).await.unwrap() {
+            Approval::Released(approved) => approved,
+            other @ (Approval::Unknown | Approval::Unseen) => panic!("{other:?}"),
+        }
     }
 
     /// The alerts about holds.
