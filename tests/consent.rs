@@ -547,8 +547,7 @@ async fn the_opt_outs_of_contacts_that_are_gone_are_counted() {
         contacts.push(stays());
         contacts
     };
-    world.crm_is(all(twelve(YES))).await;
-    world.store.call(|checkpoint| checkpoint.load_holds()).await.unwrap();
+    world.told(all(twelve(YES)), |context| context.lane = Lane::FirstLoad).await;
     world.send_for(HOUR).await;
     tokio::time::advance(HOUR).await;
     world.crm_is(vec![stays()]).await;

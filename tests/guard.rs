@@ -132,11 +132,11 @@ fn guarded(verb: Verb, contacts: u64) -> Guard {
     guard
 }
 
-/// A page of one deletion, as a webhook brings it: `word` and the read that confirms it.
+/// The CRM's word that a contact is deleted, and a read of the whole source that confirms it.
 async fn delete_one(world: &World, key: &str) {
-    for _ in 0..2 {
+    for is_full in [false, true] {
         tokio::time::advance(Duration::from_secs(1)).await;
-        let (context, key) = (world.context(world.clock.now().0, false), key.to_owned());
+        let (context, key) = (world.context(world.clock.now().0, is_full), key.to_owned());
         let page = vec![Incoming::Deleted { key }];
         world
             .store

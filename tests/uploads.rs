@@ -524,8 +524,8 @@ async fn who_is_erased_is_in_no_file_from_then_on() {
         stage.world.sandbox.fault(if matches!(effect, Effect::LoseAnswer) { fault.always() } else { fault });
         let _ = stage.world.send_for(MINUTE).await;
         assert_eq!(stage.files().len(), 1);
-        for _ in 0..2 {
-            let context = stage.world.context(stage.world.clock.now().0, false);
+        for is_full in [false, true] {
+            let context = stage.world.context(stage.world.clock.now().0, is_full);
             let gone = vec![Incoming::Deleted { key: "17".to_owned() }];
             let recorded = stage.world.store.call(move |checkpoint| {
                 checkpoint.record_page(&context, &mut SeenRows::default(), gone, None)?;

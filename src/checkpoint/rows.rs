@@ -159,7 +159,7 @@ impl Page<'_> {
         self.statement(
             "UPDATE contact SET desired = ?2, acknowledged = ?3, changed_at = ?4, read_at = ?5, lane = ?6, stuck = ?7, \
              attempts = 0, not_before = ?8, split = NULL, sightings = 0, judged = ?9, \
-             weighed = iif(?3 IS NULL, NULL, weighed), by_full_read = iif(?5 = 2, by_full_read, ?5 >= 3) \
+             weighed = iif(?3 IS NULL, NULL, weighed), by_full_read = iif(?6 = 2, by_full_read, ?6 >= 3) \
              WHERE id = ?1",
         )?
         .execute(params![
