@@ -10,8 +10,9 @@ use crate::plan::{ContactId, ImportId};
 
 use super::consents::IDENTITY;
 use super::rejections::{RejectionKind, record_rejection};
+use super::removal::end_row;
 use super::settle::close;
-use super::settle_deeds::{ACTION, Deed, REFUSED_WAIT_MS, end_row, forget_trouble, load_deed, load_deeds};
+use super::settle_deeds::{ACTION, Deed, REFUSED_WAIT_MS, forget_trouble, load_deed, load_deeds};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// Of a deed `d`: what finds its id out.

@@ -3,28 +3,21 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints};
 use crate::plan::deed::{DeedId, DeedKind};
-use crate::plan::identity::SharedChannel;
-use crate::plan::{ContactId, ImportId, SourceId};
+use crate::plan::{ImportId, SourceId};
 
-use super::channels::leave_channels;
-use super::consents::RAISE_AGE_MAX_MS;
 use super::learnt::tell_erasures;
 use super::rejections::{RejectionKind, record_rejection};
-use super::renewal::{remember_told, renew_opt_outs};
+use super::removal::{end_row, forget_for_ever, leave_segments};
+use super::renewal::renew_opt_outs;
 use super::settle::close;
-use super::{Attempt, Checkpoint, CheckpointError, unreadable};
+use super::{Attempt, Checkpoint, CheckpointError};
 
 pub(super) const ACTION: &str = "end what was done";
 /// How long one that is refused alone waits before it is tried again.
 pub(super) const REFUSED_WAIT_MS: i64 = 6 * 60 * 60 * 1000;
 /// How long opt-outs can be taken back.
 const UNDO_AGE_MAX_MS: i64 = 30 * 24 * 60 * 60 * 1000;
-
-/// Of a raise `d`: its time is over (also where the clock was set back since), or somebody with the address wants no mail.
-const IS_LATE: &str = "d.expires_at <= ?1 OR d.expires_at > ?2 \
-                       OR EXISTS (SELECT 1 FROM consent s WHERE s.address = d.address AND s.said = 1)";
 
 /// How a call that does something ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,63 +136,6 @@ impl Checkpoint {
                 .attempt(ACTION)?;
         }
         transaction.commit().attempt(ACTION)
-    }
-
-    /// Drops what was given newly and could not be told to Reteno in time, or what somebody else with the same address
-    /// forbids: each is listed.
-    pub fn drop_late_raises(&mut self, now: Timestamp) -> Result<u64, CheckpointError> {
-        let late: Vec<i64> = self
-            .connection
-            .prepare_cached(&format!(
-                "SELECT id FROM deed d WHERE kind = 'resubscribe' AND import IS NULL AND ({IS_LATE})"
-            ))
-            .and_then(|mut query| query.query_map([now.0, now.0 + RAISE_AGE_MAX_MS], |row| row.get(0))?.collect())
-            .attempt(ACTION)?;
-        if late.is_empty() {
-            return Ok(0);
-        }
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        for id in &late {
-            let deed = load_deed(&transaction, *id)?;
-            if let Some(deed) = deed {
-                expire(&transaction, &deed, now)?;
-            }
-        }
-        transaction.commit().attempt(ACTION)?;
-        Ok(late.len() as u64)
-    }
-
-    /// A raise that got no answer is about to be repeated. Where the hour of one of its members is over, or somebody wants no
-    /// mail to the address by now, it is not: those are listed, the others go into another call. Says whether it is ended.
-    pub fn stop_late_raises(
-        &mut self,
-        import: ImportId,
-        now: Timestamp,
-        ghost_until: Timestamp,
-    ) -> Result<bool, CheckpointError> {
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        let late: Vec<i64> = transaction
-            .prepare_cached(&format!("SELECT id FROM deed d WHERE import = ?3 AND ({IS_LATE})"))
-            .and_then(|mut query| {
-                query.query_map([now.0, now.0 + RAISE_AGE_MAX_MS, import.0], |row| row.get(0))?.collect()
-            })
-            .attempt(ACTION)?;
-        if late.is_empty() {
-            return Ok(false);
-        }
-        for deed in load_deeds(&transaction, import)? {
-            if late.contains(&deed.id) {
-                expire(&transaction, &deed, now)?;
-            } else {
-                transaction.execute("UPDATE deed SET import = NULL WHERE id = ?1", [deed.id]).attempt(ACTION)?;
-            }
-        }
-        renew_opt_outs(&transaction, import)?;
-        close(&transaction, import, Some(ghost_until.0))?;
-        transaction.commit().attempt(ACTION)?;
-        Ok(true)
     }
 }
 
@@ -327,7 +263,7 @@ fn forget_id(transaction: &Transaction<'_>, deed: &Deed) -> Result<(), Checkpoin
         .map(|_| ())
 }
 
-fn forget(transaction: &Transaction<'_>, deed: &Deed) -> Result<(), CheckpointError> {
+pub(super) fn forget(transaction: &Transaction<'_>, deed: &Deed) -> Result<(), CheckpointError> {
     transaction.execute("DELETE FROM deed WHERE id = ?1", [deed.id]).attempt(ACTION).map(|_| ())
 }
 
@@ -338,95 +274,6 @@ fn again(transaction: &Transaction<'_>, deed: &Deed, not_before: i64) -> Result<
             "UPDATE deed SET import = NULL, cause = 'again', renew = 0, attempts = 0, not_before = ?2 WHERE id = ?1",
             params![deed.id, not_before],
         )
-        .attempt(ACTION)
-        .map(|_| ())
-}
-
-fn expire(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<(), CheckpointError> {
-    forget(transaction, deed)?;
-    let reason = "the consent that was newly given could not be told to Reteno within an hour, or somebody else with the \
-                  address wants no mail: the address stays unsubscribed";
-    let what = (RejectionKind::Consent, None, reason);
-    record_rejection(transaction, deed.source, (Some(&deed.key), None), what, now.0)
-}
-
-/// What Reteno holds of the contact is over: when the CRM shows it again, all of it is sent, and it is restored.
-pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
-    remember_told(transaction, "s.contact = ?1", [contact])?;
-    transaction
-        .execute("DELETE FROM waiting WHERE contact = ?1", [contact])
-        .and_then(|_| transaction.execute("DELETE FROM consent WHERE contact = ?1", [contact]))
-        .and_then(|_| {
-            // one that came back while the call was under way is read once more
-            transaction.execute(
-                "UPDATE contact SET acknowledged = x'', restores = 1, split = NULL, attempts = 0, \
-                 stuck = iif(sightings > 0, 4, 2) WHERE id = ?1",
-                [contact],
-            )
-        })
-        .and_then(|_| want_full_read_of_starved(transaction, contact))
-        .attempt(ACTION)
-        .map(|_| ())
-}
-
-fn want_full_read_of_starved(transaction: &Transaction<'_>, contact: i64) -> rusqlite::Result<usize> {
-    transaction.execute(
-        "UPDATE source SET full_read_wanted = 1 \
-         WHERE id = (SELECT source FROM contact WHERE id = ?1 AND stuck = 2)",
-        [contact],
-    )
-}
-
-/// A gone contact is in no segment any more: a return puts it back.
-fn leave_segments(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
-    let row: Option<(Vec<u8>, Option<Vec<u8>>)> = transaction
-        .prepare_cached("SELECT desired, acknowledged FROM contact WHERE id = ?1")
-        .and_then(|mut query| query.query_row([contact], |row| Ok((row.get(0)?, row.get(1)?))).optional())
-        .attempt(ACTION)?;
-    let Some((desired, acknowledged)) = row else { return Ok(()) };
-    let known =
-        FieldPrints::decode(acknowledged.as_deref().unwrap_or(&desired)).map_err(unreadable("list of prints"))?;
-    let others: Vec<Field> = known.iter().map(|(field, _)| field).filter(|field| !field.is_segment()).collect();
-    let mut known = known;
-    known.retain_fields(&others);
-    transaction
-        .execute("DELETE FROM waiting WHERE contact = ?1", [contact])
-        .and_then(|_| {
-            transaction.execute(
-                "UPDATE contact SET acknowledged = ?2, stuck = iif(sightings > 0, 4, 2), split = NULL WHERE id = ?1",
-                params![contact, known.encode()],
-            )
-        })
-        .and_then(|_| want_full_read_of_starved(transaction, contact))
-        .attempt(ACTION)
-        .map(|_| ())
-}
-
-fn forget_for_ever(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<(), CheckpointError> {
-    forget_contact(transaction, deed.contact, (deed.source, &deed.key), now)
-}
-
-/// An erasure is complete: nothing of the contact is kept but its tombstone.
-pub(super) fn forget_contact(
-    transaction: &Transaction<'_>,
-    contact: i64,
-    (source, key): (SourceId, &str),
-    now: Timestamp,
-) -> Result<(), CheckpointError> {
-    leave_channels(transaction, ContactId(contact), SharedChannel::default(), now.0)?;
-    let statements = [
-        "DELETE FROM deed WHERE contact = ?1",
-        "DELETE FROM consent WHERE contact = ?1",
-        "DELETE FROM opt_out WHERE contact = ?1",
-        "DELETE FROM held WHERE contact = ?1",
-        "DELETE FROM waiting WHERE contact = ?1",
-        "DELETE FROM contact WHERE id = ?1",
-    ];
-    for statement in statements {
-        transaction.execute(statement, [contact]).attempt(ACTION)?;
-    }
-    transaction
-        .execute("DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind <> 'erased'", params![source.0, key])
         .attempt(ACTION)
         .map(|_| ())
 }

@@ -17,8 +17,8 @@ use crate::plan::deed::{DeedCause, DeedKind};
 use super::deeds::{NewDeed, store_deed};
 use super::endings::drop_values;
 use super::pages::Page;
+use super::removal::forget_contact;
 use super::requests::ask_for_read;
-use super::settle_deeds::forget_contact;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Beside the database.

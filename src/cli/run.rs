@@ -5,8 +5,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::daemon::lifecycle::{self, Stop};
-use crate::daemon::run::{RunError, bind, feed_watchdog, run_session, tell_systemd};
+use crate::daemon::run::{RunError, bind, run_session};
 use crate::daemon::sender::Line;
+use crate::daemon::systemd::{feed_watchdog, tell_systemd};
 
 use super::session::{self, Role};
 use super::{Context, Exit, Failure};

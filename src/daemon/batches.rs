@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::checkpoint::{BegunImport, CallKind, CheckpointError, MemberValues, Settlement, UnknownFate};
+use crate::checkpoint::{BegunImport, CallKind, CheckpointError, MemberValues, OpenImport, Settlement, UnknownFate};
 use crate::clock::Timestamp;
 use crate::contact::{Field, Personal};
 use crate::plan::Lane;
@@ -14,13 +14,22 @@ use crate::reteno::body::{BodyError, BulkContact, BulkRequest, DedupeOn, bulk_bo
 use crate::reteno::lists::subscriptions_body;
 use crate::reteno::start::subscribe_body;
 
-use super::sender::Sender;
+use super::sender::{PROBE_AGE_MAX, Sender};
 use super::sending::{RestoreDeleted, SendSettings};
 
 /// Live changes of more contacts than this go by bulk even where single calls are allowed.
 const SINGLES_MAX: usize = 10;
 
 impl Sender {
+    /// Whether a call's outcome is to tell what is at fault in its mask. One that got no answer, or that Reteno keeps for
+    /// long, tells nothing soon: the others go on meanwhile.
+    pub(super) fn is_awaited_probe(&self, import: &OpenImport, now: Timestamp) -> bool {
+        let is_clear = import.posts <= 1 && import.ghost_until.is_none();
+        is_clear
+            && now.since(import.created_at) < PROBE_AGE_MAX
+            && self.halving.waits_for(&import.mask, import.created_at)
+    }
+
     /// Says whether any call was begun.
     pub(super) async fn begin(&mut self, batch: Batch, now: Timestamp) -> Result<bool, CheckpointError> {
         match batch.flavor.route {

@@ -21,4 +21,5 @@ pub mod sender;
 mod sending;
 pub mod standing;
 mod started;
+pub mod systemd;
 mod uploads;

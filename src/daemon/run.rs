@@ -3,10 +3,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
@@ -29,14 +27,13 @@ use super::lifecycle::Stop;
 use super::proof::LateProof;
 use super::sender::{Line, Sender, Until};
 use super::standing::tell_standing;
+use super::systemd::tell_status;
 
 /// The account's additional fields are asked for again after this long: Reteno itself takes up to an hour to make a new
 /// one known.
 const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
 /// How often the checkpoint's generation is counted while the daemon runs.
 const DAY: Duration = Duration::from_hours(24);
-/// How old systemd's status line may be: it counts the contacts, which takes a moment with very many.
-const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// How soon what a command has written is seen: contract.
 const OTHERS_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
@@ -79,13 +76,13 @@ impl RunError {
 }
 
 /// Everything that the tasks of one configuration share.
-struct Shared {
+pub(super) struct Shared {
     config: Config,
-    around: Surroundings,
+    pub(super) around: Surroundings,
     account: Account,
     alarm: Alarm,
     line: Line,
-    stop: Stop,
+    pub(super) stop: Stop,
     catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
     /// Callbacks that are being answered.
     callbacks: TaskTracker,
@@ -131,13 +128,7 @@ pub async fn run_session(
     let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
     let (ready, readiness) = watch::channel(Readiness::Ready);
     if let Some(listener) = listener {
-        let services = Services { callback: Some(build_callback(&shared)), readiness };
-        let soft = stop.soft.clone();
-        let address = bound_address(&listener);
-        tasks.spawn(async move {
-            let served = listener::serve(listener, services, soft).await;
-            served.map_err(|source| RunError::Listen { address, source })
-        });
+        tasks.spawn(serve_private(listener, Arc::clone(&shared), readiness));
     }
     // a file is handed out for as long as the call about it is on the line
     let parked = CancellationToken::new();
@@ -201,6 +192,18 @@ pub async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Ru
 pub async fn serve_exports(listener: TcpListener, exports: Exports, stop: CancellationToken) -> Result<(), RunError> {
     let address = bound_address(&listener);
     let served = listener::serve_public(listener, exports, stop).await;
+    served.map_err(|source| RunError::Listen { address, source })
+}
+
+/// The listener of this machine: health, and the callback of an authorization.
+async fn serve_private(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    readiness: watch::Receiver<Readiness>,
+) -> Result<(), RunError> {
+    let services = Services { callback: Some(build_callback(&shared)), readiness };
+    let address = bound_address(&listener);
+    let served = listener::serve(listener, services, shared.stop.soft.clone()).await;
     served.map_err(|source| RunError::Listen { address, source })
 }
 
@@ -360,58 +363,5 @@ async fn count_days(shared: Arc<Shared>) -> Result<(), RunError> {
             () = shared.stop.soft.cancelled() => return Ok(()),
         }
         shared.around.store.call(crate::checkpoint::Checkpoint::count_generation).await?;
-    }
-}
-
-/// Says in systemd's status line how much is done and what waits, as it changes.
-async fn tell_status(shared: Arc<Shared>) -> Result<(), RunError> {
-    if std::env::var_os("NOTIFY_SOCKET").is_none() {
-        return Ok(());
-    }
-    let mut told = String::new();
-    loop {
-        let status = shared.around.store.call(|checkpoint| checkpoint.load_status()).await?;
-        let alerts = match status.alerts.as_slice() {
-            [] => String::new(),
-            [only] => format!("; {}", only.text),
-            [first, others @ ..] => format!("; {} (and {} more alerts)", first.text, others.len()),
-        };
-        let now = format!(
-            "{} contacts: {} acknowledged, {} waiting, {} held, {} rejected{alerts}",
-            status.contacts,
-            status.acknowledged,
-            status.open + status.starved,
-            status.held,
-            status.rejected
-        );
-        if now != told {
-            tell_systemd(&[NotifyState::Status(&now)]);
-            told = now;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(STATUS_EVERY) => {}
-            () = shared.stop.soft.cancelled() => return Ok(()),
-        }
-    }
-}
-
-/// Tells systemd, where it listens, how the daemon is.
-pub fn tell_systemd(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("cannot tell systemd ({error})");
-    }
-}
-
-/// Feeds systemd's watchdog for as long as the sender's loop turns. A timer alone would also feed it for a hung process.
-pub async fn feed_watchdog(beats: Arc<AtomicU64>) {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
-    let mut seen = beats.load(Ordering::Relaxed).wrapping_sub(1);
-    loop {
-        let now = beats.load(Ordering::Relaxed);
-        if now != seen {
-            seen = now;
-            tell_systemd(&[NotifyState::Watchdog]);
-        }
-        tokio::time::sleep(limit / 3).await;
     }
 }

@@ -305,15 +305,6 @@ impl Sender {
         Ok(is_more.then(|| now.plus(GATHER)))
     }
 
-    /// Whether a call's outcome is to tell what is at fault in its mask. One that got no answer, or that Reteno keeps for
-    /// long, tells nothing soon: the others go on meanwhile.
-    fn is_awaited_probe(&self, import: &OpenImport, now: Timestamp) -> bool {
-        let is_clear = import.posts <= 1 && import.ghost_until.is_none();
-        is_clear
-            && now.since(import.created_at) < PROBE_AGE_MAX
-            && self.halving.waits_for(&import.mask, import.created_at)
-    }
-
     /// A source that never ends must not keep the others' last contacts waiting; a command that runs once waits.
     fn has_gathered_long(&self, now: Timestamp) -> bool {
         !self.line.gathers_all

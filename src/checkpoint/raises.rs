@@ -1,0 +1,84 @@
+//! Raises whose time is over, or that somebody forbids: dropped and listed, never repeated.
+
+use rusqlite::Transaction;
+
+use crate::clock::Timestamp;
+use crate::plan::ImportId;
+
+use super::consents::RAISE_AGE_MAX_MS;
+use super::rejections::{RejectionKind, record_rejection};
+use super::renewal::renew_opt_outs;
+use super::settle::close;
+use super::settle_deeds::{ACTION, Deed, forget, load_deed, load_deeds};
+use super::{Attempt, Checkpoint, CheckpointError};
+
+/// Of a raise `d`: its time is over (also where the clock was set back since), or somebody with the address wants no mail.
+const IS_LATE: &str = "d.expires_at <= ?1 OR d.expires_at > ?2 \
+                       OR EXISTS (SELECT 1 FROM consent s WHERE s.address = d.address AND s.said = 1)";
+
+impl Checkpoint {
+    /// Drops what was given newly and could not be told to Reteno in time, or what somebody else with the same address
+    /// forbids: each is listed.
+    pub fn drop_late_raises(&mut self, now: Timestamp) -> Result<u64, CheckpointError> {
+        let late: Vec<i64> = self
+            .connection
+            .prepare_cached(&format!(
+                "SELECT id FROM deed d WHERE kind = 'resubscribe' AND import IS NULL AND ({IS_LATE})"
+            ))
+            .and_then(|mut query| query.query_map([now.0, now.0 + RAISE_AGE_MAX_MS], |row| row.get(0))?.collect())
+            .attempt(ACTION)?;
+        if late.is_empty() {
+            return Ok(0);
+        }
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        for id in &late {
+            let deed = load_deed(&transaction, *id)?;
+            if let Some(deed) = deed {
+                expire(&transaction, &deed, now)?;
+            }
+        }
+        transaction.commit().attempt(ACTION)?;
+        Ok(late.len() as u64)
+    }
+
+    /// A raise that got no answer is about to be repeated. Where the hour of one of its members is over, or somebody wants no
+    /// mail to the address by now, it is not: those are listed, the others go into another call. Says whether it is ended.
+    pub fn stop_late_raises(
+        &mut self,
+        import: ImportId,
+        now: Timestamp,
+        ghost_until: Timestamp,
+    ) -> Result<bool, CheckpointError> {
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let late: Vec<i64> = transaction
+            .prepare_cached(&format!("SELECT id FROM deed d WHERE import = ?3 AND ({IS_LATE})"))
+            .and_then(|mut query| {
+                query.query_map([now.0, now.0 + RAISE_AGE_MAX_MS, import.0], |row| row.get(0))?.collect()
+            })
+            .attempt(ACTION)?;
+        if late.is_empty() {
+            return Ok(false);
+        }
+        for deed in load_deeds(&transaction, import)? {
+            if late.contains(&deed.id) {
+                expire(&transaction, &deed, now)?;
+            } else {
+                transaction.execute("UPDATE deed SET import = NULL WHERE id = ?1", [deed.id]).attempt(ACTION)?;
+            }
+        }
+        renew_opt_outs(&transaction, import)?;
+        close(&transaction, import, Some(ghost_until.0))?;
+        transaction.commit().attempt(ACTION)?;
+        Ok(true)
+    }
+}
+
+fn expire(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<(), CheckpointError> {
+    forget(transaction, deed)?;
+    let reason = "the consent that was newly given could not be told to Reteno within an hour, or somebody else with the \
+                  address wants no mail: the address stays unsubscribed";
+    let what = (RejectionKind::Consent, None, reason);
+    record_rejection(transaction, deed.source, (Some(&deed.key), None), what, now.0)
+}

@@ -1,0 +1,98 @@
+//! What a contact's row is after it was deleted in Reteno, left its segments or was erased.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use crate::clock::Timestamp;
+use crate::contact::{Field, FieldPrints};
+use crate::plan::identity::SharedChannel;
+use crate::plan::{ContactId, SourceId};
+
+use super::channels::leave_channels;
+use super::renewal::remember_told;
+use super::settle_deeds::{ACTION, Deed};
+use super::{Attempt, CheckpointError, unreadable};
+
+/// What Reteno holds of the contact is over: when the CRM shows it again, all of it is sent, and it is restored.
+pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
+    remember_told(transaction, "s.contact = ?1", [contact])?;
+    transaction
+        .execute("DELETE FROM waiting WHERE contact = ?1", [contact])
+        .and_then(|_| transaction.execute("DELETE FROM consent WHERE contact = ?1", [contact]))
+        .and_then(|_| {
+            // one that came back while the call was under way is read once more
+            transaction.execute(
+                "UPDATE contact SET acknowledged = x'', restores = 1, split = NULL, attempts = 0, \
+                 stuck = iif(sightings > 0, 4, 2) WHERE id = ?1",
+                [contact],
+            )
+        })
+        .and_then(|_| want_full_read_of_starved(transaction, contact))
+        .attempt(ACTION)
+        .map(|_| ())
+}
+
+fn want_full_read_of_starved(transaction: &Transaction<'_>, contact: i64) -> rusqlite::Result<usize> {
+    transaction.execute(
+        "UPDATE source SET full_read_wanted = 1 \
+         WHERE id = (SELECT source FROM contact WHERE id = ?1 AND stuck = 2)",
+        [contact],
+    )
+}
+
+/// A gone contact is in no segment any more: a return puts it back.
+pub(super) fn leave_segments(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
+    let row: Option<(Vec<u8>, Option<Vec<u8>>)> = transaction
+        .prepare_cached("SELECT desired, acknowledged FROM contact WHERE id = ?1")
+        .and_then(|mut query| query.query_row([contact], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .attempt(ACTION)?;
+    let Some((desired, acknowledged)) = row else { return Ok(()) };
+    let known =
+        FieldPrints::decode(acknowledged.as_deref().unwrap_or(&desired)).map_err(unreadable("list of prints"))?;
+    let others: Vec<Field> = known.iter().map(|(field, _)| field).filter(|field| !field.is_segment()).collect();
+    let mut known = known;
+    known.retain_fields(&others);
+    transaction
+        .execute("DELETE FROM waiting WHERE contact = ?1", [contact])
+        .and_then(|_| {
+            transaction.execute(
+                "UPDATE contact SET acknowledged = ?2, stuck = iif(sightings > 0, 4, 2), split = NULL WHERE id = ?1",
+                params![contact, known.encode()],
+            )
+        })
+        .and_then(|_| want_full_read_of_starved(transaction, contact))
+        .attempt(ACTION)
+        .map(|_| ())
+}
+
+pub(super) fn forget_for_ever(
+    transaction: &Transaction<'_>,
+    deed: &Deed,
+    now: Timestamp,
+) -> Result<(), CheckpointError> {
+    forget_contact(transaction, deed.contact, (deed.source, &deed.key), now)
+}
+
+/// An erasure is complete: nothing of the contact is kept but its tombstone.
+pub(super) fn forget_contact(
+    transaction: &Transaction<'_>,
+    contact: i64,
+    (source, key): (SourceId, &str),
+    now: Timestamp,
+) -> Result<(), CheckpointError> {
+    leave_channels(transaction, ContactId(contact), SharedChannel::default(), now.0)?;
+    let statements = [
+        "DELETE FROM deed WHERE contact = ?1",
+        "DELETE FROM consent WHERE contact = ?1",
+        "DELETE FROM opt_out WHERE contact = ?1",
+        "DELETE FROM held WHERE contact = ?1",
+        "DELETE FROM waiting WHERE contact = ?1",
+        "DELETE FROM contact WHERE id = ?1",
+    ];
+    for statement in statements {
+        transaction.execute(statement, [contact]).attempt(ACTION)?;
+    }
+    transaction
+        .execute("DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind <> 'erased'", params![source.0, key])
+        .attempt(ACTION)
+        .map(|_| ())
+}
