@@ -43,6 +43,10 @@ on_delete = "delete"
 [source.crm.consent]
 email = $1
 
+# who was gone and is back is seen for the first time again, and so are the opt-outs among them
+[source.crm.guard]
+unsubscribe = { contacts = 800, percent = 8 }
+
 [source.crm.segments]
 "CRM" = "always"
 
