@@ -24,6 +24,8 @@ pub struct Weighed {
     pub holds: Vec<Hold>,
     /// Of the contacts that were read: those that it holds.
     pub held: BTreeSet<i64>,
+    /// What a changed mapping made due: contacts by their due fields.
+    pub by_mapping: BTreeMap<Vec<Field>, u64>,
 }
 
 /// What all the changed rows of a source come to.
@@ -91,6 +93,11 @@ impl Judge<'_> {
         self.each_row(is_mapping_new, |_, harms| {
             rows += 1;
             scales.add(harms);
+            let of_mapping = harms.iter().filter(|harm| harm.verb == Verb::Mapping);
+            let due: Vec<Field> = of_mapping.filter_map(|harm| harm.field).collect();
+            if !due.is_empty() {
+                *weighed.by_mapping.entry(due).or_default() += 1;
+            }
             for harm in harms.iter().filter(|harm| harm.verb == Verb::Overwrite) {
                 if let Some(field) = harm.field {
                     heavy.add((field, harm.print));

@@ -1,5 +1,6 @@
 //! One cycle of one source: read, map, record. It sends nothing: what it moves is due, and the sender is told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::checkpoint::{
     CheckpointError, Forecast, Hold, Incoming, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store,
 };
 use crate::clock::{Clock, Timestamp};
-use crate::contact::{Mapped, ResolvedMapping};
+use crate::contact::{Field, Mapped, ResolvedMapping};
 use crate::plan::Lane;
 use crate::plan::balance::Balance;
 use crate::plan::policy::Policy;
@@ -65,6 +66,8 @@ pub struct CycleReport {
     pub forecasts: Vec<Forecast>,
     /// The mapping is another one than before.
     pub is_mapping_new: bool,
+    /// What it made due: contacts by their due fields.
+    pub by_mapping: BTreeMap<Vec<Field>, u64>,
     /// The lane of what it changed.
     pub lane: Option<Lane>,
     /// What the guard holds of it.
@@ -306,6 +309,9 @@ impl<'a> Cycle<'a> {
         self.weighed_at = now;
         self.report.balance.hold(weighed.held.len() as u64);
         self.report.holds.extend(weighed.holds);
+        for (fields, contacts) in weighed.by_mapping {
+            *self.report.by_mapping.entry(fields).or_default() += contacts;
+        }
         self.parts.line.nudge();
         Ok(())
     }

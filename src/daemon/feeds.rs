@@ -1,9 +1,12 @@
 //! A source made ready to be read, and what is told of a read: the same for the daemon and for commands that run once.
 
+use std::collections::BTreeMap;
+
 use crate::checkpoint::{CheckpointError, Hold};
 use crate::config::{Config, SourceConfig};
-use crate::contact::{Catalog, FieldProblem};
+use crate::contact::{Catalog, Field, FieldProblem};
 use crate::report;
+use crate::reteno::body::BATCH_CONTACTS_MAX;
 
 use super::alarm::Alarm;
 use super::compose::{self, Surroundings};
@@ -51,6 +54,9 @@ pub async fn tell_read(
                 tracing::warn!(source = name, "{warning}");
             }
             tracing::info!(source = name, full = report.is_full, "{}", report.balance);
+            if let Some(words) = words_of_mapping(&report.by_mapping) {
+                tracing::info!(source = name, "{words}");
+            }
             tell_holds(&report.holds, alarm).await?;
             alarm.end(&alert).await
         }
@@ -63,6 +69,26 @@ pub async fn tell_read(
             alarm.raise(&alert, &report::chain(error), &hint).await
         }
     }
+}
+
+/// What a changed mapping made due; `None` where it is nothing.
+fn words_of_mapping(by_mapping: &BTreeMap<Vec<Field>, u64>) -> Option<String> {
+    let mut by_field: BTreeMap<Field, u64> = BTreeMap::new();
+    let (mut contacts, mut calls) = (0, 0);
+    for (fields, count) in by_mapping {
+        contacts += count;
+        calls += count.div_ceil(BATCH_CONTACTS_MAX as u64);
+        for field in fields {
+            *by_field.entry(*field).or_default() += count;
+        }
+    }
+    let fields: Vec<String> = by_field.iter().map(|(field, count)| format!("{field} of {count}")).collect();
+    (contacts > 0).then(|| {
+        format!(
+            "the mapping has changed: {contacts} contacts become due ({}), in {calls} calls at least",
+            fields.join(", ")
+        )
+    })
 }
 
 /// Each list that the guard holds is an alert of its own.

@@ -115,6 +115,8 @@ configure '"news"' 'fields.87166 = "tier"'
 "$bin" --config "$work/config.toml" plan >"$work/plan.txt" 2>>"$work/sync.log"
 sed 's/^/        /' "$work/plan.txt" | head -n 24
 synced 0 "a new field"
+grep -q '10000 contacts become due (additional field 87166 of 10000), in 4 calls' "$work/sync.log" ||
+  fail "the log does not say what the changed mapping made due"
 save_contacts now
 [ "$(grep -c '"87166"' "$work/now.jsonl")" -eq "$contacts" ] || fail "the new field is not everywhere"
 say "a field mapped anew over 10,000 contacts: $(($(posts submit_contacts) - before)) posts"
