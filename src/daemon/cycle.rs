@@ -8,16 +8,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{
-    CheckpointError, Forecast, Hold, Incoming, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store,
+    CheckpointError, Forecast, Hold, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store,
 };
 use crate::clock::{Clock, Timestamp};
-use crate::contact::{Field, Mapped, ResolvedMapping};
+use crate::contact::{Field, ResolvedMapping};
 use crate::plan::Lane;
 use crate::plan::balance::Balance;
 use crate::plan::policy::Policy;
-use crate::source::{Cursor, From, Item, Page, Place, ReadEnd, Source, SourceError};
+use crate::source::{Cursor, From, Page, ReadEnd, Source, SourceError};
 
 use super::foresight::foresee;
+use super::items::map_item;
 use super::sender::Line;
 
 /// Pages that may wait between the source and the checkpoint: enough to read while the last one is written.
@@ -373,33 +374,5 @@ fn tell_last_words(name: &str, error: &SourceError) {
     }
     for line in words {
         tracing::debug!(source = name, "the tap: {line}");
-    }
-}
-
-fn map_item(mapping: &ResolvedMapping, item: Item) -> Incoming {
-    match item {
-        Item::Record { record, place } => match mapping.map(&record) {
-            Ok(Mapped::Contact(contact)) => match place {
-                Place::Line(line) => Incoming::Line { contact, line },
-                Place::Message(_) => Incoming::Contact(contact),
-            },
-            Ok(Mapped::Filtered { key }) => Incoming::Filtered { key },
-            Err(rejection) => Incoming::Rejected {
-                key: rejection.key,
-                place: place.to_string(),
-                reasons: rejection.reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect(),
-            },
-        },
-        Item::Deleted { record, place } => match mapping.read_id(&record) {
-            Ok(key) => Incoming::Deleted { key },
-            Err(rejection) => Incoming::Rejected {
-                key: None,
-                place: place.to_string(),
-                reasons: rejection.reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect(),
-            },
-        },
-        Item::Malformed { place, reason } => {
-            Incoming::Rejected { key: None, place: place.to_string(), reasons: vec![(None, reason)] }
-        }
     }
 }

@@ -11,6 +11,7 @@ mod endings;
 pub mod exports;
 pub mod feeds;
 mod foresight;
+mod items;
 pub mod lifecycle;
 mod line;
 mod mapping;
