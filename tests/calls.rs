@@ -156,7 +156,7 @@ async fn categories_whose_id_is_not_told_are_asked_for_again_hours_later() {
     world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::OmitMapping).times(3));
     world.reads_all(&[("a", &[(SUBS, "news")])]).await;
     world.send_for(HOUR).await;
-    assert_eq!(world.alerts().await, ["learn-a"]);
+    assert_eq!(world.alerts().await, ["learn-1-a"]);
     world.hours(14).await;
     assert_eq!(categories(&world, "a"), ["news"]);
     assert!(world.kinds_since(0).len() <= 5, "{:?}", world.kinds_since(0));

@@ -243,7 +243,7 @@ async fn a_refused_deletion_is_told_and_tried_again_and_its_trouble_ends() {
     world.sandbox.fault(Fault::on(CallKind::DeleteContact, refused));
     world.loses(&[OTHER]).await;
     world.send_for(HOUR).await;
-    assert_eq!(world.alerts().await, ["delete-ann"]);
+    assert_eq!(world.alerts().await, ["delete-1-ann"]);
     assert_eq!(world.rejections().await.len(), 1);
     world.hours(7).await;
     assert!(is_deleted(&world, "ann"));
@@ -266,7 +266,7 @@ async fn what_nothing_names_is_told_and_does_not_hold_up_the_run() {
         assert!(world.clock.now().since(before) < HOUR, "it waits for a person");
         world.hours(24).await;
         match ending {
-            Ending::Erase => assert_eq!(world.alerts().await, ["erase-ann"]),
+            Ending::Erase => assert_eq!(world.alerts().await, ["erase-1-ann"]),
             Ending::Keep | Ending::Detach | Ending::Unsubscribe | Ending::Delete => {
                 assert_eq!(world.rejections().await.len(), 1);
             }
@@ -684,7 +684,7 @@ async fn what_cannot_be_erased_is_an_alert_that_stays_until_it_is() {
     world.hours(30).await;
     world.crash().await;
     world.hours(1).await;
-    assert_eq!(world.alerts().await, ["erase-ann"]);
+    assert_eq!(world.alerts().await, ["erase-1-ann"]);
     assert_eq!(world.reads_all(&[ANN, OTHER]).await.page.balance.rejected, 1);
     // somebody restores it there
     let restore = serde_json::json!({ "externalCustomerId": "ann", "channels": [{ "type": "email", "value": "ann@example.com" }] });
@@ -710,7 +710,7 @@ async fn a_refused_erasure_is_told_until_it_is_done() {
     world.sandbox.fault(Fault::on(CallKind::EraseContact, refused).times(2));
     world.loses(&[OTHER]).await;
     world.hours(3).await;
-    assert_eq!(world.alerts().await, ["erase-ann"]);
+    assert_eq!(world.alerts().await, ["erase-1-ann"]);
     world.hours(14).await;
     assert_eq!(world.alerts().await, Vec::<String>::new());
     assert_no_trace(&mut world).await;

@@ -23,7 +23,7 @@ CREATE TABLE source (
 ) STRICT;
 
 CREATE TABLE contact (
-    id           INTEGER PRIMARY KEY,              -- order of arrival: it decides the cost of every look-up
+    id           INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: what is under way names it; order of arrival: it decides the cost of every look-up
     source       INTEGER NOT NULL REFERENCES source (id),
     key          TEXT    NOT NULL,                 -- the CRM's id
     reteno_id    INTEGER,                          -- once Reteno told it
@@ -56,6 +56,7 @@ CREATE UNIQUE INDEX contact_key ON contact (source, key);
 CREATE INDEX contact_due ON contact (lane, split DESC, id)
     WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND judged = 1;
 CREATE INDEX contact_unjudged ON contact (source) WHERE judged = 0;
+CREATE INDEX contact_reteno ON contact (reteno_id) WHERE reteno_id IS NOT NULL;
 CREATE INDEX contact_open ON contact (stuck, source) WHERE acknowledged IS NOT NULL;
 
 CREATE TABLE waiting (

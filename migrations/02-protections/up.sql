@@ -34,7 +34,7 @@ CREATE TABLE cycle (
 ) STRICT;
 
 CREATE TABLE deed (
-    id         INTEGER PRIMARY KEY,
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice: calls under way name it
     source     INTEGER NOT NULL REFERENCES source (id),
     contact    INTEGER NOT NULL,
     key        TEXT    NOT NULL,                   -- the CRM's id: the row may be gone before the deed is
@@ -57,6 +57,7 @@ CREATE TABLE deed (
 ) STRICT;
 
 CREATE UNIQUE INDEX deed_once ON deed (contact, kind, address, segment);
+CREATE INDEX deed_hold ON deed (hold) WHERE hold IS NOT NULL;
 CREATE INDEX deed_due ON deed (not_before) WHERE state = 'due' AND import IS NULL;
 
 -- Opt-outs that were carried out: what `consent undo` may take back.

@@ -11,7 +11,7 @@ use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::guard::Verb;
 
 use super::deeds::{NewDeed, drop_idle_deeds, store_deed};
-use super::holds::drop_empty_holds;
+use super::holds::{free_contact, free_contacts};
 use super::incoming::PageMode;
 use super::pages::Page;
 use super::renewal::remember_told;
@@ -126,7 +126,7 @@ impl Page<'_> {
                 let cause = if is_witnessed { DeedCause::Witnessed } else { DeedCause::Sight };
                 store_deed(self.transaction, &deed(DeedKind::Unsubscribe, cause))?;
                 // one that was held is not any more
-                if is_witnessed { drop_empty_holds(self.transaction) } else { Ok(()) }
+                if is_witnessed { free_contact(self.transaction, id) } else { Ok(()) }
             }
             ConsentAct::Raise => {
                 drop_idle_deeds(self.transaction, id, DeedKind::Unsubscribe, Some(address))?;
@@ -270,7 +270,7 @@ impl Checkpoint {
                 )
             })
             .attempt(ACTION)?;
-        drop_empty_holds(&transaction)?;
+        free_contacts(&transaction)?;
         transaction.commit().attempt(ACTION)
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Transaction, params};
 
 use crate::clock::Timestamp;
 use crate::contact::{Field, FieldPrints, Fingerprint, Values};
@@ -14,12 +14,13 @@ use crate::plan::outcome::MemberOutcome;
 use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::addresses::has_address;
-use super::consents::IDENTITY;
 use super::due::WAIT_MAX;
 use super::endings::{begin_erasure, is_shared};
 use super::exports::end_links;
+use super::holds::free_contact;
 use super::imports::CallKind;
 use super::settle::{Settlement, UnknownFate};
+use super::subjects::{drop_survivor, load_subject, waits_for_opt_out};
 use super::tombstones::Grave;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
@@ -116,7 +117,7 @@ pub(super) fn drop_idle_deeds(
         .and_then(|mut delete| delete.execute(params![contact, kind.name(), address]))
         .attempt(ACTION)?;
     if dropped > 0 {
-        super::holds::drop_empty_holds(transaction)?;
+        free_contact(transaction, contact)?;
     }
     transaction
         .prepare_cached(
@@ -210,6 +211,11 @@ impl Checkpoint {
         let mut members = Vec::new();
         for deed in &call.deeds {
             let Some((contact, address, subject, sides)) = load_subject(&transaction, *deed, sealer)? else { continue };
+            if drop_survivor(&transaction, *deed, (contact, call.kind))?
+                || waits_for_opt_out(&transaction, call.kind, &sides)?
+            {
+                continue;
+            }
             if !has_address(&transaction, (*deed, call.kind, address), &subject.identity, (&self.hash, now))? {
                 continue;
             }
@@ -277,6 +283,12 @@ impl Checkpoint {
             })
             .attempt(ACTION)?;
         for (deed, contact, source, key, desired) in due {
+            let transaction = self.connection.transaction().attempt(ACTION)?;
+            let lives = drop_survivor(&transaction, DeedId(deed), (contact, DeedKind::Erase))?;
+            transaction.commit().attempt(ACTION)?;
+            if lives {
+                continue;
+            }
             let mut desired =
                 FieldPrints::decode(&desired.unwrap_or_default()).map_err(unreadable("list of prints"))?;
             for channel in [Field::Email, Field::Sms] {
@@ -321,41 +333,4 @@ impl Checkpoint {
             Settlement { members, fate: UnknownFate::Release, wrote_nothing: false, ghost_until: Some(ghost_until) };
         self.settle_import(import, &settlement, now)
     }
-}
-
-type Subject = (i64, i64, DeedSubject, Sides);
-
-fn load_subject(
-    transaction: &Transaction<'_>,
-    deed: DeedId,
-    sealer: super::seal::Sealer,
-) -> Result<Option<Subject>, CheckpointError> {
-    const ACTION: &str = "read whom a deed is about";
-    type Stored = (i64, i64, Option<Vec<u8>>, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
-    let stored: Option<Stored> = transaction
-        .prepare_cached(
-            "SELECT d.contact, d.address, coalesce(d.identity, c.identity), coalesce(c.reteno_id, d.reteno_id), c.desired, \
-             c.acknowledged \
-             FROM deed d LEFT JOIN contact c ON c.id = d.contact \
-             WHERE d.id = ?1 AND d.state = 'due' AND d.import IS NULL",
-        )
-        .and_then(|mut query| {
-            query
-                .query_row([deed.0], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-                })
-                .optional()
-        })
-        .attempt(ACTION)?;
-    let Some((contact, address, identity, reteno_id, desired, acknowledged)) = stored else { return Ok(None) };
-    let prints = |blob: Option<Vec<u8>>| {
-        blob.map(|blob| FieldPrints::decode(&blob)).transpose().map_err(unreadable("list of prints"))
-    };
-    let sides = Sides { desired: prints(desired)?.unwrap_or_default(), acknowledged: prints(acknowledged)? };
-    let mut identity = match identity {
-        Some(sealed) => Values::decode(&sealer.unseal(IDENTITY, &sealed)?).map_err(unreadable("identity"))?,
-        None => Values::default(),
-    };
-    identity.retain_fields(&[Field::ExternalCustomerId, Field::Email, Field::Sms]);
-    Ok(Some((contact, address, DeedSubject { deed, identity, reteno_id }, sides)))
 }

@@ -5,16 +5,17 @@ use rusqlite::{Connection, Transaction, params};
 use crate::contact::{Field, FieldPrints, Fingerprint};
 use crate::plan::SourceId;
 use crate::plan::deed::{DeedCause, DeedKind};
-use crate::plan::policy::Policy;
+use crate::plan::policy::{Ending, Policy};
 
 use super::channels::yield_channels;
 use super::deeds::{NewDeed, store_deed};
-use super::holds::drop_empty_holds;
+use super::holds::{drop_empty_holds, free_contact, free_contacts};
 use super::pages::Page;
 use super::reads::SeenRows;
+use super::rejections::{RejectionKind, forget_rejections};
 use super::renewal::remember_told;
 use super::tombstones::bury;
-use super::{Attempt, CheckpointError, unreadable};
+use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// Gone counts only when it was seen twice: two complete reads without the contact, or the CRM's own word and one of them.
 pub(super) const SIGHTINGS_NEEDED: i64 = 2;
@@ -50,12 +51,35 @@ impl Page<'_> {
     pub(super) fn cancel_endings(&self, id: i64) -> Result<(), CheckpointError> {
         remember_told(self.transaction, "s.contact = ?1", [id])?;
         self.statement(
-            "DELETE FROM deed WHERE contact = ?1 AND import IS NULL AND (cause = 'gone' OR kind IN ('delete', 'erase'))",
+            "DELETE FROM deed WHERE contact = ?1 AND import IS NULL AND buried = 0 \
+             AND (cause = 'gone' OR kind IN ('delete', 'erase'))",
         )?
         .execute([id])
         .and_then(|_| self.transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))
         .attempt("take back the end of a contact")?;
-        drop_empty_holds(self.transaction)
+        free_contact(self.transaction, id)
+    }
+}
+
+impl Checkpoint {
+    /// The operator has another word for gone contacts of a source by now: what was decided under an earlier one, and has not
+    /// begun, is off.
+    pub fn drop_other_endings(&mut self, source: &str, ending: Ending) -> Result<(), CheckpointError> {
+        const ACTION: &str = "take back the end of contacts";
+        let kind = DeedKind::of_ending(ending).map(DeedKind::name);
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let dropped = transaction
+            .execute(
+                "DELETE FROM deed WHERE source = (SELECT id FROM source WHERE name = ?1) AND cause = 'gone' AND buried = 0 \
+                 AND import IS NULL AND kind IS NOT ?2",
+                params![source, kind],
+            )
+            .attempt(ACTION)?;
+        if dropped > 0 {
+            free_contacts(&transaction)?;
+        }
+        transaction.commit().attempt(ACTION)
     }
 }
 
@@ -93,10 +117,15 @@ fn end_contact(
         .attempt(ACTION)?;
     let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
     yield_channels(transaction, &desired, policy.shared_channel, now)?;
+    // nobody is sent in the place of one that is gone
+    forget_rejections(transaction, source, &key, &[RejectionKind::Shared])?;
     if withdraw_unmade(transaction, id)? {
         return Ok(());
     }
     let Some(kind) = DeedKind::of_ending(policy.ending) else { return Ok(()) };
+    if end_untold(transaction, id)? {
+        return Ok(());
+    }
     if policy.shares_ids && is_elsewhere(transaction, id, desired.get(Field::ExternalCustomerId))? {
         return Ok(());
     }
@@ -122,6 +151,29 @@ fn end_contact(
     Ok(())
 }
 
+/// A contact that Reteno was never told of has nothing there that could be ended: to ask for its id would make it. Says
+/// whether it was one.
+fn end_untold(transaction: &Transaction<'_>, id: i64) -> Result<bool, CheckpointError> {
+    const ACTION: &str = "end a contact";
+    let ended = transaction
+        .execute(
+            "UPDATE contact SET stuck = 4, acknowledged = x'', split = NULL \
+             WHERE id = ?1 AND told = 0 AND import IS NULL AND reteno_id IS NULL",
+            [id],
+        )
+        .attempt(ACTION)?;
+    if ended == 0 {
+        return Ok(false);
+    }
+    transaction
+        .execute("DELETE FROM waiting WHERE contact = ?1", [id])
+        .and_then(|_| transaction.execute("DELETE FROM deed WHERE contact = ?1 AND import IS NULL", [id]))
+        .and_then(|_| transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))
+        .attempt(ACTION)?;
+    free_contact(transaction, id)?;
+    Ok(true)
+}
+
 /// A contact that is held from being made, and is gone before anyone approved it: there is nothing to make, and nothing to
 /// end. Says whether it was one.
 fn withdraw_unmade(transaction: &Transaction<'_>, id: i64) -> Result<bool, CheckpointError> {
@@ -139,6 +191,7 @@ fn withdraw_unmade(transaction: &Transaction<'_>, id: i64) -> Result<bool, Check
     transaction
         .execute("DELETE FROM waiting WHERE contact = ?1", [id])
         .and_then(|_| transaction.execute("DELETE FROM deed WHERE contact = ?1 AND import IS NULL", [id]))
+        .and_then(|_| transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))
         .and_then(|_| {
             let end = "UPDATE contact SET stuck = 4, held = 0, split = NULL, weighed = NULL WHERE id = ?1";
             transaction.execute(end, [id])
@@ -149,18 +202,18 @@ fn withdraw_unmade(transaction: &Transaction<'_>, id: i64) -> Result<bool, Check
 }
 
 /// Whether another source still has the contact. The external id is kept among the channels where sources share ids.
-fn is_elsewhere(
-    transaction: &Transaction<'_>,
+pub(super) fn is_elsewhere(
+    connection: &Connection,
     id: i64,
     external_id: Option<Fingerprint>,
 ) -> Result<bool, CheckpointError> {
-    external_id.map_or(Ok(false), |print| is_shared(transaction, id, print))
+    external_id.map_or(Ok(false), |print| is_shared(connection, id, print))
 }
 
 /// Whether what would be ended belongs to another contact that the CRM still has: its address, or all of it where Reteno
 /// tells contacts apart by their channels alone.
-fn lives_on(
-    transaction: &Transaction<'_>,
+pub(super) fn lives_on(
+    connection: &Connection,
     id: i64,
     kind: DeedKind,
     desired: &FieldPrints,
@@ -171,7 +224,7 @@ fn lives_on(
         (_, Some(_)) => &[],
     };
     for print in channels.iter().filter_map(|field| desired.get(*field)) {
-        if is_shared(transaction, id, print)? {
+        if is_shared(connection, id, print)? {
             return Ok(true);
         }
     }

@@ -136,26 +136,63 @@ fn is_wanted(desired: &FieldPrints, code: i64, print: i64) -> bool {
         .is_some_and(|wanted| wanted.to_u64().cast_signed() == print)
 }
 
-/// Frees the contacts whose held opt-out is off, and forgets lists that nothing stands on any more.
-pub(super) fn drop_empty_holds(transaction: &Transaction<'_>) -> Result<(), CheckpointError> {
-    const ACTION: &str = "forget an empty hold";
-    let has_holds: bool = transaction
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM hold)")
-        .and_then(|mut query| query.query_row([], |row| row.get(0)))
+/// Frees a contact whose held opt-out is off, and forgets lists that nothing stands on any more.
+pub(super) fn free_contact(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
+    const ACTION: &str = "free what was held of a contact";
+    if !has_holds(transaction)? {
+        return Ok(());
+    }
+    transaction
+        .prepare_cached(
+            "DELETE FROM held WHERE contact = ?1 AND hold IN (SELECT id FROM hold WHERE verb = 'unsubscribe') \
+             AND NOT EXISTS (SELECT 1 FROM deed WHERE deed.contact = held.contact AND deed.hold = held.hold)",
+        )
+        .and_then(|mut delete| delete.execute([contact]))
+        .and_then(|_| {
+            transaction
+                .prepare_cached(
+                    "UPDATE contact SET held = (SELECT count(*) FROM held WHERE held.contact = contact.id) WHERE id = ?1",
+                )
+                .and_then(|mut update| update.execute([contact]))
+        })
         .attempt(ACTION)?;
-    if !has_holds {
+    drop_empty_holds(transaction)
+}
+
+/// The same for every contact: for what changes many at once, since it looks at all.
+pub(super) fn free_contacts(transaction: &Transaction<'_>) -> Result<(), CheckpointError> {
+    if !has_holds(transaction)? {
         return Ok(());
     }
     transaction
         .execute_batch(
             "DELETE FROM held WHERE hold IN (SELECT id FROM hold WHERE verb = 'unsubscribe') AND NOT EXISTS \
                (SELECT 1 FROM deed WHERE deed.contact = held.contact AND deed.hold = held.hold); \
-             UPDATE contact SET held = (SELECT count(*) FROM held WHERE held.contact = contact.id) WHERE held > 0; \
-             DELETE FROM hold WHERE NOT EXISTS (SELECT 1 FROM held WHERE held.hold = hold.id) \
+             UPDATE contact SET held = (SELECT count(*) FROM held WHERE held.contact = contact.id) WHERE held > 0;",
+        )
+        .attempt("free what was held")?;
+    drop_empty_holds(transaction)
+}
+
+fn has_holds(transaction: &Transaction<'_>) -> Result<bool, CheckpointError> {
+    transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM hold)")
+        .and_then(|mut query| query.query_row([], |row| row.get(0)))
+        .attempt("look for holds")
+}
+
+/// Forgets lists that nothing stands on any more, and their alerts.
+pub(super) fn drop_empty_holds(transaction: &Transaction<'_>) -> Result<(), CheckpointError> {
+    if !has_holds(transaction)? {
+        return Ok(());
+    }
+    transaction
+        .execute_batch(
+            "DELETE FROM hold WHERE NOT EXISTS (SELECT 1 FROM held WHERE held.hold = hold.id) \
                AND NOT EXISTS (SELECT 1 FROM deed WHERE deed.hold = hold.id); \
              DELETE FROM alert WHERE name LIKE 'hold-%' AND substr(name, 6) NOT IN (SELECT id FROM hold);",
         )
-        .attempt(ACTION)
+        .attempt("forget an empty hold")
 }
 
 const CONTACTS: &str = "(SELECT count(*) FROM (SELECT contact FROM held WHERE hold = h.id \

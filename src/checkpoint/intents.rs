@@ -193,6 +193,10 @@ impl Lookup<'_> {
         let Some(sendable) = Sendable::read(row, self.transaction, self.rules, self.hash)? else { return Ok(None) };
         let Sendable { sides, reteno_id, mask, flavor } = sendable;
         let is_single = matches!(self.call, CallKind::Upsert | CallKind::Update(_));
+        // a single call carries all that is desired, and so what is held
+        if is_single && row.get::<_, i64>(6).attempt(ACTION)? > 0 {
+            return Ok(None);
+        }
         let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
         let values: Vec<u8> = row.get(12).attempt(ACTION)?;
         let mut values = Values::decode(&values).map_err(unreadable("waiting value"))?;

@@ -11,8 +11,9 @@ use crate::plan::{ContactId, ImportId};
 use super::consents::IDENTITY;
 use super::rejections::{RejectionKind, record_rejection};
 use super::removal::end_row;
+use super::renewal::renew_opt_outs;
 use super::settle::close;
-use super::settle_deeds::{ACTION, Deed, REFUSED_WAIT_MS, forget_trouble, load_deed, load_deeds};
+use super::settle_deeds::{ACTION, Deed, REFUSED_WAIT_MS, forget_trouble, load_deed, load_deeds, trouble_alert};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// Of a deed `d`: what finds its id out.
@@ -139,6 +140,7 @@ impl Checkpoint {
             forget_trouble(&transaction, &deed)?;
             transaction.execute("DELETE FROM deed WHERE id = ?1", [deed.id]).attempt(ACTION)?;
         }
+        renew_opt_outs(&transaction, import)?;
         close(&transaction, import, ghost_until.map(|until| until.0).filter(|until| *until > now.0))?;
         transaction.commit().attempt(ACTION)
     }
@@ -166,7 +168,7 @@ fn cannot_erase(
         .execute(
             "INSERT OR IGNORE INTO alert (name, text, hint, since) VALUES (?1, ?2, ?3, ?4)",
             params![
-                format!("erase-{}", deed.key),
+                trouble_alert(DeedKind::Erase, deed.source, &deed.key),
                 format!("contact {} cannot be erased: {reason}", deed.key),
                 "look for the contact in Reteno, among the deleted ones too, and erase it there by hand",
                 now.0
@@ -209,7 +211,7 @@ fn cannot_learn(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> R
         .execute("DELETE FROM deed WHERE contact = ?1 AND kind = 'delete' AND import IS NULL", [deed.contact])
         .attempt(ACTION)?;
     if deleted > 0 {
-        return end_row(transaction, deed.contact);
+        return end_row(transaction, deed.contact, false);
     }
     if waits_for_categories(transaction, deed.contact)? {
         transaction.execute("UPDATE contact SET stuck = 1 WHERE id = ?1", [deed.contact]).attempt(ACTION)?;

@@ -126,6 +126,8 @@ impl Page<'_> {
         let mut row = self.load(&contact.key)?;
         if let Some(row) = &mut row {
             row.known.is_repeated = !seen.tell(row.id);
+            // whatever the record says, and however old it is: the contact is there
+            self.find_again(row)?;
         }
         if let Some(erased_at) = self.find_tombstone(contact)? {
             let reason = format!(
@@ -197,7 +199,6 @@ impl Page<'_> {
             if row.stuck == Stuck::Ended {
                 self.cancel_endings(row.id)?;
             }
-            self.find_again(row)?;
             if row.held > 0 {
                 self.lapse(row.id, &sides.desired)?;
             }

@@ -12,8 +12,9 @@ use super::settle::close;
 use super::settle_deeds::{ACTION, Deed, forget, load_deed, load_deeds};
 use super::{Attempt, Checkpoint, CheckpointError};
 
-/// Of a raise `d`: its time is over (also where the clock was set back since), or somebody with the address wants no mail.
-const IS_LATE: &str = "d.expires_at <= ?1 OR d.expires_at > ?2 \
+/// Of a raise `d`: its time is over (also where the clock was set back since; a page that is recorded while the sender
+/// looks may be ahead of it by moments), or somebody with the address wants no mail.
+const IS_LATE: &str = "d.expires_at <= ?1 OR d.expires_at > ?2 + 60000 \
                        OR EXISTS (SELECT 1 FROM consent s WHERE s.address = d.address AND s.said = 1)";
 
 impl Checkpoint {

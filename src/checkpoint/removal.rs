@@ -13,7 +13,7 @@ use super::settle_deeds::{ACTION, Deed};
 use super::{Attempt, CheckpointError, unreadable};
 
 /// What Reteno holds of the contact is over: when the CRM shows it again, all of it is sent, and it is restored.
-pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
+pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64, is_ours: bool) -> Result<(), CheckpointError> {
     remember_told(transaction, "s.contact = ?1", [contact])?;
     transaction
         .execute("DELETE FROM waiting WHERE contact = ?1", [contact])
@@ -21,9 +21,9 @@ pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64) -> Result<(),
         .and_then(|_| {
             // one that came back while the call was under way is read once more
             transaction.execute(
-                "UPDATE contact SET acknowledged = x'', restores = 1, split = NULL, attempts = 0, \
+                "UPDATE contact SET acknowledged = x'', restores = iif(?2, 1, restores), split = NULL, attempts = 0, \
                  stuck = iif(sightings > 0, 4, 2) WHERE id = ?1",
-                [contact],
+                params![contact, is_ours],
             )
         })
         .and_then(|_| want_full_read_of_starved(transaction, contact))
@@ -85,6 +85,7 @@ pub(super) fn forget_contact(
         "DELETE FROM consent WHERE contact = ?1",
         "DELETE FROM opt_out WHERE contact = ?1",
         "DELETE FROM held WHERE contact = ?1",
+        "DELETE FROM told WHERE contact = ?1",
         "DELETE FROM waiting WHERE contact = ?1",
         "DELETE FROM contact WHERE id = ?1",
     ];

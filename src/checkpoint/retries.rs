@@ -67,7 +67,7 @@ impl Checkpoint {
         retried.deeds = transaction
             .execute(
                 "UPDATE deed SET not_before = 0 WHERE import IS NULL AND state = 'due' AND not_before > 0 \
-                 AND (attempts > 0 OR 'erase-' || id IN (SELECT name FROM alert)) \
+                 AND (attempts > 0 OR 'erase-' || source || '-' || key IN (SELECT name FROM alert)) \
                  AND (?1 IS NULL OR key = ?1 \
                    OR (SELECT s.name FROM source s WHERE s.id = deed.source) || ':' || key = ?1)",
                 [contact],

@@ -51,6 +51,8 @@ impl Page<'_> {
         let acknowledged = acknowledged.map_err(|e| blob(e.into()))?.transpose().map_err(|e| blob(e.into()))?;
         let sides = Sides { desired, acknowledged };
         let stuck = Stuck::from_number(stuck);
+        // what came back after its end is not judged by what was believed before
+        let stamp = if stuck == Stuck::Ended { ReadStamp { changed_at: None, asked_at: 0 } } else { stamp };
         let known = Known {
             sides,
             stamp,

@@ -140,7 +140,7 @@ impl Traits {
 }
 
 /// Whoever wants no mail is unsubscribed before Reteno is told the address, also as another contact's.
-fn is_gagged(connection: &Connection, address: Fingerprint) -> Result<bool, CheckpointError> {
+pub(super) fn is_gagged(connection: &Connection, address: Fingerprint) -> Result<bool, CheckpointError> {
     connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM consent WHERE address = ?1 AND said = 1 AND lowered_at IS NULL)")
         .and_then(|mut query| query.query_row([address.to_u64().cast_signed()], |row| row.get(0)))

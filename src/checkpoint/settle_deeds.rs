@@ -11,6 +11,7 @@ use super::rejections::{RejectionKind, record_rejection};
 use super::removal::{end_row, forget_for_ever, leave_segments};
 use super::renewal::renew_opt_outs;
 use super::settle::close;
+use super::survival::is_back;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 pub(super) const ACTION: &str = "end what was done";
@@ -44,6 +45,8 @@ pub(super) struct Deed {
     cycle: i64,
     is_counted: bool,
     renew: bool,
+    /// It ends a contact that is gone, and its tombstone does not stand.
+    pub(super) is_ending: bool,
 }
 
 impl Checkpoint {
@@ -54,15 +57,20 @@ impl Checkpoint {
         end: &DeedEnd,
         now: Timestamp,
         ghost_until: Option<Timestamp>,
-    ) -> Result<Vec<String>, CheckpointError> {
+    ) -> Result<Vec<(SourceId, String)>, CheckpointError> {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
         let deeds = load_deeds(&transaction, import)?;
         let is_alone = deeds.len() == 1;
         let mut refused = Vec::new();
         for deed in &deeds {
+            // it is not done once more to somebody who is there again
+            let is_off = deed.is_ending && is_back(&transaction, deed.contact)?;
             match end {
-                DeedEnd::Done | DeedEnd::NotThere => finish(&transaction, deed, import, now)?,
+                DeedEnd::Done | DeedEnd::NotThere => finish(&transaction, deed, (import, end), now)?,
+                DeedEnd::Refused(_) | DeedEnd::NoSegment(_) | DeedEnd::NotWritten if is_off => {
+                    forget(&transaction, deed)?;
+                }
                 DeedEnd::Refused(reason) => {
                     let wait = if is_alone { REFUSED_WAIT_MS } else { 0 };
                     transaction
@@ -78,7 +86,7 @@ impl Checkpoint {
                         if deed.kind == DeedKind::Learn {
                             tell_erasures(&transaction, deed.contact, now)?;
                         }
-                        refused.push(deed.key.clone());
+                        refused.push((deed.source, deed.key.clone()));
                     }
                 }
                 DeedEnd::NoSegment(reason) => {
@@ -141,7 +149,9 @@ impl Checkpoint {
 
 pub(super) fn load_deeds(transaction: &Transaction<'_>, import: ImportId) -> Result<Vec<Deed>, CheckpointError> {
     let ids: Vec<i64> = transaction
-        .prepare_cached("SELECT deed FROM member WHERE import = ?1 AND deed IS NOT NULL")
+        .prepare_cached(
+            "SELECT d.id FROM member m JOIN deed d ON d.id = m.deed AND d.import = m.import WHERE m.import = ?1",
+        )
         .and_then(|mut query| query.query_map([import.0], |row| row.get(0))?.collect())
         .attempt(ACTION)?;
     let mut deeds = Vec::with_capacity(ids.len());
@@ -153,7 +163,9 @@ pub(super) fn load_deeds(transaction: &Transaction<'_>, import: ImportId) -> Res
 
 pub(super) fn load_deed(transaction: &Transaction<'_>, id: i64) -> Result<Option<Deed>, CheckpointError> {
     transaction
-        .prepare_cached("SELECT source, contact, key, kind, address, cycle, cause, renew FROM deed WHERE id = ?1")
+        .prepare_cached(
+            "SELECT source, contact, key, kind, address, cycle, cause, renew, buried FROM deed WHERE id = ?1",
+        )
         .and_then(|mut query| {
             query
                 .query_row([id], |row| {
@@ -169,6 +181,8 @@ pub(super) fn load_deed(transaction: &Transaction<'_>, id: i64) -> Result<Option
                             address: row.get(4)?,
                             cycle: row.get(5)?,
                             is_counted: cause != "again",
+                            is_ending: !row.get::<_, bool>(8)?
+                                && (cause == "gone" || matches!(kind, DeedKind::Delete | DeedKind::Erase)),
                             renew: row.get(7)?,
                         })
                     }))
@@ -181,7 +195,12 @@ pub(super) fn load_deed(transaction: &Transaction<'_>, id: i64) -> Result<Option
         .attempt(ACTION)
 }
 
-fn finish(transaction: &Transaction<'_>, deed: &Deed, import: ImportId, now: Timestamp) -> Result<(), CheckpointError> {
+fn finish(
+    transaction: &Transaction<'_>,
+    deed: &Deed,
+    (import, end): (ImportId, &DeedEnd),
+    now: Timestamp,
+) -> Result<(), CheckpointError> {
     let ghost_until: Option<i64> = transaction
         .prepare_cached(
             "SELECT max(i.ghost_until) FROM member m JOIN import i ON i.id = m.import \
@@ -221,11 +240,14 @@ fn finish(transaction: &Transaction<'_>, deed: &Deed, import: ImportId, now: Tim
             forget(transaction, deed)
         }
         DeedKind::Delete => {
-            end_row(transaction, deed.contact)?;
+            let is_back = is_back(transaction, deed.contact)?;
+            // whom somebody else has deleted there is not ours to restore
+            let is_ours = *end == DeedEnd::Done || has_repeated(transaction, import)?;
+            end_row(transaction, deed.contact, is_ours)?;
             match ghost_until {
                 // it may bring the contact back
-                Some(until) => again(transaction, deed, until),
-                None => forget(transaction, deed),
+                Some(until) if !is_back => again(transaction, deed, until),
+                Some(_) | None => forget(transaction, deed),
             }
         }
         DeedKind::Erase => match ghost_until {
@@ -240,11 +262,16 @@ fn finish(transaction: &Transaction<'_>, deed: &Deed, import: ImportId, now: Tim
     }
 }
 
+/// Whether the call may have been made before: an earlier copy of it may have done what the answer finds done.
+fn has_repeated(transaction: &Transaction<'_>, import: ImportId) -> Result<bool, CheckpointError> {
+    transaction.query_row("SELECT posts > 1 FROM import WHERE id = ?1", [import.0], |row| row.get(0)).attempt(ACTION)
+}
+
 /// What stood in the way of a deed is over.
 pub(super) fn forget_trouble(transaction: &Transaction<'_>, deed: &Deed) -> Result<(), CheckpointError> {
     let kind = deed.kind.name();
     transaction
-        .execute("DELETE FROM alert WHERE name = ?1", [format!("{kind}-{}", deed.key)])
+        .execute("DELETE FROM alert WHERE name = ?1", [trouble_alert(deed.kind, deed.source, &deed.key)])
         .and_then(|_| {
             transaction.execute(
                 "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = 'reteno' AND reason LIKE ?3",
@@ -276,4 +303,10 @@ fn again(transaction: &Transaction<'_>, deed: &Deed, not_before: i64) -> Result<
         )
         .attempt(ACTION)
         .map(|_| ())
+}
+
+/// The name of the alert that a deed cannot be done.
+#[must_use]
+pub fn trouble_alert(kind: DeedKind, source: SourceId, key: &str) -> String {
+    format!("{}-{}-{key}", kind.name(), source.0)
 }

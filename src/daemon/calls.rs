@@ -1,10 +1,16 @@
-//! Makes the call that an intent stands for, and names what came of it.
+//! Makes the call that an intent stands for, and names what came of it; takes up what another process left under way.
 
-use crate::checkpoint::CallKind;
+use std::time::Duration;
+
+use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState};
+use crate::clock::Timestamp;
 use crate::plan::ImportId;
 use crate::plan::answer::{DeedAnswer, ImportAnswer, SingleAnswer, SubmitAnswer, SubscribeAnswer};
+use crate::plan::lock::LockSet;
 use crate::reteno::Client;
 use crate::reteno::lists::{DetachBody, EmailsBody, ListError};
+
+use super::sender::REQUEST_SLACK;
 
 /// What came of a call.
 pub(super) enum Done {
@@ -63,4 +69,24 @@ fn as_single(id: i64, answer: DeedAnswer) -> SingleAnswer {
         DeedAnswer::NotWritten { cause, retry_after } => SingleAnswer::NotWritten { cause, retry_after },
         DeedAnswer::Uncertain { cause, retry_after } => SingleAnswer::Uncertain { cause, retry_after },
     }
+}
+
+/// What another process left under way: calls without an answer are doubtful, and all of them keep their locks.
+pub(super) fn take_up(
+    checkpoint: &mut Checkpoint,
+    now: Timestamp,
+    age_max: Duration,
+) -> Result<LockSet, CheckpointError> {
+    let mut locks = LockSet::default();
+    for import in checkpoint.load_imports()? {
+        if import.state == ImportState::Intent {
+            let ghost_until = import.posted_at.plus(age_max + REQUEST_SLACK);
+            checkpoint.doubt_import(import.id, now, Some(ghost_until))?;
+        }
+        if import.state != ImportState::Ghost {
+            let members = checkpoint.load_members(import.id)?;
+            locks.take(import.id, members.into_iter().flat_map(|member| member.locks));
+        }
+    }
+    Ok(locks)
 }

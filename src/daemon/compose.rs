@@ -25,7 +25,7 @@ use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
 use crate::source::{FileSource, Format, SingerOptions, SingerSource, Source, singer};
 
 use super::cycle::Feed;
-use super::mapping::{build_mapping, build_policy};
+use super::mapping::{build_ending, build_mapping, build_policy};
 use super::proof::{AccountChange, ProvingVault};
 use super::sender::{RestoreDeleted, SendSettings, UploadSettings};
 
@@ -148,6 +148,7 @@ pub fn send_settings(config: &Config) -> SendSettings {
             .flat_map(|source| &source.segments)
             .map(|segment| (Field::segment(&segment.name), segment.name.clone()))
             .collect(),
+        endings: config.sources.iter().map(|source| (source.name.clone(), build_ending(source.on_delete))).collect(),
         forms: config.sources.iter().filter_map(form_of).collect(),
         upload: upload_settings(config),
         batch_contacts_max: reteno.batch_contacts_max,

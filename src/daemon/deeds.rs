@@ -204,10 +204,10 @@ impl Sender {
             }
             counts.rejected += refused.len() as u64;
         });
-        for key in refused {
+        for (source, key) in refused {
             let text = format!("Reteno refuses to {} contact {key}", call.name());
             let hint = "it is tried again every six hours; `reteno-sync rejected list` shows Reteno's words";
-            self.alarm.raise(&format!("{}-{key}", call.name()), &text, hint).await?;
+            self.alarm.raise(&format!("{}-{}-{key}", call.name(), source.0), &text, hint).await?;
         }
         Ok(())
     }

@@ -79,13 +79,7 @@ pub(super) fn build_policy(source: &SourceConfig, identity: config::Identity, ma
     let unique = [(identity.unique_email, Field::Email), (identity.unique_sms, Field::Sms)];
     Policy {
         guard: build_guard(&source.guard),
-        ending: match source.on_delete {
-            config::OnDelete::Keep => Ending::Keep,
-            config::OnDelete::Detach => Ending::Detach,
-            config::OnDelete::Unsubscribe => Ending::Unsubscribe,
-            config::OnDelete::Delete => Ending::Delete,
-            config::OnDelete::Erase => Ending::Erase,
-        },
+        ending: build_ending(source.on_delete),
         groups: source.segments.iter().filter_map(|segment| segment.group_id).collect(),
         has_consent: source.consent.is_some(),
         forgets_consent: false,
@@ -100,6 +94,17 @@ pub(super) fn build_policy(source: &SourceConfig, identity: config::Identity, ma
         unique: unique.into_iter().filter(|(is_unique, _)| *is_unique).map(|(_, field)| field).collect(),
         shares_ids: source.shares_ids,
         is_form: source.form.is_some(),
+    }
+}
+
+/// What happens to a contact that is gone.
+pub(super) const fn build_ending(on_delete: config::OnDelete) -> Ending {
+    match on_delete {
+        config::OnDelete::Keep => Ending::Keep,
+        config::OnDelete::Detach => Ending::Detach,
+        config::OnDelete::Unsubscribe => Ending::Unsubscribe,
+        config::OnDelete::Delete => Ending::Delete,
+        config::OnDelete::Erase => Ending::Erase,
     }
 }
 

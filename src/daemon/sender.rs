@@ -26,7 +26,7 @@ use crate::reteno::Client;
 use crate::reteno::start::SubscribeOptions;
 
 use super::alarm::Alarm;
-use super::calls::{Done, perform};
+use super::calls::{Done, perform, take_up};
 use super::exports::Exports;
 use super::pace::{Pause, Standstill};
 
@@ -95,33 +95,23 @@ impl Sender {
     ) -> Result<Self, CheckpointError> {
         let age_max = settings.import_age_max;
         let now = clock.now();
+        let endings = settings.endings.clone();
         let form_names: Vec<String> = settings.forms.iter().map(|(name, _)| name.clone()).collect();
-        let (hash, last_part, held, form_ids, dir) = store
+        let (hash, last_part, locks, form_ids, dir) = store
             .call(move |checkpoint| {
+                for (name, ending) in &endings {
+                    checkpoint.drop_other_endings(name, *ending)?;
+                }
                 let mut form_ids = Vec::new();
                 for name in &form_names {
                     form_ids.push(checkpoint.load_source(name)?.id);
                 }
-                let mut held = Vec::new();
-                for import in checkpoint.load_imports()? {
-                    if import.state == ImportState::Intent {
-                        let ghost_until = import.posted_at.plus(age_max + REQUEST_SLACK);
-                        checkpoint.doubt_import(import.id, now, Some(ghost_until))?;
-                    }
-                    if import.state != ImportState::Ghost {
-                        let members = checkpoint.load_members(import.id)?;
-                        held.push((import.id, members.into_iter().flat_map(|m| m.locks).collect::<Vec<_>>()));
-                    }
-                }
+                let locks = take_up(checkpoint, now, age_max)?;
                 // which fields are refused is only known to the process that raised them
                 checkpoint.end_mask_alerts()?;
-                Ok((checkpoint.hash().clone(), checkpoint.last_part()?, held, form_ids, checkpoint.exports_dir()))
+                Ok((checkpoint.hash().clone(), checkpoint.last_part()?, locks, form_ids, checkpoint.exports_dir()))
             })
             .await?;
-        let mut locks = LockSet::default();
-        for (import, owned) in held {
-            locks.take(import, owned);
-        }
         let forms: BTreeMap<SourceId, SubscribeOptions> =
             form_ids.into_iter().zip(settings.forms.iter().map(|(_, options)| options.clone())).collect();
         let exports = Exports::at(dir, random.clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::checkpoint::SendRules;
 use crate::contact::Field;
+use crate::plan::policy::Ending;
 use crate::plan::upload::FileBounds;
 use crate::reteno::body::DedupeOn;
 use crate::reteno::start::SubscribeOptions;
@@ -26,6 +27,8 @@ pub struct SendSettings {
     pub event_in_full_reads: bool,
     /// The names of the segments, by their fields.
     pub segment_names: BTreeMap<Field, String>,
+    /// What happens to gone contacts, by the names of the sources: what was decided under another word is off.
+    pub endings: Vec<(String, Ending)>,
     /// Sources whose new contacts go through the double opt-in, by their names.
     pub forms: Vec<(String, SubscribeOptions)>,
     /// First loads as files; `None`: all goes by bulk.

@@ -67,6 +67,7 @@ pub(crate) fn settings() -> SendSettings {
         event_key: None,
         event_in_full_reads: false,
         segment_names: BTreeMap::new(),
+        endings: Vec::new(),
         forms: Vec::new(),
         upload: None,
         batch_contacts_max: 3000,

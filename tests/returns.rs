@@ -1,0 +1,322 @@
+//! Whom the CRM shows again, and what was to be done about them: found by a review that tried to do harm.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::time::Duration;
+
+use http::StatusCode;
+use reteno_sync::contact::{Consent, Contact, Field};
+use reteno_sync::plan::Lane;
+use reteno_sync::plan::guard::Guard;
+use reteno_sync::plan::policy::{Ending, Policy};
+use reteno_sync::reteno::body::DedupeOn;
+use reteno_sync::sandbox::{CallKind, Canned, Effect, Fault, Readings, SandboxOptions};
+use support::{HOUR, MINUTE, World, consenting, contact, person};
+
+const TOWN: Field = Field::Town;
+
+fn options() -> SandboxOptions {
+    SandboxOptions { access_token_lifetime: 1000 * HOUR, ..SandboxOptions::default() }
+}
+
+fn all_held() -> Guard {
+    Guard { is_on: true, holds_all: true, ..Guard::default() }
+}
+
+fn at(key: &str, town: &str, t: i64) -> Contact {
+    Contact { changed_at: Some(t), ..contact(key, &[(TOWN, town)]) }
+}
+
+fn without_id(key: &str, fields: &[(Field, &str)]) -> Contact {
+    let mut c = contact(key, fields);
+    c.fields.retain(|(f, _)| *f != Field::ExternalCustomerId);
+    c
+}
+
+async fn whole(w: &World, cs: Vec<Contact>) -> support::reads::Read {
+    w.reads(true, Lane::Reconcile, cs.into_iter(), &[]).await
+}
+
+/// The CRM was restored from a backup: what it says is older than what was believed, and she is there all the same.
+#[tokio::test(start_paused = true)]
+async fn who_is_back_with_an_older_change_time_is_not_erased() {
+    let mut w = World::begin().await;
+    w.policy.ending = Ending::Erase;
+    whole(&w, vec![at("ann", "Kyiv", 200), at("other", "Lviv", 100)]).await;
+    w.send_for(HOUR).await;
+    w.policy.guard = all_held();
+    whole(&w, vec![at("other", "Lviv", 100)]).await;
+    let holds = whole(&w, vec![at("other", "Lviv", 100)]).await.holds;
+    // the CRM was restored from a backup: she is back, with an older change time
+    for _ in 0..3 {
+        whole(&w, vec![at("ann", "Kyiv", 150), at("other", "Lviv", 100)]).await;
+    }
+    // and then edited
+    whole(&w, vec![at("ann", "Odesa", 300), at("other", "Lviv", 100)]).await;
+    let id = holds[0].id;
+    w.store.call(move |c| c.approve_hold(id)).await.unwrap();
+    w.send_for(HOUR).await;
+    assert_eq!(w.sandbox.tally().contacts_erased, 0);
+}
+
+/// Lost, then refused: it would have been due again six hours later.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_was_refused_is_not_tried_again_on_one_who_is_back() {
+    let mut w = World::begin().await;
+    w.policy.ending = Ending::Delete;
+    let both = || vec![contact("ann", &[(TOWN, "Kyiv")]), contact("other", &[(TOWN, "Lviv")])];
+    whole(&w, both()).await;
+    w.send_for(HOUR).await;
+    w.sandbox.fault(Fault::on(CallKind::DeleteContact, Effect::LoseRequest));
+    w.sandbox.fault(Fault::on(
+        CallKind::DeleteContact,
+        Effect::Answer(Canned::json(StatusCode::BAD_REQUEST, r#"{"message":"no"}"#)),
+    ));
+    for _ in 0..2 {
+        whole(&w, vec![contact("other", &[(TOWN, "Lviv")])]).await;
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(1), w.send_for(HOUR)).await;
+    whole(&w, both()).await;
+    w.send_for(HOUR).await;
+    for _ in 0..10 {
+        whole(&w, both()).await;
+        w.hours(1).await;
+    }
+    assert_eq!(w.sandbox.tally().contacts_deleted, 0);
+}
+
+/// Without external ids both records are one contact in Reteno.
+#[tokio::test(start_paused = true)]
+async fn who_was_typed_in_again_is_not_erased_by_an_approval() {
+    let settings = reteno_sync::daemon::sender::SendSettings { dedupe_on: DedupeOn::Email, ..support::settings() };
+    let mut w = World::with(options(), settings).await;
+    w.policy.ending = Ending::Erase;
+    w.mapped.retain(|f| *f != Field::ExternalCustomerId);
+    let other = || without_id("other", &[(TOWN, "Lviv")]);
+    whole(&w, vec![without_id("ann", &[(TOWN, "Kyiv")]), other()]).await;
+    w.send_for(HOUR).await;
+    w.policy.guard = all_held();
+    whole(&w, vec![other()]).await;
+    let holds = whole(&w, vec![other()]).await.holds;
+    // typed in again, under another id
+    for _ in 0..2 {
+        whole(&w, vec![without_id("ann2", &[(Field::Email, "ann@example.com"), (TOWN, "Rivne")]), other()]).await;
+        w.send_for(HOUR).await;
+    }
+    let id = holds[0].id;
+    w.store.call(move |c| c.approve_hold(id)).await.unwrap();
+    w.send_for(HOUR).await;
+    assert_eq!(w.sandbox.tally().contacts_erased, 0);
+}
+
+/// Reteno answers 404 to our deletion: it was not ours.
+#[tokio::test(start_paused = true)]
+async fn whom_somebody_else_has_deleted_is_not_restored() {
+    let mut w = World::begin().await;
+    w.policy.ending = Ending::Delete;
+    let both = || vec![contact("ann", &[(TOWN, "Kyiv")]), contact("other", &[(TOWN, "Lviv")])];
+    whole(&w, both()).await;
+    w.send_for(HOUR).await;
+    assert!(w.sandbox.delete_contact("ann"));
+    let unknown = Canned::json(StatusCode::NOT_FOUND, r#"{"message":"no such contact"}"#);
+    w.sandbox.fault(Fault::on(CallKind::DeleteContact, Effect::Answer(unknown)));
+    for _ in 0..2 {
+        whole(&w, vec![contact("other", &[(TOWN, "Lviv")])]).await;
+    }
+    w.send_for(HOUR).await;
+    whole(&w, both()).await;
+    w.send_for(HOUR).await;
+    let d = w.sandbox.contact_by_external_id("ann").unwrap().deleted;
+    assert!(d, "never: whom a person deleted in Reteno stays deleted");
+}
+
+/// To ask for an id writes the address.
+#[tokio::test(start_paused = true)]
+async fn a_no_while_an_id_is_asked_for_is_told_once_more() {
+    let o = SandboxOptions { readings: Readings { create_resubscribes: true, ..Readings::default() }, ..options() };
+    let mut w = World::with(o, support::settings()).await;
+    w.policy = consenting();
+    w.mapped.push(Field::Subscriptions);
+    w.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::OmitMapping));
+    whole(&w, vec![person("ann", "ann@example.com", Some(Consent::Yes))]).await;
+    w.send_for(HOUR).await;
+    assert!(w.sandbox.erase_contact("ann"));
+    // categories come: the id is learnt
+    w.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::DelayImport(10 * MINUTE)));
+    let cat = |c| {
+        let mut p = person("ann", "ann@example.com", c);
+        p.fields.push((
+            Field::Subscriptions,
+            reteno_sync::contact::Wanted::Value(reteno_sync::contact::Personal::new("news".to_owned())),
+        ));
+        p
+    };
+    whole(&w, vec![cat(Some(Consent::Yes))]).await;
+    let _ = tokio::time::timeout(MINUTE, w.send_for(HOUR)).await;
+    whole(&w, vec![cat(Some(Consent::No))]).await;
+    w.send_for(3 * HOUR).await;
+    w.hours(10).await;
+    assert!(w.is_unsubscribed("ann@example.com"));
+}
+
+/// The address comes back with another record, which says yes.
+#[tokio::test(start_paused = true)]
+async fn a_held_no_of_one_who_is_gone_silences_nobody() {
+    let mut w = World::with(options(), support::settings()).await;
+    w.policy = Policy { guard: all_held(), ..consenting() };
+    let other = || person("other", "other@example.com", Some(Consent::Yes));
+    whole(&w, vec![other()]).await;
+    w.send_for(HOUR).await;
+    let read = whole(&w, vec![other(), person("ann", "ann@example.com", Some(Consent::No))]).await;
+    assert_eq!(read.holds.len(), 1);
+    w.send_for(HOUR).await;
+    for _ in 0..2 {
+        whole(&w, vec![other()]).await;
+        w.send_for(HOUR).await;
+    }
+    w.policy.guard = Guard { is_on: false, ..Guard::default() };
+    for _ in 0..3 {
+        whole(&w, vec![other(), person("ann2", "ann@example.com", Some(Consent::Yes))]).await;
+        w.send_for(HOUR).await;
+    }
+    assert!(w.sandbox.contact_by_external_id("ann2").is_some());
+}
+
+/// A duplicate that stood in the shadow of another contact.
+#[tokio::test(start_paused = true)]
+async fn who_was_never_sent_is_not_made_to_be_deleted() {
+    for ending in [Ending::Delete, Ending::Erase] {
+        let mut w = World::begin().await;
+        w.policy.ending = ending;
+        w.policy.unique = vec![Field::Email];
+        let ann = || contact("ann", &[(TOWN, "Kyiv")]);
+        whole(&w, vec![ann(), contact("dup", &[(Field::Email, "ann@example.com"), (TOWN, "Rivne")])]).await;
+        w.send_for(HOUR).await;
+        let calls = w.call_count();
+        for _ in 0..2 {
+            whole(&w, vec![ann()]).await;
+            w.send_for(HOUR).await;
+        }
+        assert_eq!(w.kinds_since(calls), [], "{ending:?}");
+    }
+}
+
+/// With a ghost that could bring the contact back, it would be done once more.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_ends_after_the_return_is_not_repeated() {
+    let mut w = World::begin().await;
+    w.policy.ending = Ending::Delete;
+    let both = || vec![contact("ann", &[(TOWN, "Kyiv")]), contact("other", &[(TOWN, "Lviv")])];
+    whole(&w, both()).await;
+    w.send_for(HOUR).await;
+    w.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::LoseAnswer));
+    w.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::StickImport));
+    w.reads_changes(&[("ann", &[(TOWN, "Odesa")])], &[]).await;
+    w.send_for(MINUTE).await;
+    w.sandbox.fault(Fault::on(CallKind::DeleteContact, Effect::HoldAnswer));
+    for _ in 0..2 {
+        whole(&w, vec![contact("other", &[(TOWN, "Lviv")])]).await;
+    }
+    assert!(tokio::time::timeout(MINUTE, w.send_for(HOUR)).await.is_err(), "the deletion is under way");
+    whole(&w, both()).await;
+    w.sandbox.release();
+    w.send_for(HOUR).await;
+    for _ in 0..3 {
+        whole(&w, both()).await;
+        w.send_for(HOUR).await;
+    }
+    w.hours(15).await;
+    assert_eq!(w.sandbox.tally().contacts_deleted, 1);
+}
+
+/// A row's number is never given twice: calls under way name it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_about_one_ends_nothing_of_another() {
+    let mut w = World::with(options(), support::settings()).await;
+    w.policy = Policy { ending: Ending::Erase, ..consenting() };
+    let other = || person("other", "other@example.com", Some(Consent::Yes));
+    let ann = |c| person("ann", "ann@example.com", Some(c));
+    let bob = |c| person("bob", "bob@example.com", Some(c));
+    whole(&w, vec![other(), ann(Consent::Yes)]).await;
+    w.send_for(HOUR).await;
+    // her opt-out gets no answer for long
+    w.sandbox.fault(Fault::on(CallKind::Unsubscribe, Effect::HoldAnswer));
+    whole(&w, vec![other(), ann(Consent::No)]).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), w.send_for(HOUR)).await;
+    for _ in 0..2 {
+        whole(&w, vec![other()]).await;
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(5), w.send_for(HOUR)).await;
+    // somebody new says no at first sight, and the guard holds it
+    w.policy.guard = all_held();
+    whole(&w, vec![other(), bob(Consent::No)]).await;
+    w.sandbox.release();
+    w.send_for(HOUR).await;
+    w.hours(2).await;
+    let left = w.store.call(|c| c.load_holds()).await.unwrap();
+    for h in left {
+        let id = h.id;
+        w.store.call(move |c| c.approve_hold(id)).await.unwrap();
+    }
+    w.send_for(HOUR).await;
+    assert!(w.is_unsubscribed("bob@example.com") || w.sandbox.contact_by_external_id("bob").is_none());
+}
+
+/// The operator sets `on_delete = "keep"` and starts again.
+#[tokio::test(start_paused = true)]
+async fn what_was_decided_under_another_policy_is_off() {
+    let mut w = World::begin().await;
+    w.policy.ending = Ending::Erase;
+    let both = || vec![contact("ann", &[(TOWN, "Kyiv")]), contact("other", &[(TOWN, "Lviv")])];
+    whole(&w, both()).await;
+    w.send_for(HOUR).await;
+    for _ in 0..2 {
+        whole(&w, vec![contact("other", &[(TOWN, "Lviv")])]).await;
+    }
+    w.policy.ending = Ending::Keep;
+    w.settings.endings = vec![("crm".to_owned(), Ending::Keep)];
+    w.crash().await;
+    whole(&w, vec![contact("other", &[(TOWN, "Lviv")])]).await;
+    w.send_for(HOUR).await;
+    assert_eq!(w.sandbox.tally().contacts_erased, 0);
+}
+
+/// What was believed before the end does not count.
+#[tokio::test(start_paused = true)]
+async fn who_is_back_after_the_deletion_is_restored_however_old_the_record() {
+    let mut w = World::begin().await;
+    w.policy.ending = Ending::Delete;
+    whole(&w, vec![at("ann", "Kyiv", 200), at("other", "Lviv", 100)]).await;
+    w.send_for(HOUR).await;
+    for _ in 0..2 {
+        whole(&w, vec![at("other", "Lviv", 100)]).await;
+    }
+    w.send_for(HOUR).await;
+    for _ in 0..4 {
+        whole(&w, vec![at("ann", "Kyiv", 150), at("other", "Lviv", 100)]).await;
+        w.send_for(HOUR).await;
+    }
+    assert!(!w.sandbox.contact_by_external_id("ann").unwrap().deleted);
+}
+
+/// It was held, and is not any more.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_lives_on_with_another_record_is_not_unsubscribed() {
+    let mut w = World::with(options(), support::settings()).await;
+    w.policy = Policy { ending: Ending::Unsubscribe, ..consenting() };
+    let other = || person("other", "other@example.com", Some(Consent::Yes));
+    whole(&w, vec![other(), person("ann", "ann@example.com", Some(Consent::Yes))]).await;
+    w.send_for(HOUR).await;
+    w.policy.guard = all_held();
+    whole(&w, vec![other()]).await;
+    let h = whole(&w, vec![other()]).await.holds;
+    for _ in 0..2 {
+        whole(&w, vec![other(), person("ann2", "ann@example.com", Some(Consent::Yes))]).await;
+        w.send_for(HOUR).await;
+    }
+    let id = h[0].id;
+    w.store.call(move |c| c.approve_hold(id)).await.unwrap();
+    w.send_for(HOUR).await;
+    assert!(!w.is_unsubscribed("ann@example.com"));
+}
