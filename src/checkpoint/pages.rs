@@ -223,7 +223,8 @@ impl Page<'_> {
     fn preview(&mut self, contact: &Contact, moved: Option<&Sides>, row: Option<&Row>) {
         let Some(sides) = moved else { return };
         let due: Vec<Field> = sides.due();
-        if due.is_empty() {
+        // a form's contact is never updated
+        if due.is_empty() || (self.context.policy.is_form && row.is_some()) {
             return;
         }
         let is_new = row.is_none();

@@ -101,7 +101,14 @@ impl Judge<'_> {
 
     fn reason(&self, verb: Verb, value: Option<(Field, Fingerprint)>, weight: Weight) -> String {
         let bound = self.guard.bound(verb);
-        let what = value.map_or_else(String::new, |(field, _)| format!(" one value over {field} in"));
+        let what = match (verb, value) {
+            (Verb::Overwrite, Some((field, _))) => format!("write one value over {field} in"),
+            (Verb::Overwrite, None) => "write one value over a field in".to_owned(),
+            (Verb::Clear, _) => "empty fields of".to_owned(),
+            (Verb::Detach, _) => "take out of segments".to_owned(),
+            (Verb::Mapping, _) => "send, since the mapping has changed,".to_owned(),
+            (Verb::Delete | Verb::Erase | Verb::Unsubscribe | Verb::Create, _) => verb.name().to_owned(),
+        };
         let before = match weight.passed {
             0 => String::new(),
             passed => format!(", after {passed} in the last 24 hours"),
@@ -111,7 +118,7 @@ impl Judge<'_> {
         } else {
             format!("the limit is {} or {} %", bound.contacts, bound.percent)
         };
-        format!("{}{what} {} of {} contacts{before}: {limit}", verb.name(), weight.fresh, weight.known)
+        format!("{what} {} of {} contacts{before}: {limit}", weight.fresh, weight.known)
     }
 }
 

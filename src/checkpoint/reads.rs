@@ -249,8 +249,9 @@ impl Checkpoint {
         count_contacts(&self.connection, source)
     }
 
-    /// The CRM's id of a contact, by what an operator types: the id itself, with or without `source:` before it.
-    pub fn find_contact(&self, text: &str) -> Result<Option<(SourceRow, String)>, CheckpointError> {
+    /// The contacts that an operator may mean: by the CRM's id, with or without `source:` before it.
+    pub fn find_contacts(&self, text: &str) -> Result<Vec<(SourceRow, String)>, CheckpointError> {
+        let mut contacts = Vec::new();
         for source in self.load_sources()? {
             let key = text.strip_prefix(&format!("{}:", source.name)).unwrap_or(text);
             let found = self
@@ -260,11 +261,9 @@ impl Checkpoint {
                 })
                 .optional()
                 .attempt("look a contact up")?;
-            if let Some(key) = found {
-                return Ok(Some((source, key)));
-            }
+            contacts.extend(found.map(|key| (source, key)));
         }
-        Ok(None)
+        Ok(contacts)
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::checkpoint::{Approval, Approved, HeldItem, Hold};
 use crate::report;
 
+use super::segments::FieldNames;
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
@@ -25,7 +26,7 @@ pub(super) async fn approve(context: &Context, id: Option<i64>, yes: bool) -> Re
             checkpoint.note_seen(&[id])?;
             checkpoint.load_held_items(id, u32::MAX)
         });
-        show(context, hold, &items.await?, &config.program);
+        show(context, hold, &name_items(items.await?, &FieldNames::of(&config)), &config.program);
         return Ok(Exit::Done);
     }
     match around.store.call(move |checkpoint| checkpoint.approve_hold(id)).await? {
@@ -82,6 +83,12 @@ pub(super) fn table(holds: &[Hold]) -> String {
         })
         .collect();
     report::table(&["hold", "source", "what", "contacts", "since", "reason"], &rows)
+}
+
+/// Segments by their names.
+fn name_items(items: Vec<HeldItem>, names: &FieldNames) -> Vec<HeldItem> {
+    let named = |item: HeldItem| HeldItem { field: item.field.map(|field| names.name(&field)), ..item };
+    items.into_iter().map(named).collect()
 }
 
 fn show(context: &Context, hold: &Hold, items: &[HeldItem], program: &str) {

@@ -9,6 +9,7 @@ use crate::daemon::compose;
 use crate::report;
 use crate::source::{From, Item, Page, Place, Source};
 
+use super::segments::FieldNames;
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
@@ -26,7 +27,13 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
     let config = session::load_config(context)?;
     let around = session::open(&config, &Role::Reader)?;
     let wanted = text.to_owned();
-    let known = around.store.call(move |checkpoint| checkpoint.find_contact(&wanted)).await?;
+    let mut found = around.store.call(move |checkpoint| checkpoint.find_contacts(&wanted)).await?;
+    if found.len() > 1 {
+        let all: Vec<String> = found.iter().map(|(source, key)| format!("{}:{key}", source.name)).collect();
+        let error = anyhow::anyhow!("several contacts have the id {text}");
+        return Err(Failure::of(Exit::Failed, error, Some(format!("say which: {}", all.join(", ")))));
+    }
+    let known = found.pop();
     let named = known.as_ref().map(|(source, key)| (source.name.clone(), key.clone()));
     let (name, key) = named.unwrap_or_else(|| guess_source(&config, text));
     let (story, rejections, erased_at) = {
@@ -74,7 +81,7 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
             report::say_json(&document);
         }
         Output::Text => {
-            show(&name, &key, story.as_ref(), &rejections, &found);
+            show((&name, &key), &FieldNames::of(&config), story.as_ref(), &rejections, &found);
             if let Some(erased_at) = erased_at {
                 report::say(&format!(
                     "it was erased at {erased_at} and is not sent again; `{} erased lift {name}:{key}` lets it come back",
@@ -177,11 +184,18 @@ fn shown(wanted: &Wanted) -> String {
     }
 }
 
-fn show(source: &str, key: &str, story: Option<&ContactStory>, rejections: &[RejectionRow], found: &Found) {
+fn show(
+    (source, key): (&str, &str),
+    names: &FieldNames,
+    story: Option<&ContactStory>,
+    rejections: &[RejectionRow],
+    found: &Found,
+) {
     report::say(&format!("contact {key} of source {source}\n"));
     match found {
         Found::Contact(contact) => {
-            let rows: Vec<_> = contact.fields.iter().map(|(f, wanted)| vec![f.to_string(), shown(wanted)]).collect();
+            let rows: Vec<_> =
+                contact.fields.iter().map(|(f, wanted)| vec![names.name(&f.to_string()), shown(wanted)]).collect();
             report::say(&report::table(&["the CRM wants now", ""], &rows));
             for dropped in &contact.dropped {
                 report::say(&format!("left out: {}: {}", dropped.field, dropped.reason));
@@ -194,7 +208,8 @@ fn show(source: &str, key: &str, story: Option<&ContactStory>, rejections: &[Rej
         Found::NotRead(why) => report::say(&format!("its record was not read: {why}")),
     }
     if let Some(story) = story {
-        let rows: Vec<_> = story.fields.iter().map(|field| vec![field.field.clone(), field.state.to_owned()]).collect();
+        let rows: Vec<_> =
+            story.fields.iter().map(|field| vec![names.name(&field.field), field.state.to_owned()]).collect();
         report::say(&format!("\n{}", report::table(&["Reteno's field", "state"], &rows)));
         let changed = story.changed_at.map_or(String::new(), |time| format!(", changed in the CRM at {time}"));
         let id = story.reteno_id.map_or("not told yet".to_owned(), |id| id.to_string());

@@ -8,15 +8,16 @@ use clap_mangen::roff::{Roff, bold, roman};
 use super::Exit;
 
 /// Every code that a command ends with, beside clap's own 2 for a wrong command line.
-const CODES: [(Exit, &str); 8] = [
-    (Exit::Done, "done"),
-    (Exit::Failed, "failed: read the error: and hint: lines"),
-    (Exit::Rejected, "done, but some contacts are rejected: see rejected list"),
-    (Exit::Held, "held by the guard: see approve"),
-    (Exit::Changes, "plan --detailed-exitcode: there is something to do"),
-    (Exit::TryAgain, "temporary: run it again"),
-    (Exit::NeedsAuthorization, "a person has to authorize"),
-    (Exit::Configuration, "the configuration has to be changed"),
+const CODES: [(u8, &str); 9] = [
+    (Exit::Done.code(), "done"),
+    (Exit::Failed.code(), "failed: read the error: and hint: lines"),
+    (2, "wrong usage: see --help"),
+    (Exit::Rejected.code(), "done, but some contacts are rejected: see rejected list"),
+    (Exit::Held.code(), "held by the guard: see approve"),
+    (Exit::Changes.code(), "plan --detailed-exitcode: there is something to do"),
+    (Exit::TryAgain.code(), "temporary: run it again"),
+    (Exit::NeedsAuthorization.code(), "a person has to authorize"),
+    (Exit::Configuration.code(), "the configuration has to be changed"),
 ];
 
 fn shown(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
@@ -62,9 +63,9 @@ pub(super) fn page(mut command: clap::Command) -> std::io::Result<String> {
     }
     let mut codes = Roff::default();
     codes.control("SH", ["EXIT STATUS"]);
-    for (exit, meaning) in CODES {
+    for (code, meaning) in CODES {
         codes.control("TP", []);
-        codes.text([bold(exit.code().to_string())]);
+        codes.text([bold(code.to_string())]);
         codes.text([roman(meaning)]);
     }
     codes.to_writer(&mut out)?;

@@ -15,6 +15,7 @@ mod plan_words;
 mod rejected;
 mod run;
 mod sandbox;
+mod segments;
 mod session;
 mod status;
 mod sync;

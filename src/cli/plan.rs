@@ -16,6 +16,7 @@ use crate::plan::guard::Verb;
 
 use super::estimate::{DEED_MEMBERS, calls_of, time_of};
 use super::plan_words::show;
+use super::segments::FieldNames;
 use super::session::{self, Role};
 use super::sync::read_all;
 use super::{Context, Exit, Failure};
@@ -38,7 +39,7 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
         mode: PageMode::Preview,
         on_page: &|_| {},
     };
-    let mut outlook = Outlook::default();
+    let mut outlook = Outlook { names: FieldNames::of(&config), ..Outlook::default() };
     for (feed, (_, read)) in feeds.iter().zip(read_all(&feeds, &parts, &context.progress).await) {
         let report = read?;
         for warning in &report.warnings {
@@ -97,6 +98,8 @@ pub(super) struct Outlook {
     /// New contacts for which Reteno would make an event, and those that would get the double opt-in.
     pub(super) events: u64,
     pub(super) opt_ins: u64,
+    /// What fields are called to people.
+    pub(super) names: FieldNames,
     /// Contacts by set of fields, of all sources but forms.
     masks: BTreeMap<Vec<Field>, u64>,
 }

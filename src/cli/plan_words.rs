@@ -7,6 +7,7 @@ use crate::report;
 
 use super::estimate::time_of;
 use super::plan::{MappingChange, Outlook, Verdict};
+use super::segments::FieldNames;
 use super::{Context, Output};
 
 pub(super) fn show(context: &Context, outlook: &Outlook, posts_in_flight: usize) {
@@ -16,13 +17,14 @@ pub(super) fn show(context: &Context, outlook: &Outlook, posts_in_flight: usize)
     }
 }
 
-fn names(mask: &[Field]) -> Vec<String> {
-    mask.iter().map(ToString::to_string).collect()
+fn names(names: &FieldNames, mask: &[Field]) -> Vec<String> {
+    mask.iter().map(|field| names.name(&field.to_string())).collect()
 }
 
 fn document(outlook: &Outlook, posts_in_flight: usize) -> serde_json::Value {
     let Outlook { preview, create, update, waiting, gone, deeds, calls, by_field, .. } = outlook;
-    let fields: BTreeMap<_, _> = by_field.iter().map(|(field, load)| (field.to_string(), load.contacts)).collect();
+    let fields: BTreeMap<_, _> =
+        by_field.iter().map(|(field, load)| (outlook.names.name(&field.to_string()), load.contacts)).collect();
     let loads: BTreeMap<_, _> = by_field
         .iter()
         .map(|(field, load)| {
@@ -30,11 +32,12 @@ fn document(outlook: &Outlook, posts_in_flight: usize) -> serde_json::Value {
             let load = serde_json::json!({
                 "contacts": load.contacts, "calls": load.calls, "estimated_seconds": seconds,
             });
-            (field.to_string(), load)
+            (outlook.names.name(&field.to_string()), load)
         })
         .collect();
     let change = |change: &MappingChange| {
-        let fields: BTreeMap<_, _> = change.fields.iter().map(|(f, count)| (f.to_string(), *count)).collect();
+        let fields: BTreeMap<_, _> =
+            change.fields.iter().map(|(f, count)| (outlook.names.name(&f.to_string()), *count)).collect();
         serde_json::json!({ "source": change.source, "contacts": change.contacts, "fields": fields })
     };
     let verdict = |verdict: &Verdict| {
@@ -59,7 +62,7 @@ fn document(outlook: &Outlook, posts_in_flight: usize) -> serde_json::Value {
         "events": outlook.events,
         "double_opt_ins": outlook.opt_ins,
         "samples": preview.samples.iter().map(|(key, mask)| {
-            serde_json::json!({ "key": key, "fields": names(mask) })
+            serde_json::json!({ "key": key, "fields": names(&outlook.names, mask) })
         }).collect::<Vec<_>>(),
     })
 }
@@ -78,7 +81,11 @@ fn say(outlook: &Outlook, posts_in_flight: usize) {
     }
     report::say(&report::table(&["contacts to", ""], &rows));
     for change in &outlook.mapping_changes {
-        let fields: Vec<_> = change.fields.iter().map(|(field, count)| format!("{field} of {count}")).collect();
+        let fields: Vec<_> = change
+            .fields
+            .iter()
+            .map(|(field, count)| format!("{} of {count}", outlook.names.name(&field.to_string())))
+            .collect();
         report::say(&format!(
             "the mapping of source {} has changed: {} contacts become due ({})",
             change.source,
@@ -115,11 +122,16 @@ fn say_fields(outlook: &Outlook, posts_in_flight: usize) {
         .iter()
         .map(|(field, load)| {
             let time = format!("about {}", report::span(time_of(load.calls, posts_in_flight)));
-            vec![field.to_string(), load.contacts.to_string(), load.calls.to_string(), time]
+            vec![outlook.names.name(&field.to_string()), load.contacts.to_string(), load.calls.to_string(), time]
         })
         .collect();
-    report::say(&format!("\n{}", report::table(&["field", "contacts", "calls", "takes"], &rows)));
+    if !rows.is_empty() {
+        report::say(&format!("\n{}", report::table(&["field", "contacts", "calls", "takes"], &rows)));
+    }
     let samples = &outlook.preview.samples;
-    let rows: Vec<_> = samples.iter().map(|(key, mask)| vec![key.clone(), names(mask).join(", ")]).collect();
-    report::say(&format!("\n{}", report::table(&["sample", "fields to be sent"], &rows)));
+    let rows: Vec<_> =
+        samples.iter().map(|(key, mask)| vec![key.clone(), names(&outlook.names, mask).join(", ")]).collect();
+    if !rows.is_empty() {
+        report::say(&format!("\n{}", report::table(&["sample", "fields to be sent"], &rows)));
+    }
 }

@@ -70,7 +70,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
         () = hard.cancelled() => (Vec::new(), Ok(Ended::Stopped)),
     };
     let ended = ended?;
-    tell_reads(&reports, &around).await?;
+    tell_reads(&reports, &around, &config.program).await?;
     tokio::select! {
         () = account.refresher.quiesce() => {}
         () = hard.cancelled() => {}
@@ -124,7 +124,7 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
         on_page: &|_| {},
     };
     let reports = read_all(&feeds, &parts, &context.progress).await;
-    tell_reads(&reports, &around).await?;
+    tell_reads(&reports, &around, &config.program).await?;
     let status = take_status(&around).await?;
     conclude(context, &config, reports, (&Ended::Drained, SendCounts::default()), &status)
 }
@@ -133,10 +133,11 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
 async fn tell_reads(
     reports: &[(String, Result<CycleReport, CycleError>)],
     around: &Surroundings,
+    program: &str,
 ) -> Result<(), CheckpointError> {
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     for (name, read) in reports {
-        tell_read(name, read, &alarm).await?;
+        tell_read(name, read, &alarm, program).await?;
     }
     Ok(())
 }

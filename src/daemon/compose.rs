@@ -196,7 +196,10 @@ pub async fn load_catalog(config: &Config, client: &Client, store: &Store) -> Re
         }
     };
     let catalog: Catalog = fields.into_iter().map(catalog_entry).collect();
-    if config.sources.iter().all(|source| source.subscriptions.is_none()) {
+    let names_categories = |source: &SourceConfig| {
+        source.subscriptions.is_some() || source.form.as_ref().is_some_and(|form| !form.subscriptions.is_empty())
+    };
+    if !config.sources.iter().any(names_categories) {
         return Ok(catalog);
     }
     Ok(match load_categories(client, store).await? {

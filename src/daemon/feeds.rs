@@ -34,7 +34,28 @@ pub async fn prepare_feed(
         }
         None => alarm.end(&alert).await?,
     }
+    tell_form(source, catalog, &alarm).await?;
     Ok(feed)
+}
+
+/// A form that names a category which the account lacks: Reteno would refuse each of its contacts.
+async fn tell_form(source: &SourceConfig, catalog: &Catalog, alarm: &Alarm) -> Result<(), CheckpointError> {
+    let alert = format!("form-{}", source.name);
+    let named = source.form.iter().flat_map(|form| &form.subscriptions);
+    let unknown: Vec<&str> = named
+        .filter(|key| catalog.categories().is_some_and(|known| !known.contains(*key)))
+        .map(String::as_str)
+        .collect();
+    if unknown.is_empty() {
+        return alarm.end(&alert).await;
+    }
+    let text = format!(
+        "the form of source {} names subscription categories that the account lacks: {}; Reteno refuses its contacts",
+        source.name,
+        unknown.join(", ")
+    );
+    let hint = "compare the keys in [source.NAME.form] subscriptions with those in Reteno";
+    alarm.raise(&alert, &text, hint).await
 }
 
 /// Logs what a read came to, and raises or ends the alert of its source. One that was held by another reader is no
@@ -43,10 +64,11 @@ pub async fn tell_read(
     name: &str,
     read: &Result<CycleReport, CycleError>,
     alarm: &Alarm,
+    program: &str,
 ) -> Result<(), CheckpointError> {
     let alert = format!("source-{name}");
     if let Err(CycleError::Source { holds, .. }) = read {
-        tell_holds(holds, alarm).await?;
+        tell_holds(holds, alarm, program).await?;
     }
     match read {
         Ok(report) => {
@@ -57,7 +79,7 @@ pub async fn tell_read(
             if let Some(words) = words_of_mapping(&report.by_mapping) {
                 tracing::info!(source = name, "{words}");
             }
-            tell_holds(&report.holds, alarm).await?;
+            tell_holds(&report.holds, alarm, program).await?;
             alarm.end(&alert).await
         }
         Err(CycleError::Source { source, .. }) if source.is_temporary() => {
@@ -92,13 +114,11 @@ fn words_of_mapping(by_mapping: &BTreeMap<Vec<Field>, u64>) -> Option<String> {
 }
 
 /// Each list that the guard holds is an alert of its own.
-async fn tell_holds(holds: &[Hold], alarm: &Alarm) -> Result<(), CheckpointError> {
+async fn tell_holds(holds: &[Hold], alarm: &Alarm, program: &str) -> Result<(), CheckpointError> {
     for hold in holds {
         let text = format!("held: source {} would {}", hold.source, hold.reason);
-        let hint = format!(
-            "look at it with `reteno-sync approve {0}`, release it with `reteno-sync approve {0} --yes`",
-            hold.id
-        );
+        let approve = format!("{program} approve {}", hold.id);
+        let hint = format!("look at it with `{approve}`, release it with `{approve} --yes`");
         alarm.raise(&format!("hold-{}", hold.id), &text, &hint).await?;
     }
     Ok(())

@@ -313,7 +313,7 @@ async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Resu
     match read {
         Err(CycleError::Checkpoint(error)) => return Err(error.into()),
         Err(error) if shared.stop.soft.is_cancelled() => tracing::info!("{error}: stopped"),
-        read => tell_read(&source.name, &read, &shared.alarm).await?,
+        read => tell_read(&source.name, &read, &shared.alarm, &shared.config.program).await?,
     }
     Ok(())
 }

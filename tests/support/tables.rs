@@ -70,7 +70,7 @@ impl Tables {
         let parts = CycleParts { store, clock, line: &line, stop: &stop, mode, on_page: &|_| {} };
         let read = read_feed(&feed, Reach::Changes, &parts).await;
         let alarm = reteno_sync::daemon::alarm::Alarm::open(store.clone(), clock.clone());
-        tell_read(name, &read, &alarm).await.unwrap();
+        tell_read(name, &read, &alarm, "reteno-sync").await.unwrap();
         let report = read.unwrap();
         assert!(report.balance.adds_up(), "{}", report.balance);
         report
