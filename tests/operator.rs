@@ -465,3 +465,17 @@ async fn a_witnessed_yes_is_told_by_a_sync() {
         assert_eq!((ran.code, installation.sandbox.unsubscribed().len()), (0, 1), "round {round}: {ran:?}");
     }
 }
+
+/// One no is enough for an address: whoever asks about the other contact is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gets_no_mail_because_of_another_contact_is_explained() {
+    let installation = authorized().await;
+    append(&installation, "[identity]\nunique = []\n\n[source.crm.consent]\nemail = \"news\"");
+    let rows = "id,email,town,news\n1,ann@example.com,Kyiv,yes\n2,ann@example.com,Lviv,no\n";
+    std::fs::write(installation.path("contacts.csv"), rows).unwrap();
+    assert_eq!(installation.run(&["sync"]).await.code, 0);
+    let story = installation.run(&["explain", "1", "--offline"]).await.stdout;
+    assert!(story.contains("its address gets no mail all the same: contact crm:2 has it, and says no"), "{story}");
+    let story = installation.run(&["explain", "2", "--offline"]).await.stdout;
+    assert!(!story.contains("all the same"), "{story}");
+}

@@ -66,6 +66,8 @@ pub struct ConsentStory {
     pub said: &'static str,
     /// When Reteno was last told of the no.
     pub told_at: Option<Timestamp>,
+    /// Another contact (source and the CRM's id) with the same address that says no: it gets no mail because of that.
+    pub silenced_by: Option<String>,
 }
 
 /// Something of a contact that the guard holds.
@@ -158,14 +160,22 @@ impl Checkpoint {
 
     fn load_consent_story(&self, contact: i64) -> Result<Option<ConsentStory>, CheckpointError> {
         self.connection
-            .query_row("SELECT said, lowered_at FROM consent WHERE contact = ?1", [contact], |row| {
-                let said = match row.get::<_, i64>(0)? {
-                    1 => "no",
-                    2 => "yes",
-                    _ => "nothing",
-                };
-                Ok(ConsentStory { said, told_at: row.get::<_, Option<i64>>(1)?.map(Timestamp) })
-            })
+            .query_row(
+                "SELECT c.said, c.lowered_at, (SELECT s.name || ':' || k.key FROM consent o \
+                   JOIN contact k ON k.id = o.contact JOIN source s ON s.id = k.source \
+                   WHERE o.address = c.address AND o.said = 1 AND o.contact <> c.contact LIMIT 1) \
+                 FROM consent c WHERE c.contact = ?1",
+                [contact],
+                |row| {
+                    let said = match row.get::<_, i64>(0)? {
+                        1 => "no",
+                        2 => "yes",
+                        _ => "nothing",
+                    };
+                    let told_at = row.get::<_, Option<i64>>(1)?.map(Timestamp);
+                    Ok(ConsentStory { said, told_at, silenced_by: row.get(2)? })
+                },
+            )
             .optional()
             .attempt("read a consent")
     }
@@ -208,8 +218,10 @@ impl Checkpoint {
 }
 
 fn waits_for(story: &ContactStory, is_acknowledged: bool, stuck: Stuck) -> String {
-    if is_acknowledged {
-        return "nothing: Reteno holds what the CRM wants".to_owned();
+    match (is_acknowledged, story.deeds.first()) {
+        (true, Some(deed)) => return format!("what is to be done about it: {}", deed.kind),
+        (true, None) => return "nothing: Reteno holds what the CRM wants".to_owned(),
+        (false, Some(_) | None) => {}
     }
     match (stuck, story.import) {
         (Stuck::Rejected, _) => "a change in the CRM: Reteno refused it as it is".to_owned(),

@@ -230,10 +230,13 @@ fn show(
 
 /// Consent, holds, and what is to be done besides writing fields.
 fn show_protections(story: &ContactStory) {
-    if let Some(ConsentStory { said, told_at }) = &story.consent {
+    if let Some(ConsentStory { said, told_at, silenced_by }) = &story.consent {
         let told =
             told_at.map_or("Reteno was not told of a no".to_owned(), |at| format!("Reteno was told of the no at {at}"));
         report::say(&format!("its record said {said} to e-mail; {told}"));
+        if let Some(other) = silenced_by {
+            report::say(&format!("its address gets no mail all the same: contact {other} has it, and says no"));
+        }
     }
     if let Some(status) = &story.email_status {
         report::say(&format!("Reteno said of its address when the form subscribed it: {status}"));
