@@ -124,9 +124,9 @@ impl Link {
         &self.clock
     }
 
-    /// The present moment by the CRM's clock, as far as it was told.
-    pub(super) fn server_now(&self) -> Timestamp {
-        Timestamp(self.clock.now().0.saturating_add(self.skew.load(Ordering::Relaxed)))
+    /// A moment of our clock by the CRM's, as far as it was told.
+    pub(super) fn by_server(&self, ours: Timestamp) -> Timestamp {
+        Timestamp(ours.0.saturating_add(self.skew.load(Ordering::Relaxed)))
     }
 
     fn closed(&self) -> MutexGuard<'_, Option<Closed>> {
