@@ -9,6 +9,7 @@ pub mod file;
 mod lines;
 mod page;
 pub mod singer;
+pub mod webhook;
 
 use std::fmt;
 
