@@ -24,19 +24,25 @@ impl Page<'_> {
     /// The CRM says that a contact is deleted: one sighting. Seen, so that a complete read does not count it once more.
     /// Reads of changes overlap, so that they tell the same word again: it counts once. One that was asked for before a
     /// record of the contact is older than that.
-    pub(super) fn record_deleted(&mut self, key: &str, seen: &mut SeenRows) -> Result<(), CheckpointError> {
+    pub(super) fn record_deleted(
+        &mut self,
+        key: &str,
+        is_confirmed: bool,
+        seen: &mut SeenRows,
+    ) -> Result<(), CheckpointError> {
         let Some(row) = self.load(key)? else { return Ok(()) };
         if !seen.see(row.id) || self.context.asked_at < row.known.stamp.asked_at {
             return Ok(());
         }
         self.outcome.balance.gone += 1;
-        if row.sightings > 0 && !self.context.is_full {
+        if row.sightings > 0 && !self.context.is_full && !is_confirmed {
             return Ok(());
         }
-        self.statement("UPDATE contact SET sightings = sightings + 1 WHERE id = ?1")?
-            .execute([row.id])
+        let sightings = if is_confirmed { SIGHTINGS_NEEDED.max(row.sightings) } else { row.sightings + 1 };
+        self.statement("UPDATE contact SET sightings = ?2 WHERE id = ?1")?
+            .execute([row.id, sightings])
             .attempt("mark a gone contact")?;
-        if row.sightings + 1 == SIGHTINGS_NEEDED {
+        if row.sightings < SIGHTINGS_NEEDED && sightings >= SIGHTINGS_NEEDED {
             if let Some(verb) = DeedKind::of_ending(self.context.policy.ending).and_then(DeedKind::verb) {
                 *self.outcome.preview.by_verb.entry(verb).or_default() += 1;
             }

@@ -68,6 +68,13 @@ pub enum Incoming {
     Deleted {
         /// The CRM's id.
         key: String,
+        /// Its own record says it, or it was asked for and is not there; else it is one sighting.
+        is_confirmed: bool,
+    },
+    /// Something happened to it: its record is to be fetched.
+    Pointed {
+        /// The CRM's id.
+        key: String,
     },
     /// It cannot become a contact.
     Rejected {
@@ -157,7 +164,7 @@ impl Incoming {
     pub(super) fn key(&self) -> Option<&str> {
         match self {
             Self::Contact(contact) | Self::Line { contact, .. } => Some(&contact.key),
-            Self::Filtered { key } | Self::Deleted { key } => Some(key),
+            Self::Filtered { key } | Self::Deleted { key, .. } | Self::Pointed { key } => Some(key),
             Self::Rejected { key, .. } => key.as_deref(),
         }
     }

@@ -92,7 +92,8 @@ impl Page<'_> {
                 self.outcome.balance.count(Seen::Filtered);
                 Ok(())
             }
-            Incoming::Deleted { key } => self.record_deleted(&key, seen),
+            Incoming::Deleted { key, is_confirmed } => self.record_deleted(&key, is_confirmed, seen),
+            Incoming::Pointed { .. } => Ok(()),
             Incoming::Rejected { key, place, reasons } => {
                 if let Some(key) = &key {
                     self.see(key, seen)?;

@@ -137,14 +137,18 @@ fn match_item(mapping: &ResolvedMapping, item: &Item, key: &str) -> Option<Found
         Item::Deleted { record, .. } => {
             mapping.read_id(record).is_ok_and(|other| other == key).then_some(Found::Deleted)
         }
+        Item::Pointed { key: other, is_deleted, .. } => (*is_deleted && other == key).then_some(Found::Deleted),
         Item::Malformed { .. } => None,
     }
 }
 
 /// As in `sync`: of two contacts the one that was changed later; without that the first of a file and the last of a tap.
 fn counts_over(next: &Found, found: &Found, item: &Item) -> bool {
-    let (Item::Record { place, .. } | Item::Deleted { place, .. } | Item::Malformed { place, .. }) = item;
-    let is_later_better = matches!(place, Place::Message(_));
+    let (Item::Record { place, .. }
+    | Item::Deleted { place, .. }
+    | Item::Pointed { place, .. }
+    | Item::Malformed { place, .. }) = item;
+    let is_later_better = matches!(place, Place::Message(_) | Place::Answer { .. });
     match (found, next) {
         (Found::Contact(found), Found::Contact(next)) => match (found.changed_at, next.changed_at) {
             (Some(before), Some(after)) if before != after => after > before,
@@ -288,7 +292,11 @@ mod tests {
         for record in records {
             let is_deleted = !record["gone"].is_null();
             let record = Record::Json(record.clone());
-            let item = if is_deleted { Item::Deleted { record, place } } else { Item::Record { record, place } };
+            let item = if is_deleted {
+                Item::Deleted { record, place, is_current: false }
+            } else {
+                Item::Record { record, place }
+            };
             let next = match_item(&mapping(), &item, "7");
             found = next.filter(|next| counts_over(next, &found, &item)).unwrap_or(found);
         }

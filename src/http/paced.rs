@@ -36,13 +36,18 @@ impl Paced {
     /// Without any burst the timer's resolution of a millisecond would cost a fifth of a rate of 200.
     #[must_use]
     pub fn new(inner: Arc<dyn Exchange>, requests_per_second: NonZeroU32) -> Self {
+        Self::within(inner, quota(requests_per_second))
+    }
+
+    /// Lets one request begin every `period`, and `burst` at once after a rest.
+    #[must_use]
+    pub fn every(inner: Arc<dyn Exchange>, period: Duration, burst: NonZeroU32) -> Self {
+        Self::within(inner, quota_of(period, burst))
+    }
+
+    fn within(inner: Arc<dyn Exchange>, quota: Quota) -> Self {
         let clock = TimerClock { anchor: tokio::time::Instant::now() };
-        Self {
-            inner,
-            limiter: RateLimiter::direct_with_clock(quota(requests_per_second), clock),
-            clock,
-            queue: Semaphore::new(1),
-        }
+        Self { inner, limiter: RateLimiter::direct_with_clock(quota, clock), clock, queue: Semaphore::new(1) }
     }
 
     async fn wait_for_turn(&self) {
@@ -66,7 +71,11 @@ impl Exchange for Paced {
 fn quota(requests_per_second: NonZeroU32) -> Quota {
     let burst = NonZeroU32::new(requests_per_second.get() / 20).unwrap_or(NonZeroU32::MIN);
     let refilled = requests_per_second.get() - burst.get() + 1;
-    let period = (Duration::from_secs(1) / refilled).max(Duration::from_nanos(1));
+    quota_of(Duration::from_secs(1) / refilled, burst)
+}
+
+fn quota_of(period: Duration, burst: NonZeroU32) -> Quota {
+    let period = period.max(Duration::from_nanos(1));
     Quota::with_period(period).expect("the period is at least a nanosecond").allow_burst(burst)
 }
 

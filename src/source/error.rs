@@ -5,6 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clock::Timestamp;
+use crate::http::ExchangeError;
+
 /// What broke, by what has to be done about it. Pages sent before it stand.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -130,6 +133,79 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
+    /// A CRM did not answer, several times.
+    #[error("no answer to {what}")]
+    NoAnswer {
+        /// What was asked: `the list`, `fetch`, …
+        what: String,
+        /// The connection's trouble.
+        #[source]
+        source: ExchangeError,
+    },
+    /// A CRM's answer is an error.
+    #[error("{what} was answered with status {status}{}", by_rule(rule.as_ref()))]
+    Answer {
+        /// What was asked.
+        what: String,
+        /// The status.
+        status: u16,
+        /// The rule of the description that says so.
+        rule: Option<String>,
+    },
+    /// A CRM's answer is none of those that its description tells of.
+    #[error("the answer to {what} is not understood: {reason}")]
+    NotUnderstood {
+        /// What was asked.
+        what: String,
+        /// Why, without its content.
+        reason: String,
+    },
+    /// The description makes no request.
+    #[error("{what} cannot be asked for: {reason}")]
+    Call {
+        /// What was to be asked.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// What the description demands before a read does not hold.
+    #[error("the preflight of the source does not hold")]
+    Preflight,
+    /// The CRM gives no more records of one moment.
+    #[error("{what} has more records of one moment than the CRM gives")]
+    Stuck {
+        /// The list.
+        what: String,
+    },
+    /// The list is not in the order of change times.
+    #[error("{what} is not sorted by change time, as its description says")]
+    NotSorted {
+        /// The list.
+        what: String,
+    },
+    /// The CRM has blocked us.
+    #[error("the CRM has blocked this source (errors.{rule}): nobody asks it before {until}")]
+    Halted {
+        /// The rule that said so.
+        rule: String,
+        /// It is asked again then.
+        until: Timestamp,
+    },
+    /// The CRM asks for a long pause.
+    #[error("the CRM wants no more requests before {until}")]
+    Limited {
+        /// It is asked again then.
+        until: Timestamp,
+    },
+    /// A person has to grant access to the CRM.
+    #[error("the CRM has not authorized this program")]
+    NeedsAuthorization,
+    /// There is no access token for now.
+    #[error("no access token for now: {reason}")]
+    NoToken {
+        /// In words, without secrets.
+        reason: String,
+    },
     /// The stream is not in the catalog.
     #[error("the tap has no stream {stream:?}; {}", offered(nearest))]
     NoStream {
@@ -153,14 +229,36 @@ impl SourceError {
     /// Whether another attempt may succeed without anybody's help.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Busy { .. })
+        matches!(self, Self::Busy { .. } | Self::Limited { .. })
     }
 
     /// What an operator can do, where a command or a key repairs it.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Stopped | Self::Worker { .. } | Self::Protocol { .. } => None,
+            Self::Stopped
+            | Self::Worker { .. }
+            | Self::Protocol { .. }
+            | Self::Limited { .. }
+            | Self::NoToken { .. } => None,
+            Self::NoAnswer { source, .. } => source.hint(),
+            Self::Answer { status: 401 | 403, .. } => {
+                Some("see the secret of this source, and the rights of its user in the CRM")
+            }
+            Self::Answer { .. } | Self::NotUnderstood { .. } | Self::Call { .. } => {
+                Some("try it with `reteno-sync source test NAME`, and compare the description with the CRM's documents")
+            }
+            Self::Preflight => {
+                Some("see [source.NAME.preflight] and the page of this CRM: an option is not switched on")
+            }
+            Self::Stuck { .. } => Some(
+                "read it without order (cursor.ordered = false), or raise pagination.max_records if the CRM gives more",
+            ),
+            Self::NotSorted { .. } => {
+                Some("sort the list by the change time in its request, or set cursor.ordered = false")
+            }
+            Self::Halted { .. } => Some("ask the CRM's support, or wait; restart the daemon to try at once"),
+            Self::NeedsAuthorization => Some("run `reteno-sync authorize --source NAME`"),
             Self::Busy { .. } => Some("try again when it has ended"),
             Self::NoKeyColumn { .. } => Some("set key of this source to the column, and check its delimiter"),
             Self::Unreadable { .. } => Some("the daemon's user needs read access (and write access to its state_dir)"),
@@ -197,4 +295,8 @@ fn seconds(wait: Duration) -> String {
 
 fn offered(nearest: &[String]) -> String {
     if nearest.is_empty() { "it offers none at all".to_owned() } else { format!("it offers {}", nearest.join(", ")) }
+}
+
+fn by_rule(rule: Option<&String>) -> String {
+    rule.map_or_else(String::new, |rule| format!(" (errors.{rule})"))
 }

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod file;
+pub mod http;
 mod lines;
 mod page;
 pub mod singer;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::SourceError;
 pub use file::{FileSource, Format};
+pub use http::HttpSource;
 pub use page::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
 pub use singer::{SingerOptions, SingerSource};
 
@@ -52,6 +54,17 @@ pub enum Item {
         record: Record,
         /// Where it stood.
         place: Place,
+        /// The CRM's own record says it, as it is now: no event that something may have followed.
+        is_current: bool,
+    },
+    /// The source says that something happened to a record, and does not give it.
+    Pointed {
+        /// The record's id, as the mapping would read it.
+        key: String,
+        /// It is said to be deleted; else it is to be looked at.
+        is_deleted: bool,
+        /// Where it stood.
+        place: Place,
     },
     /// A part that could not be read as a record. The rest of the source was read on.
     Malformed {
@@ -69,6 +82,13 @@ pub enum Place {
     Line(u64),
     /// The number of the tap's message (its line of stdout), from 1.
     Message(u64),
+    /// Of an API: which of the read's answers, and which of its items, both from 1.
+    Answer {
+        /// The answer.
+        answer: u32,
+        /// The item.
+        item: u32,
+    },
 }
 
 impl fmt::Display for Place {
@@ -76,6 +96,7 @@ impl fmt::Display for Place {
         match self {
             Self::Line(number) => write!(f, "line {number}"),
             Self::Message(number) => write!(f, "message {number}"),
+            Self::Answer { answer, item } => write!(f, "item {item} of answer {answer}"),
         }
     }
 }
@@ -137,6 +158,22 @@ pub enum Source {
     File(FileSource),
     /// Any Singer tap.
     Singer(SingerSource),
+    /// A CRM's API.
+    Http(HttpSource),
+}
+
+/// What came of asking for a record by its id.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The record as it is now.
+    Record(Record),
+    /// The record says that it is deleted.
+    Deleted(Record),
+    /// There is none.
+    Missing {
+        /// The id that was asked for.
+        key: String,
+    },
 }
 
 impl Source {
@@ -146,6 +183,8 @@ impl Source {
         match self {
             Self::File(source) => Self::File(source.expecting(columns)),
             Self::Singer(source) => Self::Singer(source.expecting(columns)),
+            // what a record may lack is the API's business
+            Self::Http(source) => Self::Http(source),
         }
     }
 
@@ -161,6 +200,7 @@ impl Source {
         match self {
             Self::File(source) => source.read(pages, stop).await,
             Self::Singer(source) => source.read(from, pages, stop).await,
+            Self::Http(source) => source.read(from, pages, stop).await,
         }
     }
 
@@ -171,6 +211,24 @@ impl Source {
         match self {
             Self::File(_) => true,
             Self::Singer(source) => source.full_only(),
+            Self::Http(source) => source.full_only(),
+        }
+    }
+
+    /// Whether records can be fetched by their ids.
+    #[must_use]
+    pub fn fetches(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Singer(_) => false,
+            Self::Http(source) => source.fetches(),
+        }
+    }
+
+    /// The records with these ids, one of each; of a source that does not fetch nothing.
+    pub async fn fetch(&self, keys: &[String], stop: &CancellationToken) -> Result<Vec<Fetched>, SourceError> {
+        match self {
+            Self::File(_) | Self::Singer(_) => Ok(Vec::new()),
+            Self::Http(source) => source.fetch(keys, stop).await,
         }
     }
 }

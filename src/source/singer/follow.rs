@@ -241,8 +241,10 @@ impl Follow {
         let deleted = record.get(DELETED_AT).is_some_and(|at| !at.is_null());
         let (record, place) = (Record::Json(Value::Object(record)), Place::Message(number));
         self.end.records += 1;
-        self.gather
-            .push(if deleted { Item::Deleted { record, place } } else { Item::Record { record, place } }, text.len());
+        self.gather.push(
+            if deleted { Item::Deleted { record, place, is_current: false } } else { Item::Record { record, place } },
+            text.len(),
+        );
     }
 
     fn malformed(&mut self, number: u64, reason: String) {

@@ -111,7 +111,7 @@ impl Got {
         };
         let show = |item: &Item| match item {
             Item::Record { record, place } => format!("{}: {}", number(place), id(record)),
-            Item::Deleted { record, place } => format!("{}- {}", number(place), id(record)),
+            Item::Deleted { record, place, is_current: _ } => format!("{}- {}", number(place), id(record)),
             Item::Malformed { place, reason } => format!("{}! {reason}", number(place)),
         };
         self.pages.iter().flat_map(|page| &page.items).map(show).collect()

@@ -1,0 +1,79 @@
+//! Records by their ids. What was asked for and does not come is missing, but only in an answer that looked at the ids:
+//! one that brings others ignores them, and says nothing of those that it lacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::HttpSource;
+use super::description::{Description, Fetch};
+use super::link::{Ask, Link, Reply};
+use super::records::{is_deleted, text};
+use super::template::Bindings;
+use crate::contact::Record;
+use crate::source::{Fetched, SourceError};
+
+/// Statuses by which a CRM says that there is no such record.
+const MISSING: [u16; 3] = [204, 404, 410];
+
+impl HttpSource {
+    /// The records with these ids, in any order; of each id one.
+    pub async fn fetch(&self, keys: &[String], stop: &CancellationToken) -> Result<Vec<Fetched>, SourceError> {
+        let description = self.link.description();
+        let Some(fetch) = &description.fetch else { return Ok(Vec::new()) };
+        let mut fetched = Vec::with_capacity(keys.len());
+        for batch in keys.chunks(fetch.batch.max(1)) {
+            fetched.extend(fetch_batch(&self.link, fetch, batch, stop).await?);
+        }
+        Ok(fetched)
+    }
+}
+
+async fn fetch_batch(
+    link: &Link,
+    fetch: &Fetch,
+    keys: &[String],
+    stop: &CancellationToken,
+) -> Result<Vec<Fetched>, SourceError> {
+    let bindings = Bindings { ids: keys.to_vec(), page_size: Some(fetch.batch.max(1) as u64), ..Bindings::default() };
+    let ask = Ask { what: "fetch", call: &fetch.call, next_link: None, bindings, empty_statuses: &MISSING };
+    let records: Vec<Value> = match link.ask(&ask, stop).await? {
+        Reply::Answer(answer) => fetch.records.query(&answer.body).all().into_iter().cloned().collect(),
+        Reply::Empty { .. } => Vec::new(),
+        Reply::Restart => {
+            let reason = "its error asks to begin anew, which a fetch cannot".to_owned();
+            return Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason });
+        }
+    };
+    by_key(link.description(), keys, records)
+}
+
+fn by_key(description: &Description, keys: &[String], records: Vec<Value>) -> Result<Vec<Fetched>, SourceError> {
+    let asked: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+    let mut found: BTreeMap<String, Value> = BTreeMap::new();
+    for record in records {
+        // a list that stands for nothing, such as Odoo's false
+        if !record.is_object() {
+            continue;
+        }
+        let record = Record::Json(record);
+        let key = text(&description.key, &record);
+        let Record::Json(record) = record else { continue };
+        match key {
+            Some(key) if asked.contains(key.as_str()) => drop(found.insert(key, record)),
+            Some(_) | None => {
+                let reason = "it brings records that were not asked for: the CRM ignores the ids".to_owned();
+                return Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason });
+            }
+        }
+    }
+    Ok(keys
+        .iter()
+        .map(|key| match found.remove(key) {
+            Some(record) if is_deleted(description, &record) => Fetched::Deleted(Record::Json(record)),
+            Some(record) => Fetched::Record(Record::Json(record)),
+            None => Fetched::Missing { key: key.clone() },
+        })
+        .collect())
+}

@@ -1,0 +1,138 @@
+//! What an answer of a CRM means: the description's rules first, then what HTTP says. Pure.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use serde_json::Value;
+
+use super::description::{ErrorAction, ErrorRule};
+use crate::backoff::retry_after;
+use crate::clock::Timestamp;
+use crate::http::ExchangeError;
+use crate::source::SourceError;
+
+/// No wait that an answer asks for is taken as longer: a number in another unit would stop the source for good.
+const WAIT_MAX: Duration = Duration::from_hours(24);
+
+/// What is done next.
+#[derive(Debug)]
+pub(super) enum Reaction {
+    /// It is an answer.
+    Answer(Value),
+    /// There is nothing.
+    Empty,
+    /// The query begins anew at the last seen change time.
+    Restart,
+    /// A rule says that the access token is dead.
+    Reauthorize(SourceError),
+    /// Not allowed: with another access token perhaps.
+    Refused(SourceError),
+    /// It may pass.
+    Retry(SourceError),
+    /// The whole source waits.
+    Pause(Wait),
+    /// Nobody asks for some hours.
+    Halt(Wait),
+}
+
+/// How long, by the answer and by the rule.
+#[derive(Debug, Default)]
+pub(super) struct Wait {
+    /// The rule's name, or the status.
+    pub(super) name: String,
+    pub(super) told: Option<Duration>,
+    pub(super) rule: Option<Duration>,
+}
+
+/// Reads what came of a request for `what`.
+pub(super) fn react(
+    outcome: Result<Response<Bytes>, ExchangeError>,
+    rules: &[ErrorRule],
+    (what, empty_statuses): (&str, &[u16]),
+    now: Timestamp,
+) -> Reaction {
+    let what = what.to_owned();
+    let response = match outcome {
+        Ok(response) => response,
+        Err(source) => return Reaction::Retry(SourceError::NoAnswer { what, source }),
+    };
+    let status = response.status().as_u16();
+    let body = serde_json::from_slice::<Value>(response.body()).ok();
+    if let Some(rule) = rules.iter().find(|rule| strikes(rule, status, body.as_ref())) {
+        return by_rule(rule, (what, status), (&response, body.as_ref()), now);
+    }
+    if empty_statuses.contains(&status) || status == 204 || status == 304 {
+        return Reaction::Empty;
+    }
+    let refused = SourceError::Answer { what: what.clone(), status, rule: None };
+    match status {
+        200..=299 => match body {
+            Some(body) => Reaction::Answer(body),
+            // a proxy's page looks like this, too
+            None => Reaction::Retry(SourceError::NotUnderstood { what, reason: "it is no JSON".to_owned() }),
+        },
+        401 | 403 => Reaction::Refused(refused),
+        429 => {
+            let told = retry_after(response.headers(), now);
+            Reaction::Pause(Wait { name: "status 429".to_owned(), told, rule: None })
+        }
+        408 | 425 | 500..=599 => Reaction::Retry(refused),
+        _ => Reaction::Refused(refused),
+    }
+}
+
+fn strikes(rule: &ErrorRule, status: u16, body: Option<&Value>) -> bool {
+    let is_of_body = |(path, equals): &(serde_json_path::JsonPath, Value)| {
+        body.is_some_and(|body| path.query(body).iter().any(|found| *found == equals))
+    };
+    rule.status == status && rule.body.as_ref().is_none_or(is_of_body)
+}
+
+fn by_rule(
+    rule: &ErrorRule,
+    (what, status): (String, u16),
+    (response, body): (&Response<Bytes>, Option<&Value>),
+    now: Timestamp,
+) -> Reaction {
+    let wait = || Wait { name: rule.name.clone(), told: told_wait(rule, response, body, now), rule: rule.wait };
+    let error = || SourceError::Answer { what, status, rule: Some(rule.name.clone()) };
+    match rule.action {
+        ErrorAction::Retry => Reaction::Retry(error()),
+        ErrorAction::RateLimited => Reaction::Pause(wait()),
+        ErrorAction::Reauthorize => Reaction::Reauthorize(error()),
+        ErrorAction::RestartAtCursor => Reaction::Restart,
+        ErrorAction::Ignore => Reaction::Empty,
+        ErrorAction::FailRun => Reaction::Refused(error()),
+        ErrorAction::HaltSource => Reaction::Halt(wait()),
+    }
+}
+
+fn told_wait(rule: &ErrorRule, response: &Response<Bytes>, body: Option<&Value>, now: Timestamp) -> Option<Duration> {
+    let by_header = rule.wait_header.as_ref().and_then(|name| response.headers().get(name));
+    let by_header = by_header.and_then(|value| value.to_str().ok()).and_then(|text| seconds(text, now));
+    let by_body = || {
+        let found = rule.wait_path.as_ref()?.query(body?).first()?;
+        match found {
+            Value::String(text) => seconds(text, now),
+            Value::Number(number) => seconds(&number.to_string(), now),
+            _ => None,
+        }
+    };
+    by_header.or_else(by_body).or_else(|| retry_after(response.headers(), now)).map(|wait| wait.min(WAIT_MAX))
+}
+
+/// Seconds to wait, or the moment until when, in seconds since 1970 (Bitrix24's `operating_reset_at`).
+fn seconds(text: &str, now: Timestamp) -> Option<Duration> {
+    const AS_MOMENT: f64 = 1_000_000_000.0;
+    let number: f64 = text.trim().parse().ok()?;
+    if number.is_nan() || number < 0.0 {
+        return None;
+    }
+    if number >= AS_MOMENT {
+        #[expect(clippy::cast_possible_truncation, reason = "a float that is cast stops at the bounds of the integer")]
+        let until = Timestamp((number * 1000.0) as i64);
+        return Some(until.since(now));
+    }
+    Some(Duration::from_secs_f64(number))
+}

@@ -1,0 +1,280 @@
+//! A whole read: what must hold first, deletions that are told, then the list to its end; pages of items with the cursor
+//! that covers them.
+//!
+//! Where the list is sorted, each page's cursor is its last change time; where it is not, a window is covered when all of
+//! it was read. Never beyond the moment the read began less the lag, by the CRM's clock: what was written then may not be
+//! shown yet.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::HttpSource;
+use super::description::{CursorRule, DeletedPages, Deletes, Description, Preflight, Stream, StreamAction};
+use super::link::{Ask, Link, Reply};
+use super::place::Place as Reached;
+use super::records::{items_of, text};
+use super::template::Bindings;
+use super::time::ChangeTime;
+use super::walk::{Found, PageSize, Query, Step, Walk};
+use crate::contact::Record;
+use crate::source::page::send;
+use crate::source::{Cursor, From, Item, Page, Place, ReadEnd, SourceError};
+
+/// A stream of deletions that was never read, or is read again with everything else, begins so far back: what was told
+/// between the last poll and now.
+const STREAM_BACK: Duration = Duration::from_hours(24);
+/// A window of a list without order is not made shorter than this: more records of one second than the CRM gives cannot
+/// be told apart.
+const WINDOW_MIN: Duration = Duration::from_secs(1);
+
+/// One read.
+struct Reading<'a> {
+    link: &'a Link,
+    description: &'a Description,
+    pages: &'a mpsc::Sender<Page>,
+    stop: &'a CancellationToken,
+    reached: Reached,
+    is_full: bool,
+    /// The latest moment of which everything is shown by now, by the CRM's clock.
+    covered: ChangeTime,
+    answers: u32,
+    end: ReadEnd,
+}
+
+impl HttpSource {
+    /// Reads from `from` to the end. Pages sent before an error stand.
+    pub async fn read(
+        &self,
+        from: From,
+        pages: mpsc::Sender<Page>,
+        stop: CancellationToken,
+    ) -> Result<ReadEnd, SourceError> {
+        let reached = match &from {
+            From::Beginning => Reached::default(),
+            From::Cursor(cursor) => Reached::read(cursor),
+        };
+        let (link, description) = (&*self.link, self.link.description());
+        let has_filters = check_preflight(link, description.preflight.as_ref(), &stop).await?;
+        let lag = description.cursor.as_ref().map_or(Duration::ZERO, |cursor| cursor.lag);
+        let mut reading = Reading {
+            link,
+            description,
+            pages: &pages,
+            stop: &stop,
+            is_full: reached.at().is_none(),
+            reached,
+            covered: ChangeTime::of(link.server_now()).minus(lag),
+            answers: 0,
+            end: ReadEnd::default(),
+        };
+        reading.read_deletes().await?;
+        match &description.cursor {
+            Some(cursor) if has_filters && !cursor.is_ordered && !reading.is_full => {
+                reading.read_windows(cursor).await?
+            }
+            Some(_) | None => reading.read_list(has_filters).await?,
+        }
+        reading.end.full = reading.is_full && reading.end.malformed == 0;
+        Ok(reading.end)
+    }
+}
+
+/// Says whether the CRM's filters may be relied on.
+async fn check_preflight(
+    link: &Link,
+    preflight: Option<&Preflight>,
+    stop: &CancellationToken,
+) -> Result<bool, SourceError> {
+    let Some(Preflight { call, path, equals, scans_otherwise }) = preflight else { return Ok(true) };
+    let bindings = Bindings::default();
+    let ask = Ask { what: "the preflight", call, next_link: None, bindings, empty_statuses: &[] };
+    let holds = match link.ask(&ask, stop).await? {
+        Reply::Answer(answer) => path.query(&answer.body).iter().any(|found| *found == equals),
+        Reply::Empty { .. } | Reply::Restart => false,
+    };
+    if holds || *scans_otherwise { Ok(holds) } else { Err(SourceError::Preflight) }
+}
+
+fn list_query<'a>(description: &'a Description, page_size: PageSize, covered: ChangeTime) -> Query<'a> {
+    let Description { list, pagination, cursor, key, .. } = description;
+    let cursor = cursor.as_ref();
+    Query { what: "the list".to_owned(), list, pagination, id: key, cursor, start: None, end: None, covered, page_size }
+}
+
+impl Reading<'_> {
+    fn page_size(&self) -> PageSize {
+        match (self.reached.page_size, self.is_full) {
+            (Some(size), _) => PageSize::Found(size),
+            (None, true) => PageSize::Unsure,
+            (None, false) => PageSize::Asked,
+        }
+    }
+
+    /// The list from the cursor, or from its beginning, to its end.
+    async fn read_list(&mut self, has_filters: bool) -> Result<(), SourceError> {
+        let (description, link) = (self.description, self.link);
+        let cursor = description.cursor.as_ref();
+        let start = match (cursor, self.reached.at()) {
+            (Some(cursor), Some(at)) if has_filters => Some(at.minus(cursor.overlap)),
+            (Some(cursor), _) => cursor.initial,
+            (None, _) => None,
+        };
+        let query = Query { start, ..list_query(description, self.page_size(), self.covered) };
+        let mut walk = Walk::begin(link, query);
+        let is_ordered = cursor.is_some_and(|cursor| cursor.is_ordered);
+        while let Some(step) = walk.next(self.stop).await? {
+            let traits = walk.traits;
+            let last = walk.last().filter(|_| is_ordered && has_filters && traits.is_sorted && traits.is_filtered);
+            if let Some(last) = last {
+                self.reached.reach(last.min(self.covered));
+            }
+            let cursor = last.map(|_| self.reached.to_cursor());
+            self.send(step, cursor).await?;
+        }
+        self.tell_filter(has_filters && walk.traits.is_filtered);
+        self.reached.page_size = walk.smaller_page().or(self.reached.page_size);
+        self.finish(cursor.is_some()).await
+    }
+
+    /// A list without order, window by window: what a window holds is known when all of it was read.
+    async fn read_windows(&mut self, cursor: &CursorRule) -> Result<(), SourceError> {
+        let (description, link) = (self.description, self.link);
+        let mut start = self.reached.at().map_or(self.covered, |at| at.minus(cursor.overlap));
+        let mut window = cursor.window;
+        while start < self.covered {
+            let end = start.plus(window).min(self.covered);
+            let query = list_query(description, self.page_size(), self.covered);
+            let mut walk = Walk::begin(link, Query { start: Some(start), end: Some(end), ..query });
+            while let Some(step) = walk.next(self.stop).await? {
+                self.send(step, None).await?;
+            }
+            if walk.traits.is_capped {
+                if window <= WINDOW_MIN {
+                    return Err(SourceError::Stuck { what: "the list".to_owned() });
+                }
+                window = (window / 2).max(WINDOW_MIN);
+                continue;
+            }
+            self.reached.reach(end);
+            self.send_cursor().await?;
+            (start, window) = (end, cursor.window.min(window.saturating_mul(2)));
+        }
+        self.finish(true).await
+    }
+
+    /// All that was changed until then is read.
+    async fn finish(&mut self, has_cursor: bool) -> Result<(), SourceError> {
+        if !has_cursor {
+            return Ok(());
+        }
+        self.reached.reach(self.covered);
+        self.send_cursor().await
+    }
+
+    fn tell_filter(&mut self, is_filtered: bool) {
+        if !is_filtered {
+            let text = "the CRM ignores the filter by change time, so that each read is one of everything: see the rights \
+                        and the plan of its account";
+            self.end.warnings.push(text.to_owned());
+        }
+    }
+
+    /// Deletions that the CRM tells by themselves.
+    async fn read_deletes(&mut self) -> Result<(), SourceError> {
+        for (name, deletes) in &self.description.deletes {
+            match deletes {
+                Deletes::Stream(stream) => self.read_stream(name, stream).await?,
+                Deletes::List { pages, every } => self.read_deleted(name, pages, *every).await?,
+                Deletes::Flag { .. } | Deletes::MergedIds { .. } | Deletes::Snapshot { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_stream(&mut self, name: &str, stream: &Stream) -> Result<(), SourceError> {
+        let Stream { pages, cursor, action, actions } = stream;
+        let start = self.reached.stream(name).map_or(self.covered.minus(STREAM_BACK), |at| at.minus(cursor.overlap));
+        let query = Query { start: Some(start), end: Some(self.covered), ..self.deleted_query(name, pages) };
+        let mut walk = Walk::begin(self.link, Query { cursor: Some(cursor), ..query });
+        while let Some(step) = walk.next(self.stop).await? {
+            let says = |record: &Record| match action {
+                None => Some(StreamAction::Delete),
+                Some(selector) => {
+                    let word = text(selector, record)?;
+                    actions.iter().find(|(known, _)| *known == word).map(|(_, action)| *action)
+                }
+            };
+            self.send_pointers(step, says).await?;
+        }
+        self.reached.reach_in_stream(name, self.covered);
+        Ok(())
+    }
+
+    async fn read_deleted(&mut self, name: &str, pages: &DeletedPages, every: Duration) -> Result<(), SourceError> {
+        let now = self.link.clock().now();
+        if self.reached.list_read_at(name).is_some_and(|at| at.plus(every).is_pending(now, every)) {
+            return Ok(());
+        }
+        let mut walk = Walk::begin(self.link, self.deleted_query(name, pages));
+        while let Some(step) = walk.next(self.stop).await? {
+            self.send_pointers(step, |_| Some(StreamAction::Delete)).await?;
+        }
+        self.reached.note_list(name, now);
+        Ok(())
+    }
+
+    fn deleted_query<'q>(&self, name: &str, pages: &'q DeletedPages) -> Query<'q> {
+        let DeletedPages { list, id, pagination } = pages;
+        Query {
+            what: format!("deletes.{name}"),
+            list,
+            pagination,
+            id,
+            cursor: None,
+            start: None,
+            end: None,
+            covered: self.covered,
+            page_size: PageSize::Asked,
+        }
+    }
+
+    async fn send_pointers(
+        &mut self,
+        step: Step,
+        says: impl Fn(&Record) -> Option<StreamAction>,
+    ) -> Result<(), SourceError> {
+        self.answers += 1;
+        let mut items = Vec::new();
+        for (item, found) in (1..).zip(step.found) {
+            let Found { record, id: Some(key), .. } = found else { continue };
+            let Some(action) = says(&Record::Json(record)) else { continue };
+            let place = Place::Answer { answer: self.answers, item };
+            items.push(Item::Pointed { key, is_deleted: action == StreamAction::Delete, place });
+        }
+        if items.is_empty() {
+            return Ok(());
+        }
+        send(self.pages, Page { items, cursor: None, asked_at: step.asked_at }, self.stop).await
+    }
+
+    async fn send(&mut self, step: Step, cursor: Option<Cursor>) -> Result<(), SourceError> {
+        self.answers += 1;
+        self.end.records += step.found.len() as u64;
+        let answer = self.answers;
+        let place = |item| Place::Answer { answer, item };
+        let items: Vec<Item> =
+            (1..).zip(step.found).flat_map(|(item, found)| items_of(self.description, found, place(item))).collect();
+        if items.is_empty() && cursor.is_none() {
+            return Ok(());
+        }
+        send(self.pages, Page { items, cursor, asked_at: step.asked_at }, self.stop).await
+    }
+
+    async fn send_cursor(&self) -> Result<(), SourceError> {
+        let page =
+            Page { items: Vec::new(), cursor: Some(self.reached.to_cursor()), asked_at: self.link.clock().now() };
+        send(self.pages, page, self.stop).await
+    }
+}

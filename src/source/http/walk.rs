@@ -1,0 +1,332 @@
+//! One query, page after page: what comes next, when it begins anew at the last seen change time, and when it is over.
+//!
+//! Rows move while they are read: one that is edited leaves its place in a list that is sorted by change time, and those
+//! behind it move up by one, over the edge of a page. So such a list is continued from the last seen (time, id), and a
+//! page of one single moment is gone through until nothing new is in it. Gives no record a meaning.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::description::{CursorRule, List, Pagination, Paging, Restart};
+use super::link::{Ask, Link, Reply};
+use super::template::{Bindings, Variable};
+use super::time::ChangeTime;
+use crate::clock::Timestamp;
+use crate::contact::{Read, Record, Selector};
+use crate::source::SourceError;
+
+/// Passes over the records of one moment: each finds what the one before it lost to rows that moved. More than a few
+/// only where somebody edits without end.
+const PASSES_MAX: u32 = 5;
+
+/// What a query is of.
+pub(super) struct Query<'a> {
+    /// For people: `the list`, `deletes.archived`.
+    pub(super) what: String,
+    pub(super) list: &'a List,
+    pub(super) pagination: &'a Pagination,
+    pub(super) id: &'a Selector,
+    /// The change time of its records, where they have one.
+    pub(super) cursor: Option<&'a CursorRule>,
+    pub(super) start: Option<ChangeTime>,
+    pub(super) end: Option<ChangeTime>,
+    /// Later change times are no place to go on from: an index that lags shows a record at its old place with its new
+    /// time, and what lies between would be left out.
+    pub(super) covered: ChangeTime,
+    pub(super) page_size: PageSize,
+}
+
+/// How many records are on a page that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PageSize {
+    /// As many as are asked for.
+    Asked,
+    /// As many as are asked for, unless the CRM gives fewer: a first page that is not full is followed by another.
+    Unsure,
+    /// The CRM was seen to give fewer.
+    Found(u64),
+}
+
+/// A record with what the walk needs of it.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) record: Value,
+    pub(super) id: Option<String>,
+    pub(super) time: Option<ChangeTime>,
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) asked_at: Timestamp,
+    /// Without what an earlier answer of this walk gave.
+    pub(super) found: Vec<Found>,
+}
+
+/// A query under way.
+pub(super) struct Walk<'a> {
+    link: &'a Link,
+    query: Query<'a>,
+    /// Where the present query begins.
+    start: Option<ChangeTime>,
+    /// Pages of the present query that were read.
+    pages: u64,
+    /// Records of the present query that were read.
+    records: u64,
+    next: Option<Value>,
+    last: Option<ChangeTime>,
+    /// What was seen of the last moments: it comes again when the query begins anew.
+    seen: BTreeSet<(ChangeTime, String)>,
+    passes: Option<Passes>,
+    is_over: bool,
+    restarts: u64,
+    total: u64,
+    /// What the CRM turned out to do.
+    pub(super) traits: Traits,
+}
+
+/// What a CRM turned out to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traits {
+    /// The records came in the order of their times.
+    pub(super) is_sorted: bool,
+    /// None was older than what was asked for.
+    pub(super) is_filtered: bool,
+    /// It gives no more of a query that has no order, although there is more.
+    pub(super) is_capped: bool,
+    /// The size of its pages.
+    pub(super) page_size: PageSize,
+}
+
+/// Going through the records of one moment, page by page, more than once.
+#[derive(Debug)]
+struct Passes {
+    count: u32,
+    has_news: bool,
+    /// The moment.
+    until: ChangeTime,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn begin(link: &'a Link, query: Query<'a>) -> Self {
+        Self {
+            link,
+            start: query.start,
+            pages: 0,
+            records: 0,
+            next: None,
+            last: None,
+            seen: BTreeSet::new(),
+            passes: None,
+            is_over: false,
+            restarts: 0,
+            total: 0,
+            traits: Traits { is_sorted: true, is_filtered: true, is_capped: false, page_size: query.page_size },
+            query,
+        }
+    }
+
+    /// The latest change time that was seen.
+    pub(super) const fn last(&self) -> Option<ChangeTime> {
+        self.last
+    }
+
+    /// The size of the CRM's pages, where it is less than what is asked for.
+    pub(super) fn smaller_page(&self) -> Option<u64> {
+        match self.traits.page_size {
+            // a list that has no second page says nothing of it
+            PageSize::Found(size) => Some(size).filter(|size| self.total > *size),
+            PageSize::Asked | PageSize::Unsure => None,
+        }
+    }
+
+    /// The next answer; `None` when the query is over.
+    pub(super) async fn next(&mut self, stop: &CancellationToken) -> Result<Option<Step>, SourceError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let (asked_at, body) = match self.link.ask(&self.build_ask(), stop).await? {
+            Reply::Answer(answer) => (answer.asked_at, answer.body),
+            Reply::Empty { asked_at } => (asked_at, Value::Null),
+            Reply::Restart => {
+                self.restart_or_end()?;
+                return Ok(Some(Step { asked_at: self.link.clock().now(), found: Vec::new() }));
+            }
+        };
+        let records = self.query.list.records.query(&body).all();
+        let count = records.len() as u64;
+        let found: Vec<Found> = records.into_iter().map(|record| self.find(record)).collect();
+        let found = self.note(found);
+        let has_more = self.has_more(&body, count);
+        self.pages += 1;
+        self.records += count;
+        self.total += found.len() as u64;
+        if !self.traits.is_sorted && self.restarts > 0 {
+            // what lies between may have been left out already
+            return Err(SourceError::NotSorted { what: self.query.what.clone() });
+        }
+        self.turn(has_more)?;
+        Ok(Some(Step { asked_at, found }))
+    }
+
+    fn build_ask(&self) -> Ask<'_> {
+        let Query { what, list, pagination, cursor, end, .. } = &self.query;
+        let written = |at: Option<ChangeTime>| cursor.and_then(|cursor| at.map(|at| cursor.param_format.write(at)));
+        let is_link = pagination.kind == Paging::NextLink && self.pages > 0;
+        Ask {
+            what,
+            call: &list.call,
+            next_link: self.next.as_ref().filter(|_| is_link).and_then(Value::as_str),
+            bindings: Bindings {
+                start: written(self.start),
+                end: written(*end),
+                page: Some(pagination.start_page + self.pages),
+                offset: Some(self.pages * self.full_page()),
+                next: self.next.clone(),
+                page_size: Some(pagination.page_size),
+                ..Bindings::default()
+            },
+            empty_statuses: &list.empty_statuses,
+        }
+    }
+
+    fn full_page(&self) -> u64 {
+        match self.traits.page_size {
+            PageSize::Asked | PageSize::Unsure => self.query.pagination.page_size,
+            PageSize::Found(size) => size,
+        }
+    }
+
+    fn find(&self, record: &Value) -> Found {
+        let kept = Record::Json(record.clone());
+        let text = |selector: &Selector| match selector.read(&kept) {
+            Read::Value(text) => Some(text.into_owned()),
+            Read::Absent | Read::Empty | Read::NotScalar => None,
+        };
+        let id = text(self.query.id);
+        let time = self.query.cursor.and_then(|cursor| cursor.format.read(&text(&cursor.path)?));
+        Found { record: record.clone(), id, time }
+    }
+
+    /// Takes the times of a page in, and leaves out what this walk has given before.
+    fn note(&mut self, found: Vec<Found>) -> Vec<Found> {
+        let Some(cursor) = self.query.cursor.filter(|cursor| cursor.is_ordered) else { return found };
+        let unit = cursor.param_format.unit();
+        let covered = self.query.covered;
+        let times: Vec<ChangeTime> =
+            found.iter().filter_map(|found| found.time).filter(|time| *time <= covered).collect();
+        self.traits.is_sorted &= times.is_sorted();
+        let asked = self.start.filter(|_| self.query.list.call.uses(Variable::Start));
+        if let (Some(asked), Some(least)) = (asked, times.iter().min()) {
+            self.traits.is_filtered &= least.0 >= asked.0 - unit;
+        }
+        let found: Vec<Found> = found.into_iter().filter(|found| self.is_first_time(found)).collect();
+        self.last = times.into_iter().max().max(self.last);
+        if let (Some(last), None) = (self.last, &self.passes) {
+            self.seen.retain(|(time, _)| time.0 >= last.0 - 2 * unit);
+        }
+        found
+    }
+
+    fn is_first_time(&mut self, found: &Found) -> bool {
+        let (Some(time), Some(id)) = (found.time, &found.id) else { return true };
+        let is_new = self.seen.insert((time, id.clone()));
+        if let Some(passes) = self.passes.as_mut().filter(|passes| time <= passes.until) {
+            passes.has_news |= is_new;
+        }
+        is_new
+    }
+
+    /// Whether the answer says, by its words or by its length, that there is another page.
+    fn has_more(&mut self, body: &Value, count: u64) -> bool {
+        let Pagination { kind, next, has_more, .. } = self.query.pagination;
+        self.next = next.as_ref().and_then(|path| path.query(body).first()).filter(|next| is_something(next)).cloned();
+        let said = has_more.as_ref().map(|path| path.query(body).first().is_some_and(is_something));
+        match (kind, said) {
+            (Paging::None, _) => false,
+            (Paging::Cursor | Paging::NextLink, said) => self.next.is_some() && said != Some(false),
+            (Paging::Page | Paging::Offset, Some(said)) => said,
+            (Paging::Page | Paging::Offset, None) => {
+                if self.traits.page_size == PageSize::Unsure && count > 0 {
+                    let is_full = count >= self.query.pagination.page_size;
+                    self.traits.page_size = if is_full { PageSize::Asked } else { PageSize::Found(count) };
+                }
+                count > 0 && count >= self.full_page()
+            }
+        }
+    }
+
+    /// Decides what is asked for next.
+    fn turn(&mut self, has_more: bool) -> Result<(), SourceError> {
+        if let Some(passes) = &mut self.passes {
+            let is_through = !has_more || self.last > Some(passes.until);
+            if !is_through {
+                return Ok(());
+            }
+            if passes.has_news && passes.count < PASSES_MAX {
+                passes.count += 1;
+                passes.has_news = false;
+                self.begin_at(self.start);
+                return Ok(());
+            }
+            self.passes = None;
+        }
+        let Pagination { max_records, page_size, restart, .. } = *self.query.pagination;
+        // the next page would go beyond what the CRM gives of one query, or it has stopped exactly there
+        let is_at_limit =
+            max_records.is_some_and(|most| self.records >= most || (has_more && self.records + page_size > most));
+        if is_at_limit {
+            return self.restart_or_end();
+        }
+        if !has_more {
+            self.is_over = true;
+        } else if restart == Restart::EveryPage && self.can_restart() {
+            match self.later_start() {
+                Some(start) => self.begin_at(Some(start)),
+                None => self.passes = self.last.map(|until| Passes { count: 1, has_news: true, until }),
+            }
+        }
+        Ok(())
+    }
+
+    fn can_restart(&self) -> bool {
+        let Traits { is_sorted, is_filtered, .. } = self.traits;
+        is_sorted && is_filtered && self.query.cursor.is_some_and(|cursor| cursor.is_ordered)
+    }
+
+    /// Where the query would begin anew, if that is later than where it began: at the last seen moment, and one step
+    /// before it, since a bound that is said to be inclusive may not be.
+    fn later_start(&self) -> Option<ChangeTime> {
+        let unit = self.query.cursor?.param_format.unit();
+        let start = ChangeTime(self.last?.0 - unit);
+        (self.start.is_none_or(|present| start > present)).then_some(start)
+    }
+
+    fn begin_at(&mut self, start: Option<ChangeTime>) {
+        self.restarts += u64::from(start != self.start);
+        self.start = start;
+        (self.pages, self.records, self.next) = (0, 0, None);
+    }
+
+    /// The CRM gives no more of this query: from the last seen moment on it gives the rest.
+    fn restart_or_end(&mut self) -> Result<(), SourceError> {
+        let can_restart = self.query.pagination.restart != Restart::Never && self.can_restart();
+        match self.later_start().filter(|_| can_restart) {
+            Some(start) => self.begin_at(Some(start)),
+            None if self.query.end.is_some() => (self.is_over, self.traits.is_capped) = (true, true),
+            None => return Err(SourceError::Stuck { what: self.query.what.clone() }),
+        }
+        Ok(())
+    }
+}
+
+fn is_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(said) => *said,
+        Value::String(text) => !text.is_empty(),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => true,
+    }
+}
