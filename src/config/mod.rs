@@ -37,9 +37,9 @@ pub use problem::{ConfigProblems, KeyPath, Place, Problem};
 pub use reteno::{ClientAuth, Credentials, DedupeOn, MissingCredentials, Redirect, RestoreDeleted, Reteno};
 pub use schedule::{Schedule, ScheduleError};
 pub use source::{
-    CatalogArgument, CategoryText, ConsentText, FieldTarget, FieldText, FileConfig, FileFormat, FormText, OnDelete,
-    OnInvalidText, ReplicationMethod, SegmentText, SelectorText, SingerConfig, SourceConfig, SourceKind,
-    SubscriptionsText, WriteRule,
+    CatalogArgument, CategoryText, ConsentText, FieldTarget, FieldText, FileConfig, FileFormat, FilledText, FormText,
+    OnDelete, OnInvalidText, ReplicationMethod, Scope, SegmentText, SelectorText, SingerConfig, SourceConfig,
+    SourceKind, SubscriptionsText, WriteRule,
 };
 pub use upload::Upload;
 
@@ -118,12 +118,17 @@ pub fn load(
         .merge(Serialized::defaults(variables.table))
         .extract::<Table>();
 
-    let origins =
-        Origins { path: path.to_owned(), directory: directory_of(path), lines: file.lines, variables: variables.names };
+    let origins = Origins {
+        path: path.to_owned(),
+        directory: directory_of(path),
+        credentials: credentials_dir.map(Path::to_owned),
+        lines: file.lines,
+        variables: variables.names,
+    };
     let problems = file.problems.into_iter().chain(variables.problems).collect();
     let mut reader = Reader { origins, problems };
     let resolved = match merged {
-        Ok(table) => resolve(&mut reader, table, environment.get(STATE_DIRECTORY), credentials_dir),
+        Ok(table) => resolve(&mut reader, table, environment.get(STATE_DIRECTORY)),
         Err(error) => {
             reader.push(Problem::at(Place::file(path), format!("the layers cannot be merged: {}", error.kind)));
             None
@@ -135,12 +140,7 @@ pub fn load(
     }
 }
 
-fn resolve(
-    reader: &mut Reader,
-    table: Table,
-    state_directory: Option<&String>,
-    credentials_dir: Option<&Path>,
-) -> Option<Config> {
+fn resolve(reader: &mut Reader, table: Table, state_directory: Option<&String>) -> Option<Config> {
     let program = program(&reader.origins.path);
     let top = KeyPath::default();
     let raw: RawTop = reader.section(&top, table, &[]);
@@ -149,7 +149,7 @@ fn resolve(
         reader.duration(raw.shutdown_timeout.as_ref(), Duration::from_secs(1)..=Duration::from_mins(10));
 
     let raw_reteno: Option<RawReteno> = section(reader, "reteno", raw.reteno.as_ref());
-    let reteno = raw_reteno.as_ref().and_then(|raw| reteno::resolve(reader, raw, credentials_dir));
+    let reteno = raw_reteno.as_ref().and_then(|raw| reteno::resolve(reader, raw));
     let guard: Option<RawGuard> = section(reader, "guard", raw.guard.as_ref());
     let account = Account {
         dedupe_on: raw_reteno.as_ref().and_then(reteno::dedupe_on),

@@ -13,8 +13,10 @@ use url::Url;
 use super::problem::{KeyPath, Place, Problem};
 use super::raw::{self, Leaf};
 
-/// Keys whose value is never shown.
-const SECRET_KEYS: [&str; 1] = ["client_secret"];
+/// Keys whose value is never shown, wherever they are.
+const SECRET_KEYS: [&str; 3] = ["client_secret", "password", "token"];
+/// Keys of a source's `auth` whose value is never shown: `key` of a source itself is the name of a column.
+const SECRET_KEYS_OF_AUTH: [&str; 2] = ["key", "extra"];
 
 /// Longer values are cut: a problem is a few lines.
 const SHOWN_CHARS_MAX: usize = 80;
@@ -26,6 +28,8 @@ pub(super) struct Origins {
     pub(super) path: PathBuf,
     /// Its directory, absolute: what relative paths start from.
     pub(super) directory: PathBuf,
+    /// systemd's directory of credentials, where it gave one.
+    pub(super) credentials: Option<PathBuf>,
     /// The line of each of its keys.
     pub(super) lines: BTreeMap<KeyPath, usize>,
     /// The variable of each key that one sets.
@@ -292,8 +296,18 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Whether a value is a secret by its place. One that only names secrets, as `{secret.x}`, may be shown.
+fn is_secret(key: &KeyPath) -> bool {
+    let segments: Vec<&str> = key.segments().iter().map(String::as_str).collect();
+    match segments.as_slice() {
+        ["source", _, "secrets", ..] => true,
+        ["source", _, "auth", name, ..] if SECRET_KEYS_OF_AUTH.contains(name) => true,
+        _ => SECRET_KEYS.contains(&key.last()),
+    }
+}
+
 fn show(leaf: &Leaf) -> String {
-    if SECRET_KEYS.contains(&leaf.key.last()) {
+    if is_secret(&leaf.key) {
         return "****".to_owned();
     }
     let text = leaf.value.to_string();

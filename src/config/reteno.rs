@@ -1,6 +1,5 @@
 //! `[reteno]`: the account, the app that may write to it, and how hard it is used.
 
-use std::path::Path;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -241,7 +240,7 @@ impl Reteno {
 /// One platform under three names; only the host differs.
 const BRANDS: [(&str, &str); 3] = [("reteno", "reteno.com"), ("yespo", "yespo.io"), ("esputnik", "esputnik.com")];
 
-pub(super) fn resolve(reader: &mut Reader, raw: &RawReteno, credentials: Option<&Path>) -> Option<Reteno> {
+pub(super) fn resolve(reader: &mut Reader, raw: &RawReteno) -> Option<Reteno> {
     let host = reader.choice(raw.brand.as_ref(), &BRANDS, &[]);
     let api_url = address(reader, raw.api_url.as_ref(), host.map(|host| format!("https://{host}/api")));
     let authorize = host.map(|host| format!("https://uaa.{host}/uaa/oauth/authorize"));
@@ -250,7 +249,7 @@ pub(super) fn resolve(reader: &mut Reader, raw: &RawReteno, credentials: Option<
         address(reader, raw.token_url.as_ref(), host.map(|host| format!("https://uaa.{host}/uaa/oauth/token")));
     let client_id = reader.text(raw.client_id.as_ref(), "the app's client id as text").map(str::to_owned);
     let client_secret =
-        secret::resolve(reader, raw.client_secret.as_ref(), raw.client_secret_file.as_ref(), credentials);
+        secret::resolve(reader, &secret::RETENO, raw.client_secret.as_ref(), raw.client_secret_file.as_ref());
     let client_auth = reader.choice(raw.client_auth.as_ref(), &ClientAuth::WORDS, &[]);
     let redirect_url = reader.url(raw.redirect_uri.as_ref());
     let redirect_text = raw.redirect_uri.as_ref().and_then(|leaf| leaf.value.as_str());

@@ -1,4 +1,4 @@
-//! Reteno's client secret: by value, from a file, or as a systemd credential, exactly one of them. Never shows it.
+//! A secret: by value, from a file, or as a systemd credential, exactly one of them. Never shows it.
 //!
 //! Where none is given, the file that the unit's credential comes from is read: it stands beside the configuration, so
 //! that a command in a shell, which has no credentials, finds what the daemon has.
@@ -9,12 +9,26 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::problem::{Place, Problem};
+use super::problem::{self, Problem};
 use super::raw::Leaf;
 use super::reader::Reader;
 
-/// The name of the systemd credential (`LoadCredential=`).
-const CREDENTIAL: &str = "reteno_client_secret";
+/// Where one secret may stand, and what is said of it.
+pub(super) struct Place<'a> {
+    /// The name of the systemd credential (`LoadCredential=`).
+    pub(super) credential: &'a str,
+    /// The keys that may hold it, in words.
+    pub(super) keys: &'a str,
+    /// What is taken as its value.
+    pub(super) accepted: &'a str,
+}
+
+/// Reteno's client secret.
+pub(super) const RETENO: Place<'static> = Place {
+    credential: "reteno_client_secret",
+    keys: "client_secret, client_secret_file",
+    accepted: "the app's client secret as text",
+};
 
 /// A longer file is not a secret but a mistake, and is not read into memory whole.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
@@ -22,23 +36,23 @@ const SECRET_BYTES_MAX: u64 = 16 * 1024;
 /// The secret, or `None` where there is none. Two at once are a problem: which of them holds would be a guess.
 pub(super) fn resolve(
     reader: &mut Reader,
+    place: &Place<'_>,
     value: Option<&Leaf>,
     file: Option<&Leaf>,
-    credentials: Option<&Path>,
 ) -> Option<SecretString> {
     // What cannot even be looked at counts as there, so that reading it tells why.
-    let credential = credentials.map(|directory| directory.join(CREDENTIAL));
+    let credential = reader.origins.credentials.as_ref().map(|directory| directory.join(place.credential));
     let credential = credential.filter(|path| path.try_exists().unwrap_or(true));
     let given = [value.is_some(), file.is_some(), credential.is_some()];
-    let beside = (!given.contains(&true)).then(|| beside(&reader.origins.path)).flatten();
+    let beside = (!given.contains(&true)).then(|| beside(&reader.origins.path, place.credential)).flatten();
     if given.iter().filter(|given| **given).count() > 1 {
-        refuse_two(reader, value, file, credential.is_some());
+        refuse_two(reader, place, (value, file), credential.is_some());
         return None;
     }
     if let Some(path) = credential.or(beside) {
         return read(&path)
             .map_err(|refused| {
-                let problem = Problem::at(Place::file(&path), format!("the credential {}", refused.what()));
+                let problem = Problem::at(problem::Place::file(&path), format!("the credential {}", refused.what()));
                 reader.push(refused.complete(problem, &path));
             })
             .ok();
@@ -53,27 +67,27 @@ pub(super) fn resolve(
             })
             .ok();
     }
-    reader.text(value, "the app's client secret as text").map(|text| SecretString::from(text.to_owned()))
+    reader.text(value, place.accepted).map(|text| SecretString::from(text.to_owned()))
 }
 
-/// What the units load the credential from: `reteno_client_secret` beside `config.toml`, `NAME.reteno_client_secret`
-/// beside `NAME.toml`.
-fn beside(config: &Path) -> Option<PathBuf> {
+/// What the units load the credential from: `reteno_client_secret`, say, beside `config.toml`,
+/// `NAME.reteno_client_secret` beside `NAME.toml`.
+fn beside(config: &Path, credential: &str) -> Option<PathBuf> {
     let instance = config.file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != "config");
-    let name = instance.map_or_else(|| CREDENTIAL.to_owned(), |instance| format!("{instance}.{CREDENTIAL}"));
+    let name = instance.map_or_else(|| credential.to_owned(), |instance| format!("{instance}.{credential}"));
     let path = config.with_file_name(name);
     path.try_exists().unwrap_or(true).then_some(path)
 }
 
-fn refuse_two(reader: &mut Reader, value: Option<&Leaf>, file: Option<&Leaf>, credential: bool) {
+fn refuse_two(reader: &mut Reader, place: &Place<'_>, (value, file): (Option<&Leaf>, Option<&Leaf>), credential: bool) {
     let mut named: Vec<String> = [value, file].into_iter().flatten().map(|leaf| leaf.key.to_string()).collect();
     if credential {
-        named.push(format!("the systemd credential {CREDENTIAL}"));
+        named.push(format!("the systemd credential {}", place.credential));
     }
     if let Some(leaf) = value.as_ref().or(file.as_ref()) {
         let problem = reader
             .problem(&leaf.key, "is given more than once")
-            .accepted("one of client_secret, client_secret_file and the systemd credential")
+            .accepted(format!("one of {} and the systemd credential", place.keys))
             .hint(format!("keep one of: {}", named.join(", ")));
         reader.push(problem);
     }

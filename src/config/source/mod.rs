@@ -4,6 +4,7 @@ mod consent;
 mod contact;
 mod file;
 mod form;
+mod scope;
 mod segments;
 mod singer;
 mod subscriptions;
@@ -24,6 +25,7 @@ pub(super) use file::RawFile;
 pub use file::{FileConfig, FileFormat};
 pub use form::FormText;
 pub(super) use form::RawForm;
+pub use scope::{FilledText, Scope};
 pub(super) use segments::RawSegment;
 pub use segments::SegmentText;
 pub(super) use singer::RawSinger;
@@ -64,10 +66,13 @@ pub(super) struct RawSource {
     changed_at: Option<Leaf>,
     filter: Option<Leaf>,
     contact: Option<Leaf>,
+    vars: Option<Leaf>,
+    secrets: Option<Leaf>,
 }
 
 /// Keys of a source that hold sections.
-pub(super) const SECTIONS: [&str; 6] = ["contact", "guard", "consent", "subscriptions", "segments", "form"];
+pub(super) const SECTIONS: [&str; 8] =
+    ["contact", "guard", "consent", "subscriptions", "segments", "form", "vars", "secrets"];
 
 /// Longer ones would hold back what a person expects to see at once.
 const QUIET_MAX: Duration = Duration::from_mins(10);
@@ -117,6 +122,8 @@ pub struct SourceConfig {
     pub segments: Vec<SegmentText>,
     /// A form of double opt-in: with it there are no consent, no subscriptions, and `on_delete` keeps.
     pub form: Option<FormText>,
+    /// The values that its other keys may name.
+    pub scope: Scope,
 }
 
 /// The kinds of source.
@@ -223,6 +230,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let common = raw::known_keys::<RawSource>();
     let (own, rest): (Table, Table) = table.into_iter().partition(|(key, _)| common.contains(&key.as_str()));
     let raw: RawSource = reader.section(&section, own, &[]);
+    let scope = scope::resolve(reader, name, raw.vars.as_ref(), raw.secrets.as_ref());
     let kind = resolve_kind(reader, &section, &raw, rest);
     let time_zone = times::time_zone(reader, raw.time_zone.as_ref());
     let schedule = times::schedule(reader, raw.schedule.as_ref(), time_zone);
@@ -264,6 +272,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
             subscriptions: driven.subscriptions,
             segments: driven.segments?,
             form: driven.form,
+            scope,
         })
     };
     (source(), member)
