@@ -182,12 +182,7 @@ pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str, missing: &'static s
 }
 
 /// A header that tells a moment in whole seconds (or milliseconds), which must be near to now. Returns it as written.
-pub(super) fn moment<'a>(
-    given: &'a [u8],
-    millis_each: i64,
-    tolerance: Duration,
-    now: Timestamp,
-) -> Result<&'a [u8], Refused> {
+pub(super) fn moment(given: &[u8], millis_each: i64, tolerance: Duration, now: Timestamp) -> Result<&[u8], Refused> {
     let told = std::str::from_utf8(given).ok().and_then(|text| text.parse::<i64>().ok());
     let told = told.and_then(|told| told.checked_mul(millis_each)).map(Timestamp);
     let told = told.ok_or(Refused::Unverified("the time of sending is no whole number"))?;
