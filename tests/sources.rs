@@ -12,6 +12,7 @@ use reteno_sync::clock::Timestamp;
 use reteno_sync::config;
 use reteno_sync::contact::{Catalog, Field};
 use reteno_sync::daemon::compose;
+use reteno_sync::daemon::crms::Crms;
 use reteno_sync::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
 use reteno_sync::daemon::sender::Line;
 use support::{HOUR, MINUTE, World, contact};
@@ -75,7 +76,7 @@ impl Crm {
             &config.sources[0],
             config.identity,
             &Catalog::empty(),
-            (&config.state_dir, &self.world.clock),
+            compose::Place { state_dir: &config.state_dir, clock: &self.world.clock, crms: &Crms::default() },
         )
         .0
     }

@@ -29,7 +29,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oauth", &[CORE, SEAM, "backoff"]),
     ("checkpoint", &["oauth", CORE, SEAM]), // it implements the vault that oauth keeps its tokens in
     ("listener", &[CORE, SEAM]),
-    ("config", &["contact", "source", SEAM]), // it resolves a CRM's description and webhook
+    // a description is resolved into what reads by it
+    ("config", &["contact", "source", SEAM]),
     ("plan", &["contact", "clock::Timestamp"]),
     ("contact", &["clock::Timestamp"]),
     ("sandbox", &[SEAM]), // it shares no type or rule with what it is there to judge

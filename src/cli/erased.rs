@@ -2,6 +2,7 @@
 
 use crate::contact::Catalog;
 use crate::daemon::compose;
+use crate::daemon::crms::Crms;
 use crate::report;
 
 use super::explain::{Found, guess_source, look_up};
@@ -27,7 +28,16 @@ pub(super) async fn lift(context: &Context, text: &str) -> Result<Exit, Failure>
             Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
             Err(_) => Catalog::empty(),
         };
-        let (feed, _) = compose::build_feed(configured, config.identity, &catalog, (&config.state_dir, &around.clock));
+        let (feed, _) = compose::build_feed(
+            configured,
+            config.identity,
+            &catalog,
+            compose::Place {
+                state_dir: &config.state_dir,
+                clock: &around.clock,
+                crms: &Crms::connect(&config, &around),
+            },
+        );
         match look_up(&feed.source, &feed.mapping, &key).await {
             Found::Contact(contact) => {
                 let name = name.clone();

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::{ConsentStory, ContactStory, DeedStory, HeldStory, RejectionRow};
 use crate::contact::{Catalog, Contact, Mapped, ResolvedMapping, Wanted};
 use crate::daemon::compose;
+use crate::daemon::crms::Crms;
 use crate::report;
 use crate::source::{From, Item, Page, Place, Source};
 
@@ -62,7 +63,16 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
                 Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
                 Err(_) => Catalog::empty(),
             };
-            let (feed, _) = compose::build_feed(source, config.identity, &catalog, (&config.state_dir, &around.clock));
+            let (feed, _) = compose::build_feed(
+                source,
+                config.identity,
+                &catalog,
+                compose::Place {
+                    state_dir: &config.state_dir,
+                    clock: &around.clock,
+                    crms: &Crms::connect(&config, &around),
+                },
+            );
             look_up(&feed.source, &feed.mapping, &key).await
         }
     };
@@ -281,6 +291,7 @@ mod tests {
             filter: None,
             consent: None,
             subscriptions: None,
+            null_values: Vec::new(),
             segments: Vec::new(),
         };
         mapping.resolve(&Catalog::empty()).0

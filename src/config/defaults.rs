@@ -3,6 +3,8 @@
 
 use toml::Table;
 
+use crate::source::presets;
+
 /// The defaults of all sections but `[source.NAME]`. `config.example.toml` tells what each number protects.
 const SECTIONS: &str = r#"
 state_dir = "/var/lib/reteno-sync"
@@ -82,6 +84,7 @@ pub(super) fn layer(sources: &[(String, Option<String>)]) -> Table {
         let mut table = part("every");
         // A kind that does not exist has no defaults; that it does not exist is said where `kind` is resolved.
         table.extend(kind.as_deref().filter(|kind| *kind != "every").map(part).unwrap_or_default());
+        table.extend(kind.as_deref().and_then(presets::find).map(parse).unwrap_or_default());
         (name.clone(), toml::Value::Table(table))
     });
     layer.insert("source".to_owned(), toml::Value::Table(tables.collect()));

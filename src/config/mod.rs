@@ -262,6 +262,9 @@ pub fn known_keys() -> BTreeSet<String> {
     add("source.*.", &plain(raw::known_keys::<source::RawSource>(), &source::SECTIONS));
     add("source.*.", raw::known_keys::<source::RawFile>());
     add("source.*.", raw::known_keys::<source::RawSinger>());
+    for (section, keys) in source::http::known_keys() {
+        add(&format!("source.*.{section}"), &keys);
+    }
     add("source.*.contact.", &plain(&source::contact_keys(), &["fields"]));
     add("source.*.contact.", &["fields.*"]);
     add("source.*.contact.*.", source::field_keys());

@@ -28,6 +28,8 @@ pub struct Mapping {
     pub changed_at: Option<Selector>,
     /// Which records are wanted; all without one.
     pub filter: Option<Filter>,
+    /// Values of fields by which the CRM means that there is none (Odoo's `false`).
+    pub null_values: Vec<String>,
     /// Where consent to e-mail stands.
     pub consent: Option<ConsentMapping>,
     /// Where the subscription categories stand. They are then the CRM's: each write replaces the whole set.

@@ -33,6 +33,7 @@ pub struct ResolvedMapping {
     fields: Vec<Field>,
     changed_at: Option<Selector>,
     filter: Option<Filter>,
+    null_values: Vec<String>,
     levels: Levels,
     segment_names: Vec<(Field, String)>,
 }
@@ -124,8 +125,9 @@ impl ResolvedMapping {
         let fields = resolved.iter().map(|resolved| resolved.field);
         let fields = fields.chain(levels.categories.iter().map(|_| Field::Subscriptions));
         let fields = fields.chain(levels.segments.iter().map(|segment| segment.field)).collect();
-        let Mapping { key, changed_at, filter, fields: _, consent: _, subscriptions: _, segments: _ } = mapping.clone();
-        Self { key, resolved, fields, changed_at, filter, levels, segment_names }
+        let Mapping { key, changed_at, filter, null_values, fields: _, consent: _, subscriptions: _, segments: _ } =
+            mapping.clone();
+        Self { key, resolved, fields, changed_at, filter, null_values, levels, segment_names }
     }
 
     /// Every mapped field, in order; among them the set of categories and the segments.
@@ -203,8 +205,16 @@ impl ResolvedMapping {
             return Ok(Mapped::Filtered { key });
         }
         let mut draft = Draft { fields: Vec::with_capacity(self.fields.len()), ..Draft::default() };
+        // consent, filter and segments are not read through it: there a false is a word like any other
+        let values = if self.null_values.is_empty() { None } else { Some(View::with_nulls(record, &self.null_values)) };
+        let values = values.as_ref().unwrap_or(&view);
         for resolved in &self.resolved {
-            draft.add(resolved, resolved.selector.read_in(&view));
+            let read = if resolved.field.is_channel() {
+                resolved.selector.read_first_in(values)
+            } else {
+                resolved.selector.read_in(values)
+            };
+            draft.add(resolved, read);
         }
         self.levels.add_to(&mut draft, &view);
         draft.check_channels();

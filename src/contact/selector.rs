@@ -26,6 +26,37 @@ pub enum Selector {
     },
     /// The first of these that holds a value.
     FirstOf(Vec<Selector>),
+    /// A part of what stands at another place: `first_word($.name)`.
+    Part(Part, Box<Selector>),
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `first_word(…)`: up to the first blank.
+    FirstWord,
+    /// `other_words(…)`: what follows the first word; nothing where there is only one.
+    OtherWords,
+}
+
+impl Part {
+    const WORDS: [(&'static str, Self); 2] = [("first_word", Self::FirstWord), ("other_words", Self::OtherWords)];
+
+    /// The part and the place that a text like `first_word($.name)` names.
+    fn split(text: &str) -> Option<(Self, &str)> {
+        let (word, rest) = text.split_once('(')?;
+        let (_, part) = Self::WORDS.into_iter().find(|(known, _)| *known == word)?;
+        Some((part, rest.strip_suffix(')')?))
+    }
+
+    fn of(self, text: &str) -> Option<&str> {
+        match self {
+            Self::FirstWord => text.split_whitespace().next(),
+            Self::OtherWords => {
+                text.split_once(char::is_whitespace).map(|(_, rest)| rest.trim()).filter(|rest| !rest.is_empty())
+            }
+        }
+    }
 }
 
 /// Why a text is no selector.
@@ -89,6 +120,8 @@ enum Lists {
     Joined,
     /// No value, unless it is empty.
     Refused,
+    /// Its first item that holds a value.
+    First,
 }
 
 impl<'a> Read<'a> {
@@ -100,6 +133,16 @@ impl<'a> Read<'a> {
             Self::Empty => Read::Empty,
             Self::Value(text) => Read::Value(Cow::Owned(text.into_owned())),
             Self::NotScalar => Read::NotScalar,
+        }
+    }
+
+    fn part(self, part: Part) -> Self {
+        match self {
+            Self::Value(Cow::Borrowed(text)) => part.of(text).map_or(Self::Empty, |part| Self::Value(part.into())),
+            Self::Value(Cow::Owned(text)) => {
+                part.of(&text).map_or(Self::Empty, |part| Self::Value(Cow::Owned(part.to_owned())))
+            }
+            Self::Absent | Self::Empty | Self::NotScalar => self,
         }
     }
 
@@ -120,11 +163,19 @@ impl<'a> Read<'a> {
         }
     }
 
-    fn list(items: impl Iterator<Item = &'a Value>, lists: Lists) -> Self {
-        match (lists, Self::joined(items)) {
-            (Lists::Joined, joined) => joined,
-            (Lists::Refused, Self::Empty) => Self::Empty,
-            (Lists::Refused, Self::Absent | Self::NotScalar | Self::Value(_)) => Self::NotScalar,
+    fn list(mut items: impl Iterator<Item = &'a Value>, lists: Lists) -> Self {
+        match lists {
+            Lists::Joined => Self::joined(items),
+            Lists::Refused => match Self::joined(items) {
+                Self::Empty => Self::Empty,
+                Self::Absent | Self::NotScalar | Self::Value(_) => Self::NotScalar,
+            },
+            Lists::First => items
+                .find_map(|item| match Self::json(item, Lists::First) {
+                    Self::Absent | Self::Empty => None,
+                    found @ (Self::NotScalar | Self::Value(_)) => Some(found),
+                })
+                .unwrap_or(Self::Empty),
         }
     }
 
@@ -158,6 +209,9 @@ impl Selector {
         if text.is_empty() {
             return Err(SelectorError::Empty);
         }
+        if let Some((part, inner)) = Part::split(text) {
+            return Self::parse(inner).map(|inner| Self::Part(part, Box::new(inner)));
+        }
         if !text.starts_with('$') {
             return Ok(Self::Name(text.to_owned()));
         }
@@ -189,8 +243,13 @@ impl Selector {
         self.read_with(view, Lists::Refused)
     }
 
+    /// As [`Selector::read_in`], for what is one value of possibly many: of a list the first.
+    pub(super) fn read_first_in<'a>(&self, view: &'a View<'_>) -> Read<'a> {
+        self.read_with(view, Lists::First)
+    }
+
     fn read_with<'a>(&self, view: &'a View<'_>, lists: Lists) -> Read<'a> {
-        match self {
+        let read = match self {
             Self::Name(name) => match view.record {
                 Record::Row(row) => read_cell(row, name),
                 Record::Json(value) => match find(value, name) {
@@ -206,7 +265,12 @@ impl Selector {
                     (_, Some(_)) => Read::list(nodes.all().into_iter(), lists),
                 }
             }
-            Self::FirstOf(selectors) => read_first(selectors, view, lists),
+            Self::FirstOf(selectors) => return read_first(selectors, view, lists),
+            Self::Part(part, inner) => return inner.read_with(view, Lists::Refused).part(*part),
+        };
+        match read {
+            Read::Value(text) if view.nulls.iter().any(|null| *null == text) => Read::Empty,
+            read => read,
         }
     }
 
@@ -216,6 +280,7 @@ impl Selector {
             Self::Name(name) => vec![Some(name)],
             Self::Path { head, .. } => vec![head.as_deref()],
             Self::FirstOf(selectors) => selectors.iter().flat_map(Self::columns).collect(),
+            Self::Part(_, inner) => inner.columns(),
         }
     }
 }
@@ -250,13 +315,20 @@ pub(super) fn quoted_key(rest: &str) -> Option<&str> {
 /// A record as selectors see it: a row becomes a JSON object at most once, and only for a `JSONPath`.
 pub(super) struct View<'a> {
     record: &'a Record,
+    /// Values by which the CRM means nothing.
+    nulls: &'a [String],
     row_as_json: OnceCell<Value>,
     in_list: OnceCell<Value>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn of(record: &'a Record) -> Self {
-        Self { record, row_as_json: OnceCell::new(), in_list: OnceCell::new() }
+        Self::with_nulls(record, &[])
+    }
+
+    /// The same; what is read of it and is one of `nulls` is empty.
+    pub(super) fn with_nulls(record: &'a Record, nulls: &'a [String]) -> Self {
+        Self { record, nulls, row_as_json: OnceCell::new(), in_list: OnceCell::new() }
     }
 
     pub(super) fn json(&self) -> &Value {

@@ -32,6 +32,7 @@ fn mapping(fields: &[(&str, &str)]) -> Mapping {
         filter: None,
         consent: None,
         subscriptions: None,
+        null_values: Vec::new(),
         segments: Vec::new(),
     }
 }

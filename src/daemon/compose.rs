@@ -24,6 +24,7 @@ use crate::reteno::wire::{CatalogField, FieldKind as WireKind};
 use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
 use crate::source::{FileSource, Format, SingerOptions, SingerSource, Source, singer};
 
+use super::crms::Crms;
 use super::cycle::Feed;
 use super::mapping::{build_ending, build_mapping, build_policy};
 use super::proof::{AccountChange, ProvingVault};
@@ -253,13 +254,24 @@ fn catalog_entry(field: CatalogField) -> AdditionalField {
     }
 }
 
+/// Where a source is read.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// Where a tap keeps its working files.
+    pub state_dir: &'a Path,
+    /// The clock.
+    pub clock: &'a Clock,
+    /// The CRMs.
+    pub crms: &'a Crms,
+}
+
 /// A source with its mapping, and the mapped fields that the account does not offer as configured.
 #[must_use]
 pub fn build_feed(
     source: &SourceConfig,
     identity: config::Identity,
     catalog: &Catalog,
-    (state_dir, clock): (&Path, &Clock),
+    place: Place<'_>,
 ) -> (Feed, Vec<UnknownField>) {
     let (mapping, unknown) = build_mapping(source).resolve(catalog);
     let has_additional = mapping.fields().iter().any(|field| matches!(field, Field::Additional(_)))
@@ -269,7 +281,7 @@ pub fn build_feed(
         (catalog.iter().next().is_some() || !has_additional) && (catalog.categories().is_some() || !has_categories);
     let feed = Feed {
         name: source.name.clone(),
-        source: build_source(source, state_dir, clock).expecting(mapping.columns()),
+        source: build_source(source, place).expecting(mapping.columns()),
         shape: if is_known { mapping.shape() } else { String::new() },
         policy: Arc::new(build_policy(source, identity, &mapping)),
         consent_shape: source.consent.as_ref().map(|consent| format!("{consent:?}")),
@@ -278,7 +290,7 @@ pub fn build_feed(
     (feed, unknown)
 }
 
-fn build_source(source: &SourceConfig, state_dir: &Path, clock: &Clock) -> Source {
+fn build_source(source: &SourceConfig, Place { state_dir, clock, crms }: Place<'_>) -> Source {
     match &source.kind {
         SourceKind::File(file) => {
             let format = match file.format {
@@ -311,5 +323,6 @@ fn build_source(source: &SourceConfig, state_dir: &Path, clock: &Clock) -> Sourc
             };
             Source::Singer(SingerSource::new(options, clock.clone()))
         }
+        SourceKind::Http(_) => Source::Http(crms.find(&source.name).expect("every such source was connected").clone()),
     }
 }

@@ -9,7 +9,8 @@ use crate::report;
 use crate::reteno::body::BATCH_CONTACTS_MAX;
 
 use super::alarm::Alarm;
-use super::compose::{self, Surroundings};
+use super::compose::{self, Place, Surroundings};
+use super::crms::Crms;
 use super::cycle::{CycleError, CycleReport, Feed};
 
 /// The feed of a source; what the account does not offer as it is mapped is an alert.
@@ -17,10 +18,15 @@ pub async fn prepare_feed(
     config: &Config,
     source: &SourceConfig,
     catalog: &Catalog,
-    around: &Surroundings,
+    (around, crms): (&Surroundings, &Crms),
 ) -> Result<Feed, CheckpointError> {
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
-    let (feed, unknown) = compose::build_feed(source, config.identity, catalog, (&config.state_dir, &around.clock));
+    let (feed, unknown) = compose::build_feed(
+        source,
+        config.identity,
+        catalog,
+        Place { state_dir: &config.state_dir, clock: &around.clock, crms },
+    );
     let alert = format!("fields-of-{}", source.name);
     // without any list of fields nothing can be said of them
     let is_known = catalog.iter().next().is_some();

@@ -16,6 +16,7 @@ pub(super) fn build_mapping(source: &SourceConfig) -> Mapping {
         fields: source.contact.iter().map(field_mapping).collect(),
         changed_at: source.changed_at.as_ref().map(selector),
         filter: source.filter.as_deref().map(filter),
+        null_values: source.null_values.clone(),
         consent: source.consent.as_ref().map(|consent| ConsentMapping {
             selector: selector(&consent.paths),
             yes: consent.yes.clone(),

@@ -20,6 +20,7 @@ use crate::oauth::complete_callback;
 
 use super::alarm::Alarm;
 use super::compose::{self, Account, Surroundings};
+use super::crms::Crms;
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
 use super::exports::build_exports;
 use super::feeds::{prepare_feed, tell_read};
@@ -80,6 +81,7 @@ pub(super) struct Shared {
     config: Config,
     pub(super) around: Surroundings,
     account: Account,
+    crms: Crms,
     alarm: Alarm,
     line: Line,
     pub(super) stop: Stop,
@@ -113,8 +115,10 @@ pub async fn run_session(
         (settings, line.clone()),
     )
     .await?;
+    let crms = Crms::connect(&config, &around);
     let shared = Arc::new(Shared {
         config,
+        crms,
         around,
         account,
         alarm,
@@ -300,7 +304,7 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
 /// One cycle: what goes wrong is the source's trouble and is told; only a broken checkpoint ends the daemon.
 async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Result<(), RunError> {
     let catalog = fresh_catalog(shared).await?;
-    let feed = prepare_feed(&shared.config, source, &catalog, &shared.around).await?;
+    let feed = prepare_feed(&shared.config, source, &catalog, (&shared.around, &shared.crms)).await?;
     let parts = CycleParts {
         store: &shared.around.store,
         clock: &shared.around.clock,

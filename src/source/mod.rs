@@ -9,6 +9,7 @@ pub mod file;
 pub mod http;
 mod lines;
 mod page;
+pub mod presets;
 pub mod singer;
 pub mod webhook;
 

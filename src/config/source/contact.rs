@@ -98,7 +98,8 @@ pub(super) fn resolve(reader: &mut Reader, section: &KeyPath, table: Table) -> V
     let known = known_keys();
     let mut fields = Vec::new();
     let mut additional = None;
-    for (name, value) in table {
+    // `false` takes a field away that a preset maps
+    for (name, value) in table.into_iter().filter(|(_, value)| *value != Value::Boolean(false)) {
         let leaf = Leaf::of(section.child(&name), value);
         let standard = Field::STANDARD.into_iter().find(|field| field.standard_name() == Some(name.as_str()));
         match standard {
@@ -193,8 +194,14 @@ pub(super) fn selector(reader: &mut Reader, leaf: Option<&Leaf>, accepted: &str)
     let texts = texts.filter(|texts| !texts.is_empty() && texts.iter().all(|text| !text.trim().is_empty()));
     let Some(texts) = texts else { return reader.refuse(leaf, "names no column and no path", accepted) };
     let mut good = true;
-    for text in texts.iter().filter(|text| text.starts_with('$')) {
-        good &= json_path(reader, leaf, text).is_some();
+    for text in &texts {
+        // of a function like first_word($.name) what stands in it
+        let inner =
+            text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).filter(|rest| rest.starts_with('$'));
+        let text = inner.filter(|_| !text.starts_with('$')).unwrap_or(text);
+        if text.starts_with('$') {
+            good &= json_path(reader, leaf, text).is_some();
+        }
     }
     good.then(|| SelectorText(texts.into_iter().map(str::to_owned).collect()))
 }

@@ -4,6 +4,7 @@ mod consent;
 mod contact;
 mod file;
 mod form;
+pub(super) mod http;
 mod scope;
 mod segments;
 mod singer;
@@ -13,6 +14,7 @@ mod together;
 #[allow(dead_code, reason = "called by the sources that have webhooks, which come with them")]
 mod webhook;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -27,6 +29,7 @@ pub(super) use file::RawFile;
 pub use file::{FileConfig, FileFormat};
 pub use form::FormText;
 pub(super) use form::RawForm;
+pub(super) use http::RawHttp;
 pub use scope::{FilledText, Scope};
 pub(super) use segments::RawSegment;
 pub use segments::SegmentText;
@@ -42,6 +45,8 @@ use super::reader::Reader;
 use super::reteno::{DedupeOn, RestoreDeleted};
 use super::schedule::Schedule;
 use crate::contact::Field;
+use crate::source::http::description::Description;
+use crate::source::presets;
 use together::Member;
 
 /// A name becomes part of variables, of metrics' labels and of the path of a hook.
@@ -67,6 +72,7 @@ pub(super) struct RawSource {
     key: Option<Leaf>,
     changed_at: Option<Leaf>,
     filter: Option<Leaf>,
+    null_values: Option<Leaf>,
     contact: Option<Leaf>,
     vars: Option<Leaf>,
     secrets: Option<Leaf>,
@@ -114,6 +120,8 @@ pub struct SourceConfig {
     pub changed_at: Option<SelectorText>,
     /// A JSON path that a record must match.
     pub filter: Option<String>,
+    /// Values of fields by which the CRM means that there is none.
+    pub null_values: Vec<String>,
     /// The mapping, in Reteno's order of fields, then additional fields.
     pub contact: Vec<FieldText>,
     /// Who wants e-mails; with it the e-mail is mapped.
@@ -129,12 +137,14 @@ pub struct SourceConfig {
 }
 
 /// The kinds of source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum SourceKind {
     /// CSV or JSON lines.
     File(FileConfig),
     /// A Singer tap.
     Singer(SingerConfig),
+    /// A CRM's API by its description, which may be a preset.
+    Http(Arc<Description>),
 }
 
 /// What happens to a contact that is gone from the CRM.
@@ -166,17 +176,21 @@ impl OnDelete {
 enum Kind {
     File,
     Singer,
+    Http,
 }
 
 impl Kind {
-    const WORDS: [(&str, Self); 2] = [("file", Self::File), ("singer", Self::Singer)];
-    const LATER: [&str; 10] =
-        ["http", "amocrm", "bitrix24", "creatio", "espocrm", "hubspot", "keycrm", "odoo", "pipedrive", "salesforce"];
+    /// A preset is an HTTP source whose defaults are its own.
+    fn words() -> Vec<(&'static str, Self)> {
+        let own = [("file", Self::File), ("singer", Self::Singer), ("http", Self::Http)];
+        own.into_iter().chain(presets::names().map(|name| (name, Self::Http))).collect()
+    }
 
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::File => raw::known_keys::<RawFile>(),
             Self::Singer => raw::known_keys::<RawSinger>(),
+            Self::Http => raw::known_keys::<RawHttp>(),
         }
     }
 }
@@ -233,15 +247,16 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let (own, rest): (Table, Table) = table.into_iter().partition(|(key, _)| common.contains(&key.as_str()));
     let raw: RawSource = reader.section(&section, own, &[]);
     let scope = scope::resolve(reader, name, raw.vars.as_ref(), raw.secrets.as_ref());
-    let kind = resolve_kind(reader, &section, &raw, rest);
     let time_zone = times::time_zone(reader, raw.time_zone.as_ref());
     let schedule = times::schedule(reader, raw.schedule.as_ref(), time_zone);
     let reconcile = times::schedule(reader, raw.reconcile.as_ref(), time_zone);
     let quiet_for = reader.duration(raw.quiet_for.as_ref(), Duration::ZERO..=QUIET_MAX);
     let changed_at = contact::selector(reader, raw.changed_at.as_ref(), "a column or JSONPath, or a list of them");
     let filter = filter(reader, raw.filter.as_ref());
+    let null_values = null_values(reader, raw.null_values.as_ref());
     let fields = mapping(reader, &section, &raw);
     let key = key_of(reader, &section, &raw, &fields, account.dedupe_on);
+    let kind = resolve_kind(reader, &section, &raw, (rest, key.as_ref(), &scope));
     let shares_ids = reader.flag(raw.shares_ids.as_ref());
     let clear_at_first_sight = reader.flag(raw.clear_at_first_sight.as_ref());
     let driven = driven(reader, &section, &raw, account);
@@ -269,6 +284,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
             key: key?,
             changed_at,
             filter,
+            null_values: null_values?,
             contact: fields,
             consent: driven.consent,
             subscriptions: driven.subscriptions,
@@ -333,10 +349,15 @@ fn names(raw: &RawSource, field: Field) -> Option<bool> {
     Some(mapping.contains_key(field.standard_name()?))
 }
 
-fn resolve_kind(reader: &mut Reader, section: &KeyPath, raw: &RawSource, rest: Table) -> Option<SourceKind> {
-    reader.required(raw.kind.as_ref(), &section.child("kind"), "\"file\" | \"singer\"");
+fn resolve_kind(
+    reader: &mut Reader,
+    section: &KeyPath,
+    raw: &RawSource,
+    (rest, key, scope): (Table, Option<&SelectorText>, &Scope),
+) -> Option<SourceKind> {
+    reader.required(raw.kind.as_ref(), &section.child("kind"), "\"file\" | \"singer\" | \"http\" | the name of a CRM");
     // Without a kind that exists nobody can say which other keys there are.
-    let kind = reader.choice(raw.kind.as_ref(), &Kind::WORDS, &Kind::LATER)?;
+    let kind = reader.choice(raw.kind.as_ref(), &Kind::words(), &[])?;
     let (foreign, rest): (Table, Table) =
         rest.into_iter().partition(|(key, _)| !kind.keys().contains(&key.as_str()) && owner(key).is_some());
     for key in foreign.keys() {
@@ -354,17 +375,38 @@ fn resolve_kind(reader: &mut Reader, section: &KeyPath, raw: &RawSource, rest: T
             let raw: RawSinger = reader.section(section, rest, others);
             singer::resolve(reader, section, &raw).map(SourceKind::Singer)
         }
+        Kind::Http => {
+            let raw: RawHttp = reader.section(section, rest, others);
+            http::resolve(reader, section, &raw, (key, scope))
+                .map(|description| SourceKind::Http(Arc::new(description)))
+        }
     }
 }
 
 /// The kind that has this key.
 fn owner(key: &str) -> Option<&'static str> {
-    Kind::WORDS.into_iter().find(|(_, kind)| kind.keys().contains(&key)).map(|(word, _)| word)
+    Kind::words().into_iter().find(|(_, kind)| kind.keys().contains(&key)).map(|(word, _)| word)
 }
 
 fn filter(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<String> {
     let text = reader.text(leaf, "a JSONPath such as \"$[?@.type == 'customer']\"")?;
     contact::json_path(reader, leaf?, text).map(|()| text.to_owned())
+}
+
+fn null_values(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<Vec<String>> {
+    let Some(leaf) = leaf else { return Some(Vec::new()) };
+    let texts: Option<Vec<String>> = leaf.value.as_array().and_then(|items| {
+        let text = |item: &toml::Value| match item {
+            toml::Value::String(text) => Some(text.trim().to_owned()),
+            toml::Value::Boolean(_) | toml::Value::Integer(_) => Some(item.to_string()),
+            _ => None,
+        };
+        items.iter().map(text).collect()
+    });
+    match texts {
+        Some(texts) => Some(texts),
+        None => reader.refuse(leaf, "is no list of values", "such as [false, \"\", \"0000-00-00\"]"),
+    }
 }
 
 fn mapping(reader: &mut Reader, section: &KeyPath, raw: &RawSource) -> Vec<FieldText> {

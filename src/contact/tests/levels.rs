@@ -34,6 +34,7 @@ fn full() -> Mapping {
         write,
     };
     Mapping {
+        null_values: Vec::new(),
         key: selector("id"),
         fields: vec![
             field("87166", "tier", WriteRule::NeverClear),

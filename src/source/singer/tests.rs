@@ -107,12 +107,13 @@ impl Got {
         };
         let number = |place: &Place| match place {
             Place::Message(number) => *number,
-            Place::Line(_) => panic!("a tap has no lines of a file"),
+            Place::Line(_) | Place::Answer { .. } => panic!("a tap has no lines of a file and no answers"),
         };
         let show = |item: &Item| match item {
             Item::Record { record, place } => format!("{}: {}", number(place), id(record)),
             Item::Deleted { record, place, is_current: _ } => format!("{}- {}", number(place), id(record)),
             Item::Malformed { place, reason } => format!("{}! {reason}", number(place)),
+            Item::Pointed { .. } => panic!("a tap gives records"),
         };
         self.pages.iter().flat_map(|page| &page.items).map(show).collect()
     }
