@@ -73,6 +73,12 @@ impl Reader {
         self.origins.lines.contains_key(key) || self.origins.variables.contains_key(key)
     }
 
+    /// Whether the operator set this key or one below it.
+    pub(super) fn is_set_below(&self, key: &KeyPath) -> bool {
+        let mut set = self.origins.lines.keys().chain(self.origins.variables.keys());
+        set.any(|set| set.segments().starts_with(key.segments()))
+    }
+
     /// A problem of `key`, to be completed by the caller and given to [`Self::push`].
     pub(super) fn problem(&self, key: &KeyPath, what: impl Into<String>) -> Problem {
         Problem::at(self.origins.place(key), what).key(key)
@@ -300,7 +306,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 fn is_secret(key: &KeyPath) -> bool {
     let segments: Vec<&str> = key.segments().iter().map(String::as_str).collect();
     match segments.as_slice() {
-        ["source", _, "secrets", ..] => true,
+        ["source", _, "secrets", ..] | ["source", _, "webhook", "secret" | "secrets", ..] => true,
         ["source", _, "auth", name, ..] if SECRET_KEYS_OF_AUTH.contains(name) => true,
         _ => SECRET_KEYS.contains(&key.last()),
     }

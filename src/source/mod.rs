@@ -11,6 +11,7 @@ mod lines;
 mod page;
 pub mod presets;
 pub mod singer;
+pub mod webhook;
 
 use std::fmt;
 

@@ -11,6 +11,8 @@ mod singer;
 mod subscriptions;
 mod times;
 mod together;
+#[allow(dead_code, reason = "called by the sources that have webhooks, which come with them")]
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,215 @@
+//! A CRM's webhook as pure computation: bytes and headers in, events out. Whether the sender is who it says is decided
+//! here, and nothing is stored, sent, waited for or logged.
+//!
+//! No text that leaves here carries anything of a body, a header's value or a secret: a refusal names what is wrong and
+//! where.
+
+pub mod events;
+pub mod form;
+pub mod hmac;
+mod hubspot;
+pub mod standard;
+pub mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use http::HeaderMap;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use serde_json_path::JsonPath;
+
+pub use events::{Action, ActionRule, Ids, Reading};
+pub use form::FormError;
+pub use verify::Verification;
+
+use crate::clock::Timestamp;
+
+/// Without a bound of its own: more than any CRM sends, and little to hold while it is looked at.
+pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
+
+/// The resolved description of a source's webhook.
+#[derive(Debug)]
+pub struct Webhook {
+    /// How a body is written.
+    pub body: BodyKind,
+    /// A longer one is refused before it is read: at least 1.
+    pub body_bytes_max: usize,
+    /// How the sender proves itself.
+    pub verification: Verification,
+    /// What a body must say.
+    pub requirements: Vec<Requirement>,
+    /// Where the events are in a body.
+    pub reading: Reading,
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// JSON.
+    Json,
+    /// A form with PHP's brackets.
+    Form,
+}
+
+/// A place in the body that must hold a value.
+#[derive(Debug)]
+pub struct Requirement {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where the value is; each that is found must be equal, and there must be one.
+    pub path: JsonPath,
+    /// What it must be, compared as text.
+    pub equals: SecretString,
+    /// Another value means that the sender is not who it says, not that the body is of another kind.
+    pub is_secret: bool,
+}
+
+/// One request to a hook, as it came in.
+#[derive(Clone, Copy)]
+pub struct Delivery<'a> {
+    /// In capitals.
+    pub method: &'a str,
+    /// What follows the name of the source in the path, where anything does.
+    pub path_token: Option<&'a str>,
+    /// The whole public URL as the sender saw it, with its query as it was written.
+    pub url: &'a str,
+    /// As they came.
+    pub headers: &'a HeaderMap,
+    /// As it came, byte for byte.
+    pub body: &'a [u8],
+    /// The moment of arrival.
+    pub now: Timestamp,
+}
+
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Delivery({} bytes)", self.body.len())
+    }
+}
+
+/// What a delivery says of one contact.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The CRM's id, in the form in which [`crate::contact::Selector`] reads it from a record. Never empty.
+    pub key: String,
+    /// What became of it.
+    pub kind: EventKind,
+}
+
+/// What became of a contact. `Debug` shows no record.
+#[derive(Clone, PartialEq)]
+pub enum EventKind {
+    /// It may have changed: a hint to fetch it.
+    Changed,
+    /// It is said to be deleted: a hint to look.
+    Deleted,
+    /// It is said to be deleted because another took its place.
+    MergedInto {
+        /// The id of the other; never the key itself.
+        winner: String,
+    },
+    /// It is this now: nothing needs to be fetched.
+    Whole(Value),
+    /// It is deleted, and there is nothing to look at.
+    WholeDeleted,
+}
+
+impl fmt::Debug for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed => f.write_str("Changed"),
+            Self::Deleted => f.write_str("Deleted"),
+            Self::MergedInto { winner } => write!(f, "MergedInto({winner})"),
+            Self::Whole(_) => f.write_str("Whole(****)"),
+            Self::WholeDeleted => f.write_str("WholeDeleted"),
+        }
+    }
+}
+
+/// Why a delivery is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Nothing proves that it comes from the CRM.
+    #[error("the delivery is not verified: {0}")]
+    Unverified(&'static str),
+    /// It is proven, where it has to be, and cannot be understood.
+    #[error("the delivery is malformed: {0}")]
+    Malformed(String),
+    /// Longer than the bound, in bytes.
+    #[error("the delivery has more than {bytes_max} bytes")]
+    TooLarge {
+        /// The bound.
+        bytes_max: usize,
+    },
+}
+
+impl Refused {
+    /// The status that says so.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Unverified(_) => 401,
+            Self::Malformed(_) => 400,
+            Self::TooLarge { .. } => 413,
+        }
+    }
+}
+
+impl Webhook {
+    /// The bound of a body in bytes: nobody needs to read more of one.
+    #[must_use]
+    pub const fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    /// The events of a delivery, in its order, after it has proven where it comes from; one that speaks of nothing that
+    /// concerns this source has none. A contact may be named more than once.
+    pub fn receive(&self, delivery: &Delivery<'_>) -> Result<Vec<Event>, Refused> {
+        if delivery.body.len() > self.body_bytes_max {
+            return Err(Refused::TooLarge { bytes_max: self.body_bytes_max });
+        }
+        self.verification.verify(delivery)?;
+        let body = self.decode(delivery.body)?;
+        self.verification.verify_decoded(&body)?;
+        for requirement in &self.requirements {
+            requirement.check(&body)?;
+        }
+        self.reading.events(&body)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Value, Refused> {
+        match self.body {
+            // The reader's own words would quote the body.
+            BodyKind::Json => serde_json::from_slice(body).map_err(|error| {
+                Refused::Malformed(format!("it is not JSON, from line {}, column {} on", error.line(), error.column()))
+            }),
+            BodyKind::Form => form::decode(body).map_err(|error| Refused::Malformed(error.to_string())),
+        }
+    }
+}
+
+impl Requirement {
+    fn check(&self, body: &Value) -> Result<(), Refused> {
+        if holds(body, &self.path, self.equals.expose_secret()) {
+            Ok(())
+        } else if self.is_secret {
+            Err(Refused::Unverified("a required value is not the configured one"))
+        } else {
+            Err(Refused::Malformed(format!("what require.{} asks for is not in it", self.name)))
+        }
+    }
+}
+
+/// Whether there is a value at the path and each is this text. Compared in constant time.
+fn holds(body: &Value, path: &JsonPath, expected: &str) -> bool {
+    let mut found = 0_usize;
+    let all = path.query(body).iter().fold(true, |all, node| {
+        found += 1;
+        let text = events::scalar(node).unwrap_or_default();
+        verify::same(text.as_bytes(), expected.as_bytes()) & all
+    });
+    all && found > 0
+}

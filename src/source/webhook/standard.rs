@@ -1,0 +1,122 @@
+//! Standard Webhooks 1.0.0: `v1` (HMAC-SHA256, keys `whsec_`) and `v1a` (ed25519, public keys `whpk_`), with the names
+//! of its headers and those of Svix. It knows no other scheme.
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use secrecy::{ExposeSecret, SecretSlice};
+
+use super::verify::{MISMATCH, TOLERANCE, any, header, moment, same};
+use super::{Delivery, Refused};
+
+/// A shorter one could be guessed; the standard says 24 to 64.
+const SECRET_BYTES_MIN: usize = 16;
+
+/// What ed25519 has.
+const PUBLIC_BYTES: usize = 32;
+
+/// A header holds as many entries as the sender has keys; each costs a computation.
+const SIGNATURES_MAX: usize = 16;
+
+/// A key of one sender.
+pub enum StandardKey {
+    /// Shared with the sender.
+    Secret(SecretSlice<u8>),
+    /// The sender's public one.
+    Public(Vec<u8>),
+}
+
+/// Why a text is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StandardKeyError {
+    /// Not base64.
+    #[error("is not base64 after its prefix")]
+    NotBase64,
+    /// Too few bytes.
+    #[error("has fewer than {SECRET_BYTES_MIN} bytes")]
+    TooShort,
+    /// Another count of bytes.
+    #[error("is no public key of ed25519, which has {PUBLIC_BYTES} bytes")]
+    NotPublic,
+    /// `whsk_`.
+    #[error("is the sender's own private key, which nobody else should have")]
+    Private,
+}
+
+impl StandardKey {
+    /// A key as the sender shows it: `whsec_…`, `whpk_…`, or the base64 of a secret alone.
+    pub fn parse(text: &str) -> Result<Self, StandardKeyError> {
+        let decode = |text: &str| STANDARD.decode(text.trim()).map_err(|_| StandardKeyError::NotBase64);
+        if text.starts_with("whsk_") {
+            return Err(StandardKeyError::Private);
+        }
+        if let Some(public) = text.strip_prefix("whpk_") {
+            let key = decode(public)?;
+            return if key.len() == PUBLIC_BYTES { Ok(Self::Public(key)) } else { Err(StandardKeyError::NotPublic) };
+        }
+        let key = decode(text.strip_prefix("whsec_").unwrap_or(text))?;
+        if key.len() < SECRET_BYTES_MIN {
+            return Err(StandardKeyError::TooShort);
+        }
+        Ok(Self::Secret(key.into()))
+    }
+
+    fn signed(&self, (id, time, body): (&[u8], &[u8], &[u8]), (version, signature): (&str, &[u8])) -> bool {
+        match (self, version) {
+            (Self::Secret(key), "v1") => {
+                let parts = [id, b".", time, b".", body];
+                let tag = super::hmac::tag(aws_lc_rs::hmac::HMAC_SHA256, key.expose_secret(), parts);
+                same(tag.as_ref(), signature)
+            }
+            (Self::Public(key), "v1a") => {
+                let message = [id, b".", time, b".", body].concat();
+                UnparsedPublicKey::new(&ED25519, key).verify(&message, signature).is_ok()
+            }
+            (Self::Secret(_) | Self::Public(_), _) => false,
+        }
+    }
+}
+
+/// Any entry by any of the keys passes: that is how keys are exchanged.
+pub(super) fn verify(keys: &[StandardKey], delivery: &Delivery<'_>) -> Result<(), Refused> {
+    let headers = Headers::of(delivery.headers)?;
+    let time = moment(headers.time, 1000, TOLERANCE, delivery.now)?;
+    let signed = (headers.id, time, delivery.body);
+    let entries = headers.signatures.split(|byte| *byte == b' ').filter_map(entry);
+    let good = entries
+        .take(SIGNATURES_MAX)
+        .fold(false, |found, (version, signature)| any(keys, |key| key.signed(signed, (version, &signature))) | found);
+    if good { Ok(()) } else { Err(MISMATCH) }
+}
+
+/// `v1,BASE64`; what is not so is passed over, as versions to come are.
+fn entry(entry: &[u8]) -> Option<(&str, Vec<u8>)> {
+    let (version, signature) = std::str::from_utf8(entry).ok()?.split_once(',')?;
+    Some((version, STANDARD.decode(signature).ok()?))
+}
+
+struct Headers<'a> {
+    id: &'a [u8],
+    time: &'a [u8],
+    signatures: &'a [u8],
+}
+
+impl<'a> Headers<'a> {
+    fn of(headers: &'a HeaderMap) -> Result<Self, Refused> {
+        // All of one sort: a mixture would be signed by nobody.
+        if headers.contains_key("webhook-id") || !headers.contains_key("svix-id") {
+            Ok(Self {
+                id: header(headers, "webhook-id", "the header webhook-id is missing")?,
+                time: header(headers, "webhook-timestamp", "the header webhook-timestamp is missing")?,
+                signatures: header(headers, "webhook-signature", "the header webhook-signature is missing")?,
+            })
+        } else {
+            Ok(Self {
+                id: header(headers, "svix-id", "the header svix-id is missing")?,
+                time: header(headers, "svix-timestamp", "the header svix-timestamp is missing")?,
+                signatures: header(headers, "svix-signature", "the header svix-signature is missing")?,
+            })
+        }
+    }
+}
