@@ -24,6 +24,7 @@ use crate::reteno::wire::{CatalogField, FieldKind as WireKind};
 use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
 use crate::source::{FileSource, Format, SingerOptions, SingerSource, Source, singer};
 
+pub use super::crms::connect_source;
 use super::cycle::Feed;
 use super::mapping::{build_ending, build_mapping, build_policy};
 use super::proof::{AccountChange, ProvingVault};

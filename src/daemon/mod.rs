@@ -5,6 +5,7 @@ pub mod answers;
 mod batches;
 mod calls;
 pub mod compose;
+pub mod crms;
 pub mod cycle;
 mod deeds;
 mod endings;

@@ -52,7 +52,7 @@ pub struct App {
 }
 
 impl App {
-    /// An app of Reteno's as the configuration names it. `redirect` is kept as written: OAuth compares it byte for byte.
+    /// An app of Reteno's as the configuration names it; an empty secret is none. `redirect` is kept as written: OAuth compares it byte for byte.
     ///
     /// # Errors
     /// Where `redirect` is not a URL.
@@ -65,13 +65,20 @@ impl App {
     ) -> Result<Self, url::ParseError> {
         Ok(Self {
             client_id: ClientId::new(client_id),
-            client_secret: Some(ClientSecret::new(client_secret.expose_secret().to_owned())),
+            client_secret: (!client_secret.expose_secret().is_empty())
+                .then(|| ClientSecret::new(client_secret.expose_secret().to_owned())),
             client_auth,
             authorize_url: AuthUrl::from_url(authorize_url),
             token_url: TokenUrl::from_url(token_url),
             redirect_uri: RedirectUrl::new(redirect.to_owned())?,
             dialect: Dialect::reteno(),
         })
+    }
+
+    /// The same app at a server with other ways.
+    #[must_use]
+    pub fn speaking(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     /// Who gives the tokens.

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod authorize;
 mod authorize_error;
+mod authorizers;
 pub mod conversation;
 pub mod desk;
 pub mod dialect;
@@ -26,6 +27,7 @@ mod tests;
 pub use admission::{Admission, Candidate};
 pub use authorize::{Authorizer, CallbackPage, Mandate, PendingAuthorization, complete_callback};
 pub use authorize_error::{AuthorizeError, Unproven};
+pub use authorizers::Authorizers;
 pub use conversation::{Concluded, Meeting, run_authorize};
 pub use desk::{AuthorizationDesk, DeskError, Ending, Noted, PendingRecord, Settled, StateHash};
 pub use dialect::{AnswerShape, Basis, Dialect, Statement, TokenBody};

@@ -1,9 +1,12 @@
 //! Why a read did not come to its end. The text never carries a record's content: places, names of columns and streams.
 //! A tap's own last words, redacted, stand beside it for the log.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::http::auth::NoToken;
 
 /// What broke, by what has to be done about it. Pages sent before it stand.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +141,9 @@ pub enum SourceError {
         /// Names that it has, the most similar first.
         nearest: Vec<String>,
     },
+    /// There is no token to ask the CRM with.
+    #[error(transparent)]
+    NoToken(#[from] NoToken),
 }
 
 impl SourceError {
@@ -153,13 +159,24 @@ impl SourceError {
     /// Whether another attempt may succeed without anybody's help.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Busy { .. })
+        match self {
+            Self::Busy { .. } => true,
+            Self::NoToken(missing) => missing.is_temporary(),
+            _ => false,
+        }
+    }
+
+    /// Whether a person has to authorize this program in the CRM.
+    #[must_use]
+    pub const fn needs_authorization(&self) -> bool {
+        matches!(self, Self::NoToken(NoToken::NeedsAuthorization { .. }))
     }
 
     /// What an operator can do, where a command or a key repairs it.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        let hint = match self {
+            Self::NoToken(missing) => return missing.hint().map(Cow::Owned),
             Self::Stopped | Self::Worker { .. } | Self::Protocol { .. } => None,
             Self::Busy { .. } => Some("try again when it has ended"),
             Self::NoKeyColumn { .. } => Some("set key of this source to the column, and check its delimiter"),
@@ -182,7 +199,8 @@ impl SourceError {
                 Some("run the tap with --discover by hand, and set catalog to a file of its output")
             }
             Self::NoStream { .. } => Some("set stream to one of the tap's names, exactly as spelt there"),
-        }
+        };
+        hint.map(Cow::Borrowed)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod file;
+pub mod http;
 mod lines;
 mod page;
 pub mod singer;

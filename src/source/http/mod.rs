@@ -1,0 +1,3 @@
+//! A CRM that is asked over HTTP.
+
+pub mod auth;
