@@ -19,7 +19,7 @@ use reteno_sync::clock::Clock;
 use reteno_sync::config;
 use reteno_sync::contact::Record;
 use reteno_sync::daemon::compose::Surroundings;
-use reteno_sync::daemon::crms::Crms;
+use reteno_sync::daemon::links::CrmLinks;
 use reteno_sync::http::{Exchange, ExchangeError};
 use reteno_sync::random::Random;
 use reteno_sync::source::{Cursor, Fetched, From, HttpSource, Item, ReadEnd, SourceError};
@@ -127,7 +127,7 @@ impl Crm {
         let (clock, random) = (world.clock.clone(), Random::seeded(1));
         let around = Surroundings { store: world.store.clone(), clock, random };
         let exchange: Arc<dyn Exchange> = scripted.clone();
-        let source = Crms::over(&config, &around, &exchange).find("crm").unwrap().clone();
+        let source = CrmLinks::over(&config, &around, &exchange).find("crm").unwrap().clone();
         Self { source, scripted, _world: world }
     }
 
