@@ -12,8 +12,8 @@ use reteno_sync::clock::Timestamp;
 use reteno_sync::config;
 use reteno_sync::contact::{Catalog, Field};
 use reteno_sync::daemon::compose;
-use reteno_sync::daemon::crms::Crms;
 use reteno_sync::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
+use reteno_sync::daemon::links::CrmLinks;
 use reteno_sync::daemon::sender::Line;
 use support::{HOUR, MINUTE, World, contact};
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,7 @@ impl Crm {
             &config.sources[0],
             config.identity,
             &Catalog::empty(),
-            compose::Place { state_dir: &config.state_dir, clock: &self.world.clock, crms: &Crms::default() },
+            compose::Place { state_dir: &config.state_dir, clock: &self.world.clock, links: &CrmLinks::default() },
         )
         .0
     }

@@ -47,6 +47,9 @@ pub struct Cli {
     /// With --authorize: finish with the address that the browser was redirected to.
     #[arg(long, value_name = "URL", requires = "authorize")]
     auth_response: Option<String>,
+    /// With --authorize: in the CRM of this source, in place of Reteno.
+    #[arg(long, value_name = "NAME", requires = "authorize", conflicts_with = "new_account")]
+    source: Option<String>,
     /// With --authorize: allow another account than the one authorized first.
     #[arg(long, requires = "authorize")]
     new_account: bool,
@@ -144,8 +147,11 @@ enum Command {
     },
     /// Checks the configuration, without a connection; tells every problem at once.
     Check,
-    /// The one-time authorization in Reteno.
+    /// The one-time authorization in Reteno, or in a CRM.
     Authorize {
+        /// In the CRM of this source, in place of Reteno.
+        #[arg(long, value_name = "NAME", conflicts_with = "new_account")]
+        source: Option<String>,
         /// Finish with the address that the browser was redirected to.
         #[arg(long, value_name = "URL")]
         auth_response: Option<String>,
@@ -274,7 +280,8 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
     if cli.authorize {
-        return authorize::authorize(context, cli.auth_response, cli.new_account).await;
+        let wish = authorize::Wish { source: cli.source, response: cli.auth_response, new_account: cli.new_account };
+        return authorize::authorize(context, wish).await;
     }
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run(context).await,
@@ -291,8 +298,9 @@ async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
         Command::Erased { action: ErasedAction::Lift { key } } => erased::lift(context, &key).await,
         Command::Baseline { source, yes } => sync::baseline(context, source.as_deref(), yes).await,
         Command::Check => check::check(context),
-        Command::Authorize { auth_response, new_account } => {
-            authorize::authorize(context, auth_response, new_account).await
+        Command::Authorize { source, auth_response, new_account } => {
+            let wish = authorize::Wish { source, response: auth_response, new_account };
+            authorize::authorize(context, wish).await
         }
         Command::Demo(arguments) => demo::demo(context, &arguments).await,
         Command::Completions { shell } => {

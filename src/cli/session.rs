@@ -8,9 +8,9 @@ use crate::config::{self, Config, SourceConfig};
 use crate::contact::Catalog;
 use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
-use crate::daemon::crms::Crms;
 use crate::daemon::cycle::Feed;
 use crate::daemon::feeds::prepare_feed;
+use crate::daemon::links::CrmLinks;
 use crate::daemon::standing;
 use crate::random::Random;
 use crate::reteno::NoToken;
@@ -147,10 +147,10 @@ pub(super) async fn build_feeds(
     catalog: &Catalog,
     around: &Surroundings,
 ) -> Result<Vec<Feed>, Failure> {
-    let crms = Crms::connect(config, around);
+    let links = CrmLinks::connect(config, around);
     let mut feeds = Vec::new();
     for source in sources {
-        feeds.push(prepare_feed(config, source, catalog, (around, &crms)).await?);
+        feeds.push(prepare_feed(config, source, catalog, (around, &links)).await?);
     }
     Ok(feeds)
 }

@@ -37,9 +37,9 @@ pub use problem::{ConfigProblems, KeyPath, Place, Problem};
 pub use reteno::{ClientAuth, Credentials, DedupeOn, MissingCredentials, Redirect, RestoreDeleted, Reteno};
 pub use schedule::{Schedule, ScheduleError};
 pub use source::{
-    CatalogArgument, CategoryText, ConsentText, FieldTarget, FieldText, FileConfig, FileFormat, FilledText, FormText,
-    OnDelete, OnInvalidText, ReplicationMethod, Scope, SegmentText, SelectorText, SingerConfig, SourceConfig,
-    SourceKind, SubscriptionsText, WriteRule,
+    AuthConfig, CatalogArgument, CategoryText, ConsentText, FieldTarget, FieldText, FileConfig, FileFormat, FilledText,
+    FormText, OAuthClientAuth, OAuthConfig, OAuthGrant, OnDelete, OnInvalidText, ReplicationMethod, Scope, SegmentText,
+    SelectorText, SingerConfig, SourceConfig, SourceKind, SubscriptionsText, TokenBody, WriteRule,
 };
 pub use upload::Upload;
 

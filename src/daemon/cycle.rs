@@ -1,5 +1,6 @@
 //! One cycle of one source: read, map, record. It sends nothing: what it moves is due, and the sender is told.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,8 +102,17 @@ impl CycleError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Source { source, .. } => source.hint().map(str::to_owned),
+            Self::Source { source, .. } => source.hint().map(Cow::into_owned),
             Self::Checkpoint(error) => error.hint(),
+        }
+    }
+
+    /// Whether a person has to authorize this program in a CRM.
+    #[must_use]
+    pub const fn needs_authorization(&self) -> bool {
+        match self {
+            Self::Source { source, .. } => source.needs_authorization(),
+            Self::Checkpoint(_) => false,
         }
     }
 

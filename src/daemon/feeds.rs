@@ -10,22 +10,22 @@ use crate::reteno::body::BATCH_CONTACTS_MAX;
 
 use super::alarm::Alarm;
 use super::compose::{self, Place, Surroundings};
-use super::crms::Crms;
 use super::cycle::{CycleError, CycleReport, Feed};
+use super::links::CrmLinks;
 
 /// The feed of a source; what the account does not offer as it is mapped is an alert.
 pub async fn prepare_feed(
     config: &Config,
     source: &SourceConfig,
     catalog: &Catalog,
-    (around, crms): (&Surroundings, &Crms),
+    (around, links): (&Surroundings, &CrmLinks),
 ) -> Result<Feed, CheckpointError> {
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let (feed, unknown) = compose::build_feed(
         source,
         config.identity,
         catalog,
-        Place { state_dir: &config.state_dir, clock: &around.clock, crms },
+        Place { state_dir: &config.state_dir, clock: &around.clock, links },
     );
     let alert = format!("fields-of-{}", source.name);
     // without any list of fields nothing can be said of them

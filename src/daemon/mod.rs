@@ -15,6 +15,7 @@ mod foresight;
 mod items;
 pub mod lifecycle;
 mod line;
+pub mod links;
 mod mapping;
 pub mod pace;
 pub mod proof;

@@ -16,15 +16,16 @@ use crate::clock::Timestamp;
 use crate::config::{Config, MissingCredentials, SourceConfig};
 use crate::contact::Catalog;
 use crate::listener::{self, Callback, Exports, Page, Readiness, Services};
-use crate::oauth::complete_callback;
+use crate::oauth::Authorizers;
 
 use super::alarm::Alarm;
 use super::compose::{self, Account, Surroundings};
-use super::crms::Crms;
+use super::crms::{CrmAccount, connect_crms, end_gone_alerts, keep_crm_tokens};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
 use super::exports::build_exports;
 use super::feeds::{prepare_feed, tell_read};
 use super::lifecycle::Stop;
+use super::links::CrmLinks;
 use super::proof::LateProof;
 use super::sender::{Line, Sender, Until};
 use super::standing::tell_standing;
@@ -81,7 +82,8 @@ pub(super) struct Shared {
     config: Config,
     pub(super) around: Surroundings,
     account: Account,
-    crms: Crms,
+    crms: Vec<Arc<CrmAccount>>,
+    links: CrmLinks,
     alarm: Alarm,
     line: Line,
     pub(super) stop: Stop,
@@ -103,6 +105,8 @@ pub async fn run_session(
     started: impl FnOnce(),
 ) -> Result<(), RunError> {
     let account = compose::connect(&config, &around, false)?;
+    let crms = connect_crms(&config, &around);
+    end_gone_alerts(&crms, &around.store).await?;
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let listener = bind(config.listen.address).await?;
     let public = bind(config.listen.public_address).await?;
@@ -115,12 +119,13 @@ pub async fn run_session(
         (settings, line.clone()),
     )
     .await?;
-    let crms = Crms::connect(&config, &around);
+    let links = CrmLinks::connect(&config, &around);
     let shared = Arc::new(Shared {
         config,
-        crms,
+        links,
         around,
         account,
+        crms,
         alarm,
         line,
         stop: stop.clone(),
@@ -144,6 +149,12 @@ pub async fn run_session(
         tasks.spawn(follow_schedule(Arc::clone(&shared), source.clone()));
     }
     tasks.spawn(keep_tokens(Arc::clone(&shared)));
+    for crm in &shared.crms {
+        let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
+        let (program, stop) = (shared.config.program.clone(), stop.soft.clone());
+        let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
+        tasks.spawn(async { Ok(keep.await?) });
+    }
     tasks.spawn(count_days(Arc::clone(&shared)));
     tasks.spawn(tell_status(Arc::clone(&shared)));
     tasks.spawn(watch_others(Arc::clone(&shared)));
@@ -156,8 +167,14 @@ pub async fn run_session(
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;
+    let quiet = async {
+        shared.account.refresher.quiesce().await;
+        for crm in &shared.crms {
+            crm.refresher.quiesce().await;
+        }
+    };
     tokio::select! {
-        () = shared.account.refresher.quiesce() => {}
+        () = quiet => {}
         () = stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
     }
     shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
@@ -217,13 +234,21 @@ fn bound_address(listener: &TcpListener) -> SocketAddr {
 
 fn build_callback(shared: &Arc<Shared>) -> Callback {
     let shared = Arc::clone(shared);
+    let crms = shared.crms.iter().filter_map(|crm| crm.authorizer.clone());
+    let authorizers = Authorizers::of(Arc::clone(&shared.account.authorizer), crms);
     Arc::new(move |query| {
         let (shared, tracker) = (Arc::clone(&shared), shared.callbacks.clone());
+        let authorizers = authorizers.clone();
         Box::pin(tracker.track_future(async move {
-            let page = complete_callback(&shared.account.authorizer, &shared.account.desk, &query).await;
-            shared.account.refresher.look_again().await;
-            shared.granted.notify_one();
-            shared.line.nudge();
+            let (page, source) = authorizers.complete_callback(&shared.account.desk, &query).await;
+            if let Some(crm) = shared.crms.iter().find(|crm| source.as_ref() == Some(&crm.source)) {
+                crm.refresher.look_again().await;
+                crm.granted.notify_one();
+            } else {
+                shared.account.refresher.look_again().await;
+                shared.granted.notify_one();
+                shared.line.nudge();
+            }
             Page { status: page.status, title: page.title.to_owned(), message: page.message, hint: page.hint }
         }))
     })
@@ -304,7 +329,7 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
 /// One cycle: what goes wrong is the source's trouble and is told; only a broken checkpoint ends the daemon.
 async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Result<(), RunError> {
     let catalog = fresh_catalog(shared).await?;
-    let feed = prepare_feed(&shared.config, source, &catalog, (&shared.around, &shared.crms)).await?;
+    let feed = prepare_feed(&shared.config, source, &catalog, (&shared.around, &shared.links)).await?;
     let parts = CycleParts {
         store: &shared.around.store,
         clock: &shared.around.clock,

@@ -1,10 +1,12 @@
 //! `[source.NAME]`: one CRM, when it is read, and how its records become contacts. Opens nothing.
 
+mod auth;
 mod consent;
 mod contact;
 mod file;
 mod form;
 pub(super) mod http;
+mod oauth2;
 mod scope;
 mod segments;
 mod singer;
@@ -21,6 +23,7 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 use toml::Table;
 
+pub use auth::AuthConfig;
 pub use consent::ConsentText;
 pub(super) use consent::{RawAnswer, RawConsent};
 pub use contact::{FieldTarget, FieldText, OnInvalidText, WriteRule};
@@ -30,6 +33,7 @@ pub use file::{FileConfig, FileFormat};
 pub use form::FormText;
 pub(super) use form::RawForm;
 pub(super) use http::RawHttp;
+pub use oauth2::{OAuthClientAuth, OAuthConfig, OAuthGrant, TokenBody};
 pub use scope::{FilledText, Scope};
 pub(super) use segments::RawSegment;
 pub use segments::SegmentText;
@@ -76,11 +80,12 @@ pub(super) struct RawSource {
     contact: Option<Leaf>,
     vars: Option<Leaf>,
     secrets: Option<Leaf>,
+    auth: Option<Leaf>,
 }
 
 /// Keys of a source that hold sections.
-pub(super) const SECTIONS: [&str; 8] =
-    ["contact", "guard", "consent", "subscriptions", "segments", "form", "vars", "secrets"];
+pub(super) const SECTIONS: [&str; 9] =
+    ["contact", "guard", "consent", "subscriptions", "segments", "form", "vars", "secrets", "auth"];
 
 /// Longer ones would hold back what a person expects to see at once.
 const QUIET_MAX: Duration = Duration::from_mins(10);
@@ -134,6 +139,8 @@ pub struct SourceConfig {
     pub form: Option<FormText>,
     /// The values that its other keys may name.
     pub scope: Scope,
+    /// How its requests are let in.
+    pub auth: AuthConfig,
 }
 
 /// The kinds of source.
@@ -247,6 +254,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let (own, rest): (Table, Table) = table.into_iter().partition(|(key, _)| common.contains(&key.as_str()));
     let raw: RawSource = reader.section(&section, own, &[]);
     let scope = scope::resolve(reader, name, raw.vars.as_ref(), raw.secrets.as_ref());
+    let auth = auth::resolve(reader, raw.auth.as_ref(), &scope);
     let time_zone = times::time_zone(reader, raw.time_zone.as_ref());
     let schedule = times::schedule(reader, raw.schedule.as_ref(), time_zone);
     let reconcile = times::schedule(reader, raw.reconcile.as_ref(), time_zone);
@@ -291,6 +299,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
             segments: driven.segments?,
             form: driven.form,
             scope,
+            auth: auth?,
         })
     };
     (source(), member)
