@@ -248,6 +248,9 @@ pub struct Fetch {
     pub records: JsonPath,
     /// Ids in one request.
     pub batch: usize,
+    /// Asked for one that was merged into another, the CRM gives the other, under its own id. Otherwise a record that was
+    /// not asked for means that it pays no heed to the ids.
+    pub follows_merges: bool,
 }
 
 /// What an answer means that is no list.

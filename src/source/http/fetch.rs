@@ -46,10 +46,15 @@ async fn fetch_batch(
             return Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason });
         }
     };
-    by_key(link.description(), keys, records)
+    by_key(link.description(), fetch, keys, records)
 }
 
-fn by_key(description: &Description, keys: &[String], records: Vec<Value>) -> Result<Vec<Fetched>, SourceError> {
+fn by_key(
+    description: &Description,
+    fetch: &Fetch,
+    keys: &[String],
+    records: Vec<Value>,
+) -> Result<Vec<Fetched>, SourceError> {
     let asked: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
     let mut found: BTreeMap<String, Value> = BTreeMap::new();
     for record in records {
@@ -62,6 +67,8 @@ fn by_key(description: &Description, keys: &[String], records: Vec<Value>) -> Re
         let Record::Json(record) = record else { continue };
         match key {
             Some(key) if asked.contains(key.as_str()) => drop(found.insert(key, record)),
+            // who took the place of one that was asked for; it was changed by that, so the list shows it
+            Some(_) if fetch.follows_merges => {}
             Some(_) | None => {
                 let reason = "it brings records that were not asked for: the CRM ignores the ids".to_owned();
                 return Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason });

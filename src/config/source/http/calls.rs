@@ -41,6 +41,7 @@ pub(in crate::config) struct RawFetch {
     body: Option<Leaf>,
     records: Option<Leaf>,
     batch: Option<Leaf>,
+    follows_merges: Option<Leaf>,
 }
 
 /// The leaves of a request, wherever they stand.
@@ -174,6 +175,8 @@ impl Resolver<'_> {
 
     pub(super) fn preflight(&mut self, leaf: Option<&Leaf>) -> Option<Option<Preflight>> {
         const REQUIRE: &str = "{ path = \"$.…\", equals = … }";
+        // `false` takes that of a preset away
+        let leaf = leaf.filter(|leaf| leaf.value != Value::Boolean(false));
         let Some(raw) = self.section::<RawPreflight>(leaf)? else { return Some(None) };
         let section = leaf.map(|leaf| leaf.key.clone()).unwrap_or_default();
         let RawPreflight { method, path, query, headers, body, require, otherwise } = &raw;
@@ -201,7 +204,7 @@ impl Resolver<'_> {
     pub(super) fn fetch(&mut self, leaf: Option<&Leaf>) -> Option<Option<Fetch>> {
         let Some(raw) = self.section::<RawFetch>(leaf)? else { return Some(None) };
         let section = leaf.map(|leaf| leaf.key.clone()).unwrap_or_default();
-        let RawFetch { method, path, query, headers, body, records, batch } = &raw;
+        let RawFetch { method, path, query, headers, body, records, batch, follows_merges } = &raw;
         let leaves = CallLeaves {
             method: method.as_ref(),
             path: path.as_ref(),
@@ -217,6 +220,10 @@ impl Resolver<'_> {
             None => Some(if takes_many { 50 } else { 1 }),
         };
         let batch = if takes_many { batch? as usize } else { 1 };
-        Some(Some(Fetch { call: call?, records: records?, batch }))
+        let follows_merges = match follows_merges {
+            Some(leaf) => self.reader.flag(Some(leaf)),
+            None => Some(false),
+        };
+        Some(Some(Fetch { call: call?, records: records?, batch, follows_merges: follows_merges? }))
     }
 }
