@@ -20,16 +20,20 @@ use super::{Context, Exit, Failure};
 /// The configuration, or every problem of it.
 pub(super) fn load_config(context: &Context) -> Result<Config, Failure> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
-    // of other programs' variables not even the encoding is our business; a value of ours that is no text will not be
-    // one of those accepted
-    let ours = std::env::vars_os().filter_map(|(name, value)| {
-        let name = name.into_string().ok()?;
-        Some((name, value.to_string_lossy().into_owned()))
-    });
-    let config = config::load(&context.config, ours, credentials.as_deref().map(Path::new))
+    let config = config::load(&context.config, variables(), credentials.as_deref().map(Path::new))
         .map_err(|problems| Failure::of(Exit::Configuration, problems, None))?;
     context.log.adopt(&config.log);
     Ok(config)
+}
+
+/// The variables of this process that may be configuration.
+pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
+    // of other programs' variables not even the encoding is our business; a value of ours that is no text will not be
+    // one of those accepted
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        Some((name, value.to_string_lossy().into_owned()))
+    })
 }
 
 /// As whom a command opens the checkpoint.

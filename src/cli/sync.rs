@@ -22,10 +22,16 @@ use super::run::failure;
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
-pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration) -> Result<Exit, Failure> {
+pub(super) async fn sync(
+    context: &Context,
+    source: Option<&str>,
+    wait: Duration,
+    reach: Reach,
+) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let chosen = session::choose(&config, source)?;
-    let around = session::open(&config, &Role::Sender("sync"))?;
+    let command = if reach == Reach::Full { "reconcile" } else { "sync" };
+    let around = session::open(&config, &Role::Sender(command))?;
     let account = session::connect_authorized(&config, &around).await?;
     let catalog = compose::load_catalog(&config, &account.client, &around.store).await?;
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
@@ -57,7 +63,7 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     // from before the first page on there is more to come
     let filling = line.fill();
     let reading = async {
-        let read = read_all(&feeds, &parts, &progress).await;
+        let read = read_all(&feeds, reach, &parts, &progress).await;
         drop(filling);
         read
     };
@@ -123,7 +129,7 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
         mode: PageMode::Baseline,
         on_page: &|_| {},
     };
-    let reports = read_all(&feeds, &parts, &context.progress).await;
+    let reports = read_all(&feeds, Reach::Changes, &parts, &context.progress).await;
     tell_reads(&reports, &around, &config.program).await?;
     let status = take_status(&around).await?;
     conclude(context, &config, reports, (&Ended::Drained, SendCounts::default()), &status)
@@ -153,6 +159,7 @@ async fn take_status(around: &Surroundings) -> Result<StatusReport, Failure> {
 /// Reads every feed, one after the other; a broken one does not keep the others from being read.
 pub(super) async fn read_all(
     feeds: &[Feed],
+    reach: Reach,
     parts: &CycleParts<'_>,
     progress: &Progress,
 ) -> Vec<(String, Result<CycleReport, CycleError>)> {
@@ -162,7 +169,7 @@ pub(super) async fn read_all(
         bar.set_message("reading");
         let on_page =
             |balance: &Balance| bar.set_message(format!("read {}, changed {}", balance.read, balance.changed));
-        let read = read_feed(feed, Reach::Changes, &CycleParts { on_page: &on_page, ..*parts }).await;
+        let read = read_feed(feed, reach, &CycleParts { on_page: &on_page, ..*parts }).await;
         // what came of it is printed with the result
         bar.finish_and_clear();
         reports.push((feed.name.clone(), read));
