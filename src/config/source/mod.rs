@@ -13,7 +13,6 @@ mod singer;
 mod subscriptions;
 mod times;
 mod together;
-#[allow(dead_code, reason = "called by the sources that have webhooks, which come with them")]
 mod webhook;
 
 use std::sync::Arc;
@@ -51,6 +50,7 @@ use super::schedule::Schedule;
 use crate::contact::Field;
 use crate::source::http::description::Description;
 use crate::source::presets;
+use crate::source::webhook::Webhook;
 use together::Member;
 
 /// A name becomes part of variables, of metrics' labels and of the path of a hook.
@@ -81,11 +81,12 @@ pub(super) struct RawSource {
     vars: Option<Leaf>,
     secrets: Option<Leaf>,
     auth: Option<Leaf>,
+    webhook: Option<Leaf>,
 }
 
 /// Keys of a source that hold sections.
-pub(super) const SECTIONS: [&str; 9] =
-    ["contact", "guard", "consent", "subscriptions", "segments", "form", "vars", "secrets", "auth"];
+pub(super) const SECTIONS: [&str; 10] =
+    ["contact", "guard", "consent", "subscriptions", "segments", "form", "vars", "secrets", "auth", "webhook"];
 
 /// Longer ones would hold back what a person expects to see at once.
 const QUIET_MAX: Duration = Duration::from_mins(10);
@@ -141,6 +142,8 @@ pub struct SourceConfig {
     pub scope: Scope,
     /// How its requests are let in.
     pub auth: AuthConfig,
+    /// What the CRM posts to us; with it records can be fetched by their ids, or come whole.
+    pub webhook: Option<Arc<Webhook>>,
 }
 
 /// The kinds of source.
@@ -265,6 +268,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let fields = mapping(reader, &section, &raw);
     let key = key_of(reader, &section, &raw, &fields, account.dedupe_on);
     let kind = resolve_kind(reader, &section, &raw, (rest, key.as_ref(), &scope));
+    let webhook = webhook_of(reader, &section, &raw, (&scope, kind.as_ref()));
     let shares_ids = reader.flag(raw.shares_ids.as_ref());
     let clear_at_first_sight = reader.flag(raw.clear_at_first_sight.as_ref());
     let driven = driven(reader, &section, &raw, account);
@@ -300,6 +304,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
             form: driven.form,
             scope,
             auth: auth?,
+            webhook: webhook.map(Arc::new),
         })
     };
     (source(), member)
@@ -390,6 +395,26 @@ fn resolve_kind(
                 .map(|description| SourceKind::Http(Arc::new(description)))
         }
     }
+}
+
+/// The webhook, where what it announces can be acted on.
+fn webhook_of(
+    reader: &mut Reader,
+    section: &KeyPath,
+    raw: &RawSource,
+    (scope, kind): (&Scope, Option<&SourceKind>),
+) -> Option<Webhook> {
+    let leaf = raw.webhook.as_ref()?;
+    let webhook = webhook::resolve(reader, &section.child("webhook"), Some(leaf), scope)?;
+    let can_fetch = match kind? {
+        SourceKind::Http(description) => description.fetch.is_some(),
+        SourceKind::File(_) | SourceKind::Singer(_) => false,
+    };
+    if can_fetch || webhook.reading.record.is_some() {
+        return Some(webhook);
+    }
+    let accepted = format!("a source with [{section}.fetch], or {}.record = where the whole record is", leaf.key);
+    reader.refuse(leaf, "announces records that this source cannot ask for", accepted)
 }
 
 /// The kind that has this key.

@@ -249,7 +249,8 @@ pub struct Fetch {
     pub records: RecordsPath,
     /// Ids in one request.
     pub batch: usize,
-    /// The id of one who was merged brings the record that it was merged into.
+    /// Asked for one that was merged into another, the CRM gives the other, under its own id. Otherwise a record that was
+    /// not asked for means that it pays no heed to the ids.
     pub follows_merges: bool,
 }
 

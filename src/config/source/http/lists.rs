@@ -161,7 +161,10 @@ impl Resolver<'_> {
         let Some(leaf) = leaf else { return Some(None) };
         let text = match &leaf.value {
             Value::Datetime(at) => at.to_string(),
-            _ => self.reader.text(Some(leaf), ACCEPTED)?.to_owned(),
+            _ => {
+                let text = self.reader.text(Some(leaf), ACCEPTED)?;
+                self.scope.fill(self.reader, leaf, text)?.expose().to_owned()
+            }
         };
         match TimeFormat::Rfc3339.read(&text) {
             Some(at) => Some(Some(at)),
