@@ -20,6 +20,7 @@ mod mapping;
 pub mod pace;
 pub mod proof;
 pub mod run;
+mod run_error;
 pub mod sender;
 mod sending;
 pub mod standing;

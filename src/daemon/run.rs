@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::checkpoint::{CheckpointError, PageMode};
 use crate::clock::Timestamp;
-use crate::config::{Config, MissingCredentials, SourceConfig};
+use crate::config::{Config, SourceConfig};
 use crate::contact::Catalog;
 use crate::listener::{self, Callback, Exports, Page, Readiness, Services};
 use crate::oauth::Authorizers;
@@ -27,6 +27,7 @@ use super::feeds::{prepare_feed, tell_read};
 use super::lifecycle::Stop;
 use super::links::CrmLinks;
 use super::proof::LateProof;
+pub use super::run_error::RunError;
 use super::sender::{Line, Sender, Until};
 use super::standing::tell_standing;
 use super::systemd::tell_status;
@@ -40,42 +41,6 @@ const DAY: Duration = Duration::from_hours(24);
 const OTHERS_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-
-/// Why the daemon cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The account is not configured.
-    #[error(transparent)]
-    Credentials(#[from] MissingCredentials),
-    /// A listener's address cannot be used.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// `listen.address`, or `listen.public_address`.
-        address: SocketAddr,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The checkpoint broke.
-    #[error("the daemon cannot go on without its checkpoint")]
-    Checkpoint(#[from] CheckpointError),
-}
-
-impl RunError {
-    /// What repairs it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Credentials(error) => Some(error.hint().to_owned()),
-            Self::Listen { .. } => Some(
-                "set listen.address, or listen.public_address, to a free port of this machine, or to \"off\"; redirect_uri \
-                 must agree"
-                    .to_owned(),
-            ),
-            Self::Checkpoint(error) => error.hint(),
-        }
-    }
-}
 
 /// Everything that the tasks of one configuration share.
 pub(super) struct Shared {
@@ -145,19 +110,7 @@ pub async fn run_session(
         let exports = build_exports(&shared.around.store, &shared.around.clock);
         tasks.spawn(serve_exports(listener, exports, parked.clone()));
     }
-    for source in &shared.config.sources {
-        tasks.spawn(follow_schedule(Arc::clone(&shared), source.clone()));
-    }
-    tasks.spawn(keep_tokens(Arc::clone(&shared)));
-    for crm in &shared.crms {
-        let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
-        let (program, stop) = (shared.config.program.clone(), stop.soft.clone());
-        let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
-        tasks.spawn(async { Ok(keep.await?) });
-    }
-    tasks.spawn(count_days(Arc::clone(&shared)));
-    tasks.spawn(tell_status(Arc::clone(&shared)));
-    tasks.spawn(watch_others(Arc::clone(&shared)));
+    spawn_keepers(&mut tasks, &shared);
     started();
     let soft = stop.soft.clone();
     tasks.spawn(async move {
@@ -167,6 +120,30 @@ pub async fn run_session(
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;
+    finish_refreshes(&shared).await;
+    shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
+    ended
+}
+
+/// The tasks that read, and those that keep what others need.
+fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
+    for source in &shared.config.sources {
+        tasks.spawn(follow_schedule(Arc::clone(shared), source.clone()));
+    }
+    tasks.spawn(keep_tokens(Arc::clone(shared)));
+    for crm in &shared.crms {
+        let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
+        let (program, stop) = (shared.config.program.clone(), shared.stop.soft.clone());
+        let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
+        tasks.spawn(async { Ok(keep.await?) });
+    }
+    tasks.spawn(count_days(Arc::clone(shared)));
+    tasks.spawn(tell_status(Arc::clone(shared)));
+    tasks.spawn(watch_others(Arc::clone(shared)));
+}
+
+/// An answer on its way still reaches the vault.
+async fn finish_refreshes(shared: &Shared) {
     let quiet = async {
         shared.account.refresher.quiesce().await;
         for crm in &shared.crms {
@@ -175,10 +152,8 @@ pub async fn run_session(
     };
     tokio::select! {
         () = quiet => {}
-        () = stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
+        () = shared.stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
     }
-    shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
-    ended
 }
 
 /// The first task that breaks ends them all; a stop lets them end by themselves, until it is hard.
