@@ -11,7 +11,6 @@ mod singer;
 mod subscriptions;
 mod times;
 mod together;
-#[allow(dead_code, reason = "called by the sources that have webhooks, which come with them")]
 mod webhook;
 
 use std::sync::Arc;
@@ -47,6 +46,7 @@ use super::schedule::Schedule;
 use crate::contact::Field;
 use crate::source::http::description::Description;
 use crate::source::presets;
+use crate::source::webhook::Webhook;
 use together::Member;
 
 /// A name becomes part of variables, of metrics' labels and of the path of a hook.
@@ -76,11 +76,12 @@ pub(super) struct RawSource {
     contact: Option<Leaf>,
     vars: Option<Leaf>,
     secrets: Option<Leaf>,
+    webhook: Option<Leaf>,
 }
 
 /// Keys of a source that hold sections.
-pub(super) const SECTIONS: [&str; 8] =
-    ["contact", "guard", "consent", "subscriptions", "segments", "form", "vars", "secrets"];
+pub(super) const SECTIONS: [&str; 9] =
+    ["contact", "guard", "consent", "subscriptions", "segments", "form", "vars", "secrets", "webhook"];
 
 /// Longer ones would hold back what a person expects to see at once.
 const QUIET_MAX: Duration = Duration::from_mins(10);
@@ -134,6 +135,8 @@ pub struct SourceConfig {
     pub form: Option<FormText>,
     /// The values that its other keys may name.
     pub scope: Scope,
+    /// What the CRM posts to us; with it records can be fetched by their ids, or come whole.
+    pub webhook: Option<Arc<Webhook>>,
 }
 
 /// The kinds of source.
@@ -257,6 +260,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let fields = mapping(reader, &section, &raw);
     let key = key_of(reader, &section, &raw, &fields, account.dedupe_on);
     let kind = resolve_kind(reader, &section, &raw, (rest, key.as_ref(), &scope));
+    let webhook = webhook::resolve_for(reader, &section, raw.webhook.as_ref(), (&scope, kind.as_ref()));
     let shares_ids = reader.flag(raw.shares_ids.as_ref());
     let clear_at_first_sight = reader.flag(raw.clear_at_first_sight.as_ref());
     let driven = driven(reader, &section, &raw, account);
@@ -291,6 +295,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
             segments: driven.segments?,
             form: driven.form,
             scope,
+            webhook: webhook.map(Arc::new),
         })
     };
     (source(), member)
