@@ -245,7 +245,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let fields = mapping(reader, &section, &raw);
     let key = key_of(reader, &section, &raw, &fields, account.dedupe_on);
     let kind = resolve_kind(reader, &section, &raw, (rest, key.as_ref(), &scope));
-    let webhook = webhook_of(reader, &section, &raw, (&scope, kind.as_ref()));
+    let webhook = webhook::resolve_for(reader, &section, raw.webhook.as_ref(), (&scope, kind.as_ref()));
     let shares_ids = reader.flag(raw.shares_ids.as_ref());
     let clear_at_first_sight = reader.flag(raw.clear_at_first_sight.as_ref());
     let driven = driven(reader, &section, &raw, account);
@@ -357,26 +357,6 @@ fn resolve_kind(
                 .map(|description| SourceKind::Http(Arc::new(description)))
         }
     }
-}
-
-/// The webhook, where what it announces can be acted on.
-fn webhook_of(
-    reader: &mut Reader,
-    section: &KeyPath,
-    raw: &RawSource,
-    (scope, kind): (&Scope, Option<&SourceKind>),
-) -> Option<Webhook> {
-    let leaf = raw.webhook.as_ref()?;
-    let webhook = webhook::resolve(reader, &section.child("webhook"), Some(leaf), scope)?;
-    let can_fetch = match kind? {
-        SourceKind::Http(description) => description.fetch.is_some(),
-        SourceKind::File(_) | SourceKind::Singer(_) => false,
-    };
-    if can_fetch || webhook.reading.record.is_some() {
-        return Some(webhook);
-    }
-    let accepted = format!("a source with [{section}.fetch], or {}.record = where the whole record is", leaf.key);
-    reader.refuse(leaf, "announces records that this source cannot ask for", accepted)
 }
 
 /// The kind that has this key.
