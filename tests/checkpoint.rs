@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reteno_sync::checkpoint::{Checkpoint, CheckpointError, OpenOptions, Opened};
+use reteno_sync::checkpoint::{Checkpoint, CheckpointError, OpenOptions, Opened, Way};
 use reteno_sync::clock::Timestamp;
 use reteno_sync::random::Random;
 
@@ -200,6 +200,7 @@ fn the_file_shrinks_with_what_it_holds() {
             stores_cursor: false,
             mode,
             policy,
+            way: Way::Cycle,
         };
         opened.checkpoint.record_page(&context, &mut SeenRows::default(), contacts.collect(), None).unwrap();
         opened.checkpoint.settle_disk().unwrap();

@@ -4,9 +4,11 @@ use rusqlite::{Transaction, params};
 
 use crate::clock::Timestamp;
 use crate::contact::{Field, Fingerprinter, Values};
+use crate::plan::SourceId;
 use crate::plan::deed::{DeedId, DeedKind};
 
 use super::settle_deeds::REFUSED_WAIT_MS;
+use super::wanted::want_record;
 use super::{Attempt, CheckpointError};
 
 /// Whether what is at hand names the address (a print) that a deed is about, and not one that its contact has by now. Where
@@ -30,12 +32,11 @@ pub(super) fn has_address(
                 "UPDATE deed SET attempts = attempts + 1, not_before = ?2 WHERE id = ?1",
                 params![deed.0, now.0 + REFUSED_WAIT_MS],
             )
-            .and_then(|_| {
-                let wanted =
-                    "UPDATE source SET full_read_wanted = 1 WHERE id = (SELECT source FROM deed WHERE id = ?1)";
-                transaction.execute(wanted, [deed.0])
-            })
             .attempt(ACTION)?;
+        let (source, key): (i64, String) = transaction
+            .query_row("SELECT source, key FROM deed WHERE id = ?1", [deed.0], |row| Ok((row.get(0)?, row.get(1)?)))
+            .attempt(ACTION)?;
+        want_record(transaction, SourceId(source), &key, false)?;
     }
     Ok(is_named)
 }

@@ -14,6 +14,7 @@ use super::pages::Page;
 use super::rejections::{RejectionKind, forget_rejections, record_rejection};
 use super::siblings::wake_siblings;
 use super::stuck::Stuck;
+use super::wanted::want_starved;
 use super::{Attempt, CheckpointError, unreadable};
 
 /// A contact that has a channel.
@@ -243,7 +244,7 @@ impl Court<'_> {
             .map(|_| ())
     }
 
-    /// Nobody is sent in its place any more: its values come with the next full read.
+    /// Nobody is sent in its place any more: its values are read again.
     fn let_out(&self, contact: ContactId, source: SourceId, key: &str) -> Result<(), CheckpointError> {
         forget_rejections(self.transaction, source, key, &[RejectionKind::Shared])?;
         self.transaction
@@ -252,14 +253,7 @@ impl Court<'_> {
                  judged = iif(acknowledged IS NULL, judged, 0) WHERE id = ?1",
                 [contact.0],
             )
-            .and_then(|_| {
-                self.transaction.execute(
-                    "UPDATE source SET full_read_wanted = 1 WHERE id = ?1 AND EXISTS \
-                     (SELECT 1 FROM contact WHERE id = ?2 AND stuck = 2)",
-                    params![source.0, contact.0],
-                )
-            })
-            .attempt("store which contact is sent")
-            .map(|_| ())
+            .attempt("store which contact is sent")?;
+        want_starved(self.transaction, contact.0)
     }
 }

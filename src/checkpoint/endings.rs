@@ -10,11 +10,13 @@ use crate::plan::policy::{Ending, Policy};
 use super::channels::yield_channels;
 use super::deeds::{NewDeed, store_deed};
 use super::holds::{drop_empty_holds, free_contact, free_contacts};
+use super::incoming::Way;
 use super::pages::Page;
 use super::reads::SeenRows;
 use super::rejections::{RejectionKind, forget_rejections};
 use super::renewal::remember_told;
 use super::tombstones::bury;
+use super::wanted::want_record;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// Gone counts only when it was seen twice: two complete reads without the contact, or the CRM's own word and one of them.
@@ -23,7 +25,8 @@ pub(super) const SIGHTINGS_NEEDED: i64 = 2;
 impl Page<'_> {
     /// The CRM says that a contact is deleted: one sighting. Seen, so that a complete read does not count it once more.
     /// Reads of changes overlap, so that they tell the same word again: it counts once. One that was asked for before a
-    /// record of the contact is older than that.
+    /// record of the contact is older than that. A confirmed one is both sightings; another one is confirmed by a fetch,
+    /// where the source can.
     pub(super) fn record_deleted(
         &mut self,
         key: &str,
@@ -35,12 +38,17 @@ impl Page<'_> {
             return Ok(());
         }
         self.outcome.balance.gone += 1;
+        let is_told = matches!(self.context.way, Way::Cycle) && !is_confirmed;
+        if is_told && row.sightings < SIGHTINGS_NEEDED && self.fetches {
+            want_record(self.transaction, self.context.source, key, true)?;
+        }
         if row.sightings > 0 && !self.context.is_full && !is_confirmed {
             return Ok(());
         }
-        let sightings = if is_confirmed { SIGHTINGS_NEEDED.max(row.sightings) } else { row.sightings + 1 };
-        self.statement("UPDATE contact SET sightings = ?2 WHERE id = ?1")?
-            .execute([row.id, sightings])
+        let sightings = if is_confirmed { row.sightings.max(SIGHTINGS_NEEDED) } else { row.sightings + 1 };
+        // a page that was asked for before a confirmed end, and comes later, does not bring the contact back
+        self.statement("UPDATE contact SET sightings = ?2, read_at = iif(?3, ?4, read_at) WHERE id = ?1")?
+            .execute(params![row.id, sightings, is_confirmed, self.context.asked_at])
             .attempt("mark a gone contact")?;
         if row.sightings < SIGHTINGS_NEEDED && sightings >= SIGHTINGS_NEEDED {
             if let Some(verb) = DeedKind::of_ending(self.context.policy.ending).and_then(DeedKind::verb) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::SourceId;
@@ -38,17 +38,46 @@ struct Scales {
 impl Checkpoint {
     /// Weighs what the source has changed and nobody has weighed yet, and lets it go out or holds it.
     pub fn weigh_changes(&mut self, source: SourceId, guard: &Guard, now: i64) -> Result<Weighed, CheckpointError> {
+        self.weigh(source, guard, now, Scope::All)
+    }
+
+    /// Weighs what changed of these records alone, and what was asked for by the page that was `began` then: a read that goes
+    /// on meanwhile is weighed whole, at its end.
+    pub fn weigh_records(
+        &mut self,
+        (source, began): (SourceId, i64),
+        keys: &[String],
+        guard: &Guard,
+        now: i64,
+    ) -> Result<Weighed, CheckpointError> {
+        const ACTION: &str = "look which records changed";
+        let mut rows = Vec::new();
+        for key in keys {
+            let found = self
+                .connection
+                .prepare_cached("SELECT id FROM contact WHERE source = ?1 AND key = ?2 AND judged = 0")
+                .and_then(|mut query| query.query_row(params![source.0, key], |row| row.get::<_, i64>(0)).optional())
+                .attempt(ACTION)?;
+            rows.extend(found);
+        }
+        self.weigh(source, guard, now, Scope::Some { rows, began })
+    }
+
+    fn weigh(&mut self, source: SourceId, guard: &Guard, now: i64, scope: Scope) -> Result<Weighed, CheckpointError> {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
         let is_restored: bool = transaction
             .query_row("SELECT restored FROM source WHERE id = ?1", [source.0], |row| row.get(0))
             .attempt(ACTION)?;
         let guard = Guard { holds_all: guard.holds_all || is_restored, ..guard.clone() };
-        let judge = Judge { transaction: &transaction, source, guard: &guard, hash: &self.hash, now };
+        let judge = Judge { transaction: &transaction, source, guard: &guard, hash: &self.hash, now, scope: &scope };
         let mut weighed = Weighed::default();
         judge.weigh_rows(&mut weighed)?;
         for kind in [DeedKind::Unsubscribe, DeedKind::Detach, DeedKind::Delete, DeedKind::Erase] {
             judge.weigh_deeds(kind, &mut weighed)?;
+        }
+        if matches!(scope, Scope::Some { .. }) {
+            return transaction.commit().attempt(ACTION).map(|()| weighed);
         }
         // once all of it has been read, it is as any other; whom that read lacked is gone by the next one only
         transaction
@@ -79,7 +108,29 @@ pub(super) struct Judge<'a> {
     pub(super) guard: &'a Guard,
     pub(super) hash: &'a Fingerprinter,
     pub(super) now: i64,
+    scope: &'a Scope,
 }
+
+/// What is weighed.
+enum Scope {
+    /// All of the source that has not been.
+    All,
+    /// These contacts, and what the page of this moment asked for.
+    Some { rows: Vec<i64>, began: i64 },
+}
+
+impl Scope {
+    /// The page whose deeds are weighed; `None`: all.
+    const fn page(&self) -> Option<i64> {
+        match self {
+            Self::All => None,
+            Self::Some { began, .. } => Some(*began),
+        }
+    }
+}
+
+/// Of a deed `d` of source `?1`: it is of the page `?3`, where there is one.
+const OF_PAGE: &str = "(?3 IS NULL OR d.cycle = (SELECT id FROM cycle WHERE source = ?1 AND began = ?3))";
 
 impl Judge<'_> {
     fn weigh_rows(&self, weighed: &mut Weighed) -> Result<(), CheckpointError> {
@@ -129,10 +180,20 @@ impl Judge<'_> {
         for (hold, contact, harm) in items {
             hold_item(self.transaction, hold, contact, harm.field, harm.print)?;
         }
-        self.transaction
-            .execute("UPDATE contact SET judged = 1 WHERE source = ?1 AND judged = 0", [self.source.0])
-            .attempt(ACTION)
-            .map(|_| ())
+        match self.scope {
+            Scope::All => self
+                .transaction
+                .execute("UPDATE contact SET judged = 1 WHERE source = ?1 AND judged = 0", [self.source.0])
+                .attempt(ACTION)
+                .map(|_| ()),
+            Scope::Some { rows, .. } => rows.iter().try_for_each(|row| {
+                self.transaction
+                    .prepare_cached("UPDATE contact SET judged = 1 WHERE id = ?1")
+                    .and_then(|mut update| update.execute([row]))
+                    .attempt(ACTION)
+                    .map(|_| ())
+            }),
+        }
     }
 
     /// Which verbs, and which values, are held; what is not is noted as passed.
@@ -169,10 +230,13 @@ impl Judge<'_> {
         let Some(verb) = kind.verb() else { return Ok(()) };
         let fresh: i64 = self
             .transaction
-            .prepare_cached(
-                "SELECT count(DISTINCT contact) FROM deed WHERE source = ?1 AND kind = ?2 AND state = 'unjudged'",
-            )
-            .and_then(|mut query| query.query_row(params![self.source.0, kind.name()], |row| row.get(0)))
+            .prepare_cached(&format!(
+                "SELECT count(DISTINCT contact) FROM deed d \
+                 WHERE source = ?1 AND kind = ?2 AND state = 'unjudged' AND {OF_PAGE}"
+            ))
+            .and_then(|mut query| {
+                query.query_row(params![self.source.0, kind.name(), self.scope.page()], |row| row.get(0))
+            })
             .attempt(ACTION)?;
         if fresh == 0 {
             return Ok(());
@@ -186,8 +250,11 @@ impl Judge<'_> {
         let (hold, is_new) = self.open_hold(verb, None, weight)?;
         self.transaction
             .execute(
-                "UPDATE deed SET state = 'held', hold = ?3 WHERE source = ?1 AND kind = ?2 AND state = 'unjudged'",
-                params![self.source.0, kind.name(), hold.id],
+                &format!(
+                    "UPDATE deed AS d SET state = 'held', hold = ?4 \
+                     WHERE source = ?1 AND kind = ?2 AND state = 'unjudged' AND {OF_PAGE}"
+                ),
+                params![self.source.0, kind.name(), self.scope.page(), hold.id],
             )
             .attempt(ACTION)?;
         if kind == DeedKind::Unsubscribe {
@@ -222,8 +289,11 @@ impl Judge<'_> {
     fn release_deeds(&self, kind: DeedKind) -> Result<(), CheckpointError> {
         self.transaction
             .execute(
-                "UPDATE deed SET state = 'due' WHERE source = ?1 AND kind = ?2 AND state = 'unjudged'",
-                params![self.source.0, kind.name()],
+                &format!(
+                    "UPDATE deed AS d SET state = 'due' \
+                     WHERE source = ?1 AND kind = ?2 AND state = 'unjudged' AND {OF_PAGE}"
+                ),
+                params![self.source.0, kind.name(), self.scope.page()],
             )
             .attempt(ACTION)
             .map(|_| ())
@@ -259,14 +329,19 @@ impl Judge<'_> {
         is_mapping_new: bool,
         mut visit: impl FnMut(&Unjudged, &[Harm]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
+        // by their rows, so that those that a read has changed and nobody has weighed need not be visited
+        let (which, some) = match self.scope {
+            Scope::All => ("?2 IS NULL", None),
+            Scope::Some { rows, .. } => ("id IN (SELECT value FROM json_each(?2))", Some(format!("{rows:?}"))),
+        };
         let mut query = self
             .transaction
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "SELECT id, desired, acknowledged, told = 0 OR restores = 1, weighed FROM contact \
-                 WHERE source = ?1 AND judged = 0 AND acknowledged IS NOT NULL",
-            )
+                 WHERE source = ?1 AND judged = 0 AND acknowledged IS NOT NULL AND {which}"
+            ))
             .attempt(ACTION)?;
-        let mut rows = query.query([self.source.0]).attempt(ACTION)?;
+        let mut rows = query.query(params![self.source.0, some]).attempt(ACTION)?;
         while let Some(row) = rows.next().attempt(ACTION)? {
             let prints = |blob: Vec<u8>| FieldPrints::decode(&blob).map_err(unreadable("list of prints"));
             let acknowledged = prints(row.get(2).attempt(ACTION)?)?;

@@ -45,6 +45,33 @@ pub struct ReadContext {
     pub mode: PageMode,
     /// What the operator lets the source do.
     pub policy: Arc<Policy>,
+    /// By which way it comes.
+    pub way: Way,
+}
+
+/// By which way a page comes.
+#[derive(Clone, Debug, Default)]
+pub enum Way {
+    /// A cycle reads the source.
+    #[default]
+    Cycle,
+    /// Somebody asked for these records alone, or they came by themselves: each is all that the source has of it.
+    Announced {
+        /// The source has never been read to its end: whom it makes belongs to the first load.
+        is_first_load: bool,
+    },
+}
+
+impl ReadContext {
+    /// What a record does not say is not said anywhere.
+    pub(super) const fn has_whole_records(&self) -> bool {
+        self.is_full || matches!(self.way, Way::Announced { .. })
+    }
+
+    /// The contacts that it makes are what the operator asked for.
+    pub(super) const fn is_declared(&self) -> bool {
+        matches!(self.lane, Lane::FirstLoad) || matches!(self.way, Way::Announced { is_first_load: true })
+    }
 }
 
 /// A record after mapping.
@@ -68,7 +95,8 @@ pub enum Incoming {
     Deleted {
         /// The CRM's id.
         key: String,
-        /// Its own record says it, or it was asked for and is not there; else it is one sighting.
+        /// Its own record says it, or it was said to be deleted, was asked for and is not there: that is both sightings; else it
+        /// is one.
         is_confirmed: bool,
     },
     /// Something happened to it: its record is to be fetched.
@@ -161,7 +189,9 @@ pub struct PageOutcome {
 }
 
 impl Incoming {
-    pub(super) fn key(&self) -> Option<&str> {
+    /// The CRM's id, where it is known.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
         match self {
             Self::Contact(contact) | Self::Line { contact, .. } => Some(&contact.key),
             Self::Filtered { key } | Self::Deleted { key, .. } | Self::Pointed { key } => Some(key),

@@ -16,6 +16,7 @@ use super::imports::{CallKind, encode_mask};
 use super::seal::Sealer;
 use super::sendable::{COLUMNS, SendRules, Sendable};
 use super::siblings::{Channel, channel_of, has_channel, list_without_channel, locks_of_borrowed};
+use super::wanted::want_contact;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// An import whose intent is on disk.
@@ -221,18 +222,12 @@ impl Lookup<'_> {
     }
 }
 
-/// A value that is due is not at hand: only a full read of the source brings it back.
+/// A value that is due is not at hand: only reading the record again brings it back.
 fn starve(transaction: &Transaction<'_>, contact: ContactId) -> Result<(), CheckpointError> {
     transaction
         .execute("UPDATE contact SET stuck = 2 WHERE id = ?1", [contact.0])
-        .and_then(|_| {
-            transaction.execute(
-                "UPDATE source SET full_read_wanted = 1 WHERE id = (SELECT source FROM contact WHERE id = ?1)",
-                [contact.0],
-            )
-        })
-        .attempt("ask for a full read")
-        .map(|_| ())
+        .attempt("note that values are missing")?;
+    want_contact(transaction, contact.0)
 }
 
 fn take_member(

@@ -19,6 +19,8 @@ mod ghosts;
 mod guard;
 mod holds;
 mod imports;
+mod inbox;
+mod inbox_rows;
 mod incoming;
 mod intents;
 mod learnt;
@@ -48,6 +50,7 @@ mod survival;
 mod tombstones;
 mod undone;
 mod vault;
+mod wanted;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,7 +69,8 @@ pub use forecast::{Forecast, Gone};
 pub use guard::Weighed;
 pub use holds::{Approval, Approved, HeldItem, Hold};
 pub use imports::{CallKind, ImportState, OpenImport};
-pub use incoming::{Incoming, PageMode, PageOutcome, Preview, ReadContext};
+pub use inbox::{Inbox, InboxCount, InboxError, InboxEvent, WaitingEvent};
+pub use incoming::{Incoming, PageMode, PageOutcome, Preview, ReadContext, Way};
 pub use intents::{BegunImport, Letter};
 pub use open::{OpenOptions, Opened};
 pub use reads::{ReadProof, SeenRows, SourceRow};
@@ -80,6 +84,7 @@ pub use source_vault::{GrantOwner, SourceVault};
 pub use story::{ConsentStory, ContactStory, DeedStory, FieldStory, HeldStory};
 pub use undone::KeptOptOuts;
 pub use vault::{AccountIdentity, CheckpointVault};
+pub use wanted::WantedRecord;
 
 /// An open checkpoint. Not shared: [`Store`] hands it from thread to thread.
 pub struct Checkpoint {

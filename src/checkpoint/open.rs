@@ -65,7 +65,7 @@ impl Checkpoint {
             Some(name) => Some(take_lock(&options.dir, name)?),
             None => None,
         };
-        let mut connection = connect(&path)?;
+        let mut connection = open_database(&path, &MIGRATIONS, BUSY_TIMEOUT)?;
         let key = load_key(&mut connection, options, random)?;
         let hash = Fingerprinter::from_key(&key);
         let sealing_key = derive(&key, "reteno-sync seal v1");
@@ -202,7 +202,12 @@ fn take_lock(dir: &Path, name: &str) -> Result<File, CheckpointError> {
     Ok(file)
 }
 
-fn connect(path: &Path) -> Result<Connection, CheckpointError> {
+/// Opens a database of the state directory, made where there is none, and brings it to the present schema.
+pub(super) fn open_database(
+    path: &Path,
+    migrations: &'static Dir<'static>,
+    busy_timeout: Duration,
+) -> Result<Connection, CheckpointError> {
     // made by us first, so that it never exists with other rights
     fs::OpenOptions::new()
         .write(true)
@@ -218,7 +223,7 @@ fn connect(path: &Path) -> Result<Connection, CheckpointError> {
         Some(_) | None => CheckpointError::Database { action: "be opened", source },
     };
     let mut connection = Connection::open(path).map_err(damaged)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(damaged)?;
+    connection.busy_timeout(busy_timeout).map_err(damaged)?;
     connection.set_prepared_statement_cache_capacity(64);
     // can only be chosen while there is nothing in it, and a file that is refused must not be touched
     let pages = connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)).map_err(damaged)?;
@@ -231,13 +236,13 @@ fn connect(path: &Path) -> Result<Connection, CheckpointError> {
              PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
         )
         .map_err(damaged)?;
-    migrate(&mut connection)?;
+    migrate(&mut connection, migrations)?;
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
-    let migrations = Migrations::from_directory(&MIGRATIONS).map_err(CheckpointError::Migration)?;
-    let known = MIGRATIONS.dirs().count();
+fn migrate(connection: &mut Connection, folder: &'static Dir<'static>) -> Result<(), CheckpointError> {
+    let migrations = Migrations::from_directory(folder).map_err(CheckpointError::Migration)?;
+    let known = folder.dirs().count();
     let found: u32 =
         connection.query_row("PRAGMA user_version", [], |row| row.get(0)).attempt("tell its schema version")?;
     let found = found as usize;

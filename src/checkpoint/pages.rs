@@ -15,6 +15,7 @@ use super::rejections::RejectionKind;
 use super::rows::Row;
 use super::seal::Sealer;
 use super::stuck::Stuck;
+use super::wanted::want_record;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// A page that is being recorded.
@@ -26,6 +27,8 @@ pub(super) struct Page<'a> {
     pub(super) random: &'a Random,
     /// The source has entries in the list of rejections: most have none, and need not look.
     pub(super) has_rejections: bool,
+    /// A record of the source can be fetched by its id.
+    pub(super) fetches: bool,
     /// Somebody was erased: most never erase, and need not look.
     pub(super) has_tombstones: bool,
     pub(super) outcome: PageOutcome,
@@ -50,6 +53,10 @@ impl Checkpoint {
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM rejection WHERE source = ?1 AND kind IN ('record', 'field'))")
             .and_then(|mut query| query.query_row([context.source.0], |row| row.get(0)))
             .attempt("read rejections")?;
+        let fetches = transaction
+            .prepare_cached("SELECT fetches FROM source WHERE id = ?1")
+            .and_then(|mut query| query.query_row([context.source.0], |row| row.get(0)))
+            .attempt("read how a source is read")?;
         let has_tombstones = transaction
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM tombstone)")
             .and_then(|mut query| query.query_row([], |row| row.get(0)))
@@ -61,6 +68,7 @@ impl Checkpoint {
             sealer: Sealer::of(&self.sealing_key),
             random: &self.random,
             has_rejections,
+            fetches,
             has_tombstones,
             outcome: PageOutcome::default(),
         };
@@ -93,7 +101,7 @@ impl Page<'_> {
                 Ok(())
             }
             Incoming::Deleted { key, is_confirmed } => self.record_deleted(&key, is_confirmed, seen),
-            Incoming::Pointed { .. } => Ok(()),
+            Incoming::Pointed { key } => want_record(self.transaction, self.context.source, &key, false).map(|_| ()),
             Incoming::Rejected { key, place, reasons } => {
                 if let Some(key) = &key {
                     self.see(key, seen)?;
@@ -127,7 +135,7 @@ impl Page<'_> {
         let mut row = self.load(&contact.key)?;
         if let Some(row) = &mut row {
             row.known.is_repeated = !seen.tell(row.id);
-            // whatever the record says, and however old it is: the contact is there
+            // whatever the record says: the contact is there
             self.find_again(row)?;
         }
         if let Some(erased_at) = self.find_tombstone(contact)? {
@@ -209,9 +217,11 @@ impl Page<'_> {
         self.record_channels(id, before, &sides.desired, row.is_some_and(|row| row.stuck == Stuck::Shadowed))
     }
 
-    /// A contact that reads lacked is there, whatever its record says.
+    /// A contact that reads lacked is there, whatever its record says; unless the page was asked for before what is known
+    /// of the contact.
     fn find_again(&self, row: &Row) -> Result<(), CheckpointError> {
-        if row.sightings == 0 || self.context.mode == PageMode::Preview {
+        let is_older = self.context.asked_at < row.known.stamp.asked_at;
+        if row.sightings == 0 || is_older || self.context.mode == PageMode::Preview {
             return Ok(());
         }
         self.cancel_endings(row.id)?;

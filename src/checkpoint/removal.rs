@@ -10,6 +10,7 @@ use crate::plan::{ContactId, SourceId};
 use super::channels::leave_channels;
 use super::renewal::remember_told;
 use super::settle_deeds::{ACTION, Deed};
+use super::wanted::want_starved;
 use super::{Attempt, CheckpointError, unreadable};
 
 /// What Reteno holds of the contact is over: when the CRM shows it again, all of it is sent, and it is restored.
@@ -26,17 +27,8 @@ pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64, is_ours: bool
                 params![contact, is_ours],
             )
         })
-        .and_then(|_| want_full_read_of_starved(transaction, contact))
-        .attempt(ACTION)
-        .map(|_| ())
-}
-
-fn want_full_read_of_starved(transaction: &Transaction<'_>, contact: i64) -> rusqlite::Result<usize> {
-    transaction.execute(
-        "UPDATE source SET full_read_wanted = 1 \
-         WHERE id = (SELECT source FROM contact WHERE id = ?1 AND stuck = 2)",
-        [contact],
-    )
+        .attempt(ACTION)?;
+    want_starved(transaction, contact)
 }
 
 /// A gone contact is in no segment any more: a return puts it back.
@@ -59,9 +51,8 @@ pub(super) fn leave_segments(transaction: &Transaction<'_>, contact: i64) -> Res
                 params![contact, known.encode()],
             )
         })
-        .and_then(|_| want_full_read_of_starved(transaction, contact))
-        .attempt(ACTION)
-        .map(|_| ())
+        .attempt(ACTION)?;
+    want_starved(transaction, contact)
 }
 
 pub(super) fn forget_for_ever(

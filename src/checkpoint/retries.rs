@@ -8,6 +8,7 @@ use rusqlite::{Transaction, params};
 use crate::plan::SourceId;
 
 use super::requests::ask_for_read;
+use super::wanted::want_record;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Which entries of the list are meant.
@@ -28,7 +29,9 @@ pub struct Retried {
     pub records: u64,
     /// Opt-outs, deletions and the like that Reteno refused and that are due now.
     pub deeds: u64,
-    /// The sources that are read.
+    /// Of these contacts and records: those that are fetched by themselves.
+    pub fetched: u64,
+    /// The sources that are read whole.
     pub sources: Vec<String>,
 }
 
@@ -61,9 +64,9 @@ impl Checkpoint {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
         let mut retried = Retried::default();
-        let mut sources = BTreeSet::new();
-        retried.contacts = starve_refused(&transaction, contact, &mut sources)?;
-        retried.records = find_records(&transaction, contact, &mut sources)?;
+        let mut again = Again::default();
+        retried.contacts = starve_refused(&transaction, contact, &mut again)?;
+        retried.records = find_records(&transaction, contact, &mut again)?;
         retried.deeds = transaction
             .execute(
                 "UPDATE deed SET not_before = 0 WHERE import IS NULL AND state = 'due' AND not_before > 0 \
@@ -82,8 +85,9 @@ impl Checkpoint {
                 [contact],
             )
             .attempt(ACTION)?;
+        let (fetched, sources) = again.ask(&transaction)?;
+        retried.fetched = fetched;
         for source in sources {
-            ask_for_read(&transaction, SourceId(source))?;
             let name = transaction
                 .query_row("SELECT name FROM source WHERE id = ?1", [source], |row| row.get(0))
                 .attempt(ACTION)?;
@@ -94,24 +98,53 @@ impl Checkpoint {
     }
 }
 
+/// What is to be read again.
+#[derive(Default)]
+struct Again {
+    records: BTreeSet<(i64, String)>,
+    /// All of them.
+    sources: BTreeSet<i64>,
+}
+
+impl Again {
+    /// Asks for the records where their sources can fetch them, and else for all of their sources. Gives how many are fetched,
+    /// and which sources are read.
+    fn ask(self, transaction: &Transaction<'_>) -> Result<(u64, BTreeSet<i64>), CheckpointError> {
+        let Self { records, mut sources } = self;
+        let mut fetched = 0;
+        for (source, key) in records {
+            let is_read_anyway = sources.contains(&source);
+            if !is_read_anyway && want_record(transaction, SourceId(source), &key, false)? {
+                fetched += 1;
+            } else {
+                sources.insert(source);
+            }
+        }
+        for source in &sources {
+            ask_for_read(transaction, SourceId(*source))?;
+        }
+        Ok((fetched, sources))
+    }
+}
+
 /// Refused contacts wait for their values from now on; what is left of old ones goes.
 fn starve_refused(
     transaction: &Transaction<'_>,
     contact: Option<&str>,
-    sources: &mut BTreeSet<i64>,
+    again: &mut Again,
 ) -> Result<u64, CheckpointError> {
     const ACTION: &str = "try a refused contact again";
-    let refused: Vec<(i64, i64)> = transaction
+    let refused: Vec<(i64, i64, String)> = transaction
         .prepare_cached(
-            "SELECT c.id, c.source FROM contact c JOIN source s ON s.id = c.source \
+            "SELECT c.id, c.source, c.key FROM contact c JOIN source s ON s.id = c.source \
              WHERE c.acknowledged IS NOT NULL AND c.stuck = 1 AND (c.key = ?1 OR s.name || ':' || c.key = ?1 \
                OR ?1 IS NULL AND NOT EXISTS (SELECT 1 FROM rejection r WHERE r.source = c.source AND r.key = c.key \
                  AND r.kind IN ('reteno', 'skipped') AND r.ignored = 1))",
         )
-        .and_then(|mut query| query.query_map([contact], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .and_then(|mut query| query.query_map([contact], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect())
         .attempt(ACTION)?;
-    for (id, source) in &refused {
-        sources.insert(*source);
+    for (id, source, key) in &refused {
+        again.records.insert((*source, key.clone()));
         transaction
             .prepare_cached("UPDATE contact SET stuck = 2, attempts = 0, not_before = 0, split = NULL WHERE id = ?1")
             .and_then(|mut update| update.execute([id]))
@@ -125,17 +158,27 @@ fn starve_refused(
 fn find_records(
     transaction: &Transaction<'_>,
     contact: Option<&str>,
-    sources: &mut BTreeSet<i64>,
+    again: &mut Again,
 ) -> Result<u64, CheckpointError> {
     const ACTION: &str = "look for records that could not be used";
     let mut query = transaction
         .prepare_cached(&format!(
-            "SELECT r.source, count(DISTINCT coalesce(r.key, r.place)) FROM rejection r JOIN source s ON s.id = r.source \
-             WHERE r.kind IN ('record', 'field') AND (?1 IS NULL AND r.ignored = 0 OR {NAMED}) GROUP BY r.source"
+            "SELECT DISTINCT r.source, r.key, r.place FROM rejection r JOIN source s ON s.id = r.source \
+             WHERE r.kind IN ('record', 'field') AND (?1 IS NULL AND r.ignored = 0 OR {NAMED})"
         ))
         .attempt(ACTION)?;
-    let found: Vec<(i64, i64)> =
-        query.query_map([contact], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).attempt(ACTION)?;
-    sources.extend(found.iter().map(|(source, _)| *source));
-    Ok(found.iter().map(|(_, records)| records.cast_unsigned()).sum())
+    let found: Vec<(i64, Option<String>, Option<String>)> = query
+        .query_map([contact], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .and_then(Iterator::collect)
+        .attempt(ACTION)?;
+    let mut records = BTreeSet::new();
+    for (source, key, place) in found {
+        records.insert((source, key.clone().or(place)));
+        match key {
+            Some(key) => drop(again.records.insert((source, key))),
+            // nobody knows whose it is
+            None => drop(again.sources.insert(source)),
+        }
+    }
+    Ok(records.len() as u64)
 }

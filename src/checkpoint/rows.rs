@@ -10,6 +10,7 @@ use super::incoming::PageMode;
 use super::pages::Page;
 use super::rejections::{RejectionKind, forget_rejections};
 use super::stuck::Stuck;
+use super::wanted::want_record;
 use super::{Attempt, CheckpointError, unreadable};
 
 pub(super) struct Row {
@@ -51,8 +52,8 @@ impl Page<'_> {
         let acknowledged = acknowledged.map_err(|e| blob(e.into()))?.transpose().map_err(|e| blob(e.into()))?;
         let sides = Sides { desired, acknowledged };
         let stuck = Stuck::from_number(stuck);
-        // what came back after its end is not judged by what was believed before
-        let stamp = if stuck == Stuck::Ended { ReadStamp { changed_at: None, asked_at: 0 } } else { stamp };
+        // what came back after its end is not judged by what its record said before, only by when it was asked for
+        let stamp = if stuck == Stuck::Ended { ReadStamp { changed_at: None, ..stamp } } else { stamp };
         let known = Known {
             sides,
             stamp,
@@ -89,7 +90,7 @@ impl Page<'_> {
             PageMode::Apply | PageMode::Preview => sides.acknowledged.as_ref().map(FieldPrints::encode),
         };
         // the contacts of a first load are what the operator asked for
-        let is_declared = self.context.lane == Lane::FirstLoad;
+        let is_declared = self.context.is_declared();
         let is_judged = acknowledged.is_none() || is_declared;
         let weighed = (acknowledged.is_some() && is_declared).then(|| FieldPrints::default().encode());
         let id = self
@@ -139,7 +140,7 @@ impl Page<'_> {
         if let Some(known) = sides.acknowledged.clone() {
             let values = self.merged_values(fields, &sides, row)?;
             let missing: Vec<Field> = sides.due().into_iter().filter(|field| values.get(*field).is_none()).collect();
-            if self.context.is_full {
+            if self.context.has_whole_records() {
                 // the whole record does not speak of them: leave Reteno alone
                 for field in &missing {
                     sides.desired.remove(*field);
@@ -174,11 +175,11 @@ impl Page<'_> {
             stuck.number(),
             self.quiet_until(),
             // the contacts of a first load are what the operator asked for
-            self.context.lane == Lane::FirstLoad && !row.is_told,
+            self.context.is_declared() && !row.is_told,
         ])
         .attempt("store a contact")?;
         if stuck == Stuck::Starved {
-            self.want_full_read()?;
+            want_record(self.transaction, self.context.source, key, false)?;
         }
         self.forget_refusal(row, key)?;
         Ok(sides)
@@ -217,7 +218,7 @@ impl Page<'_> {
     ) -> Result<(), CheckpointError> {
         let is_void = observation.is_void;
         if observation.is_doubtful {
-            self.want_full_read()?;
+            want_record(self.transaction, self.context.source, key, false)?;
         }
         let is_newer = !is_void && stamp.changed_at > row.known.stamp.changed_at;
         let settles = self.context.mode == PageMode::Baseline && !row.is_in_import;
@@ -230,7 +231,7 @@ impl Page<'_> {
         }
         // a full read marks what it has seen; another read has to say so in the row, or a page of an older read that
         // comes later would be believed
-        if is_newer || row.sightings > 0 || (!self.context.is_full && !is_void) {
+        if is_newer || (row.sightings > 0 || !self.context.is_full) && !is_void {
             self.statement("UPDATE contact SET changed_at = ?2, read_at = ?3, sightings = 0 WHERE id = ?1")?
                 .execute(params![
                     row.id,
@@ -271,13 +272,6 @@ impl Page<'_> {
         self.statement("DELETE FROM waiting WHERE contact = ?1")?
             .execute([id])
             .attempt("drop waiting values")
-            .map(|_| ())
-    }
-
-    pub(super) fn want_full_read(&self) -> Result<(), CheckpointError> {
-        self.statement("UPDATE source SET full_read_wanted = 1 WHERE id = ?1")?
-            .execute([self.context.source.0])
-            .attempt("ask for a full read")
             .map(|_| ())
     }
 }

@@ -3,14 +3,15 @@
 use rusqlite::{Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprinter, Values, Wanted};
-use crate::plan::ContactId;
 use crate::plan::change::Sides;
 use crate::plan::lock::{Lock, LockKind};
+use crate::plan::{ContactId, SourceId};
 
 use super::consents::IDENTITY;
 use super::endings::SIGHTINGS_NEEDED;
 use super::rejections::{RejectionKind, record_rejection};
 use super::seal::Sealer;
+use super::wanted::want_record;
 use super::{Attempt, CheckpointError, unreadable};
 
 const ACTION: &str = "look for a contact in other sources";
@@ -98,7 +99,7 @@ pub(super) fn list_without_channel(
     let reason =
         "no source that shares its id gives an e-mail or phone that Reteno holds, and without one it cannot be sent";
     let what = (RejectionKind::Reteno, None, reason);
-    record_rejection(transaction, crate::plan::SourceId(source), (Some(&key), None), what, now)
+    record_rejection(transaction, SourceId(source), (Some(&key), None), what, now)
 }
 
 /// A source tells a contact's channel: the same contact of other sources, listed for want of one, is read again.
@@ -122,12 +123,9 @@ pub(super) fn wake_siblings(
         .attempt(ACTION)?;
     for (source, key) in woken {
         transaction
-            .execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1", [source])
-            .and_then(|_| {
-                let forget = "DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = 'reteno'";
-                transaction.execute(forget, params![source, key])
-            })
+            .execute("DELETE FROM rejection WHERE source = ?1 AND key = ?2 AND kind = 'reteno'", params![source, key])
             .attempt(ACTION)?;
+        want_record(transaction, SourceId(source), &key, false)?;
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ pub(super) async fn retry(context: &Context, key: Option<String>) -> Result<Exit
     if is_one && retried == Retried::default() {
         return Err(nothing_such(&config.program));
     }
-    let Retried { contacts, records, deeds, sources } = &retried;
+    let Retried { contacts, records, deeds, fetched, sources } = &retried;
     match context.output {
         Output::Json => report::say_json(&serde_json::json!(retried)),
         Output::Text => {
@@ -66,6 +66,12 @@ pub(super) async fn retry(context: &Context, key: Option<String>) -> Result<Exit
                 "contacts to be read anew: {contacts}; records to be read again: {records}; opt-outs, deletions and the \
                  like that are due: {deeds}"
             ));
+            if *fetched > 0 {
+                report::say(&format!(
+                    "{fetched} of them are fetched by themselves, by a running daemon at once, else by the next `{} sync`",
+                    config.program
+                ));
+            }
             if !sources.is_empty() {
                 report::say(&format!(
                     "all of {} is read, by a running daemon at once, else by the next `{} sync`",

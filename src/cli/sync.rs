@@ -13,8 +13,9 @@ use crate::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, rea
 use crate::daemon::exports::build_exports;
 use crate::daemon::feeds::tell_read;
 use crate::daemon::lifecycle::{self, Stop};
-use crate::daemon::run::{RunError, bind, serve_exports};
+use crate::daemon::run::{RunError, bind, serve_public};
 use crate::daemon::sender::{Ended, Line, SendCounts, Sender, Until};
+use crate::listener::PublicServices;
 use crate::plan::balance::Balance;
 use crate::report::{self, Progress};
 
@@ -98,7 +99,8 @@ async fn hand_out(public: Option<tokio::net::TcpListener>, around: &Surroundings
     match public {
         Some(public) => {
             let exports = build_exports(&around.store, &around.clock);
-            serve_exports(public, exports, CancellationToken::new()).await
+            // webhooks are the daemon's: where none runs, reading finds what they would have announced
+            serve_public(public, PublicServices { exports, hooks: None }, CancellationToken::new()).await
         }
         None => std::future::pending().await,
     }

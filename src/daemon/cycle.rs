@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{
-    CheckpointError, Forecast, Hold, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store,
+    CheckpointError, Forecast, Hold, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store, Way,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, ResolvedMapping};
@@ -259,6 +259,7 @@ impl<'a> Cycle<'a> {
             // a full read sets the cursor aside until it is complete
             stores_cursor: row.cursor.is_none() || !is_full,
             mode: parts.mode,
+            way: Way::Cycle,
         };
         let report = CycleReport {
             source: feed.name.clone(),

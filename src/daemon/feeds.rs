@@ -120,7 +120,7 @@ fn words_of_mapping(by_mapping: &BTreeMap<Vec<Field>, u64>) -> Option<String> {
 }
 
 /// Each list that the guard holds is an alert of its own.
-async fn tell_holds(holds: &[Hold], alarm: &Alarm, program: &str) -> Result<(), CheckpointError> {
+pub(super) async fn tell_holds(holds: &[Hold], alarm: &Alarm, program: &str) -> Result<(), CheckpointError> {
     for hold in holds {
         let text = format!("held: source {} would {}", hold.source, hold.reason);
         let approve = format!("{program} approve {}", hold.id);

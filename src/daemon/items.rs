@@ -1,8 +1,53 @@
 //! What a source's item becomes for the checkpoint: mapped, left out, deleted or rejected.
 
+use std::collections::BTreeSet;
+
 use crate::checkpoint::Incoming;
-use crate::contact::{Mapped, ResolvedMapping};
-use crate::source::{Item, Place};
+use crate::contact::{Field, Mapped, Record, RecordRejection, ResolvedMapping};
+use crate::source::{Fetched, Item, Place};
+
+/// A record that was fetched by its id. `deleted`: those that were said to be deleted, which a fetch that does not find them
+/// confirms.
+pub(super) fn map_fetched(mapping: &ResolvedMapping, fetched: Fetched, deleted: &BTreeSet<&str>) -> Incoming {
+    match fetched {
+        Fetched::Record(record) => map_alone(mapping, &record, "a record fetched by its id"),
+        Fetched::Deleted(record) => match mapping.read_id(&record) {
+            Ok(key) => Incoming::Deleted { is_confirmed: deleted.contains(key.as_str()), key },
+            Err(rejection) => Incoming::Rejected {
+                key: None,
+                place: "a deleted record fetched by its id".to_owned(),
+                reasons: reasons_of(&rejection),
+            },
+        },
+        Fetched::Missing { key } => Incoming::Deleted { is_confirmed: deleted.contains(key.as_str()), key },
+    }
+}
+
+/// A record that came whole, as JSON.
+pub(super) fn map_pushed(mapping: &ResolvedMapping, text: &[u8]) -> Incoming {
+    const PLACE: &str = "a record that a webhook brought";
+    match serde_json::from_slice(text) {
+        Ok(value) => map_alone(mapping, &Record::Json(value), PLACE),
+        Err(_) => {
+            Incoming::Rejected { key: None, place: PLACE.to_owned(), reasons: vec![(None, "is not JSON".to_owned())] }
+        }
+    }
+}
+
+fn map_alone(mapping: &ResolvedMapping, record: &Record, place: &str) -> Incoming {
+    match mapping.map(record) {
+        Ok(Mapped::Contact(contact)) => Incoming::Contact(contact),
+        Ok(Mapped::Filtered { key }) => Incoming::Filtered { key },
+        Err(rejection) => {
+            let reasons = reasons_of(&rejection);
+            Incoming::Rejected { key: rejection.key, place: place.to_owned(), reasons }
+        }
+    }
+}
+
+fn reasons_of(rejection: &RecordRejection) -> Vec<(Option<Field>, String)> {
+    rejection.reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect()
+}
 
 /// Pure: the same item and mapping give the same.
 pub(super) fn map_item(mapping: &ResolvedMapping, item: Item) -> Incoming {
@@ -13,19 +58,16 @@ pub(super) fn map_item(mapping: &ResolvedMapping, item: Item) -> Incoming {
                 Place::Message(_) | Place::Answer { .. } => Incoming::Contact(contact),
             },
             Ok(Mapped::Filtered { key }) => Incoming::Filtered { key },
-            Err(rejection) => Incoming::Rejected {
-                key: rejection.key,
-                place: place.to_string(),
-                reasons: rejection.reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect(),
-            },
+            Err(rejection) => {
+                let reasons = reasons_of(&rejection);
+                Incoming::Rejected { key: rejection.key, place: place.to_string(), reasons }
+            }
         },
         Item::Deleted { record, place, is_current } => match mapping.read_id(&record) {
             Ok(key) => Incoming::Deleted { key, is_confirmed: is_current },
-            Err(rejection) => Incoming::Rejected {
-                key: None,
-                place: place.to_string(),
-                reasons: rejection.reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect(),
-            },
+            Err(rejection) => {
+                Incoming::Rejected { key: None, place: place.to_string(), reasons: reasons_of(&rejection) }
+            }
         },
         Item::Pointed { key, is_deleted: true, place: _ } => Incoming::Deleted { key, is_confirmed: false },
         Item::Pointed { key, is_deleted: false, place: _ } => Incoming::Pointed { key },

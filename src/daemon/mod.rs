@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod answers;
+pub mod attend;
 mod batches;
 mod calls;
 pub mod compose;
@@ -12,6 +13,8 @@ mod endings;
 pub mod exports;
 pub mod feeds;
 mod foresight;
+pub mod hints;
+pub mod hooks;
 mod items;
 pub mod lifecycle;
 mod line;
@@ -20,6 +23,7 @@ mod mapping;
 pub mod pace;
 pub mod proof;
 pub mod run;
+mod run_error;
 pub mod sender;
 mod sending;
 pub mod standing;

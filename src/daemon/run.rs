@@ -11,29 +11,32 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::checkpoint::{CheckpointError, PageMode};
+use crate::checkpoint::{Inbox, PageMode};
 use crate::clock::Timestamp;
-use crate::config::{Config, MissingCredentials, SourceConfig};
+use crate::config::{Config, SourceConfig};
 use crate::contact::Catalog;
-use crate::listener::{self, Callback, Exports, Page, Readiness, Services};
+use crate::listener::{self, Callback, Page, PublicServices, Readiness, Services};
 use crate::oauth::Authorizers;
 
 use super::alarm::Alarm;
+use super::attend::{attend, watch_refusals};
 use super::compose::{self, Account, Surroundings};
 use super::crms::{CrmAccount, connect_crms, end_gone_alerts, keep_crm_tokens};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
 use super::exports::build_exports;
 use super::feeds::{prepare_feed, tell_read};
+use super::hooks::{HookDesk, open_hooks};
 use super::lifecycle::Stop;
 use super::links::CrmLinks;
 use super::proof::LateProof;
+pub use super::run_error::RunError;
 use super::sender::{Line, Sender, Until};
 use super::standing::tell_standing;
 use super::systemd::tell_status;
 
 /// The account's additional fields are asked for again after this long: Reteno itself takes up to an hour to make a new
 /// one known.
-const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
+pub(super) const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
 /// How often the checkpoint's generation is counted while the daemon runs.
 const DAY: Duration = Duration::from_hours(24);
 /// How soon what a command has written is seen: contract.
@@ -41,51 +44,19 @@ const OTHERS_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
-/// Why the daemon cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The account is not configured.
-    #[error(transparent)]
-    Credentials(#[from] MissingCredentials),
-    /// A listener's address cannot be used.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// `listen.address`, or `listen.public_address`.
-        address: SocketAddr,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The checkpoint broke.
-    #[error("the daemon cannot go on without its checkpoint")]
-    Checkpoint(#[from] CheckpointError),
-}
-
-impl RunError {
-    /// What repairs it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Credentials(error) => Some(error.hint().to_owned()),
-            Self::Listen { .. } => Some(
-                "set listen.address, or listen.public_address, to a free port of this machine, or to \"off\"; redirect_uri \
-                 must agree"
-                    .to_owned(),
-            ),
-            Self::Checkpoint(error) => error.hint(),
-        }
-    }
-}
-
 /// Everything that the tasks of one configuration share.
 pub(super) struct Shared {
-    config: Config,
+    pub(super) config: Config,
     pub(super) around: Surroundings,
     account: Account,
     crms: Vec<Arc<CrmAccount>>,
-    links: CrmLinks,
-    alarm: Alarm,
-    line: Line,
+    pub(super) links: CrmLinks,
+    pub(super) alarm: Alarm,
+    pub(super) line: Line,
+    /// What webhooks announced, where a source has one.
+    pub(super) inbox: Option<Inbox>,
+    /// Takes deliveries.
+    pub(super) hooks: Option<Arc<HookDesk>>,
     pub(super) stop: Stop,
     catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
     /// Callbacks that are being answered.
@@ -93,7 +64,7 @@ pub(super) struct Shared {
     /// Someone may have granted access.
     granted: Notify,
     /// Grows when another process has written to the checkpoint.
-    others: watch::Sender<u64>,
+    pub(super) others: watch::Sender<u64>,
 }
 
 /// Runs one configuration until `stop`; calls `started` once all that a start may fail at has succeeded.
@@ -120,6 +91,7 @@ pub async fn run_session(
     )
     .await?;
     let links = CrmLinks::connect(&config, &around);
+    let (inbox, hooks) = open_hooks(&config, &around).await?;
     let shared = Arc::new(Shared {
         config,
         links,
@@ -128,6 +100,8 @@ pub async fn run_session(
         crms,
         alarm,
         line,
+        inbox,
+        hooks,
         stop: stop.clone(),
         catalog: Mutex::default(),
         callbacks: TaskTracker::new(),
@@ -143,21 +117,11 @@ pub async fn run_session(
     let parked = CancellationToken::new();
     if let Some(listener) = public {
         let exports = build_exports(&shared.around.store, &shared.around.clock);
-        tasks.spawn(serve_exports(listener, exports, parked.clone()));
+        let services = PublicServices { exports, hooks: shared.hooks.as_ref().map(HookDesk::listen) };
+        tasks.spawn(serve_public(listener, services, parked.clone()));
     }
-    for source in &shared.config.sources {
-        tasks.spawn(follow_schedule(Arc::clone(&shared), source.clone()));
-    }
-    tasks.spawn(keep_tokens(Arc::clone(&shared)));
-    for crm in &shared.crms {
-        let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
-        let (program, stop) = (shared.config.program.clone(), stop.soft.clone());
-        let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
-        tasks.spawn(async { Ok(keep.await?) });
-    }
-    tasks.spawn(count_days(Arc::clone(&shared)));
-    tasks.spawn(tell_status(Arc::clone(&shared)));
-    tasks.spawn(watch_others(Arc::clone(&shared)));
+    spawn_readers(&mut tasks, &shared);
+    spawn_keepers(&mut tasks, &shared);
     started();
     let soft = stop.soft.clone();
     tasks.spawn(async move {
@@ -167,6 +131,27 @@ pub async fn run_session(
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;
+    finish_refreshes(&shared).await;
+    shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
+    ended
+}
+
+/// The tasks that keep what others need.
+fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
+    tasks.spawn(keep_tokens(Arc::clone(shared)));
+    for crm in &shared.crms {
+        let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
+        let (program, stop) = (shared.config.program.clone(), shared.stop.soft.clone());
+        let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
+        tasks.spawn(async { Ok(keep.await?) });
+    }
+    tasks.spawn(count_days(Arc::clone(shared)));
+    tasks.spawn(tell_status(Arc::clone(shared)));
+    tasks.spawn(watch_others(Arc::clone(shared)));
+}
+
+/// An answer on its way still reaches the vault.
+async fn finish_refreshes(shared: &Shared) {
     let quiet = async {
         shared.account.refresher.quiesce().await;
         for crm in &shared.crms {
@@ -175,10 +160,19 @@ pub async fn run_session(
     };
     tokio::select! {
         () = quiet => {}
-        () = stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
+        () = shared.stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
     }
-    shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
-    ended
+}
+
+/// Whatever brings records: cycles, and what is announced.
+fn spawn_readers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
+    for source in &shared.config.sources {
+        tasks.spawn(follow_schedule(Arc::clone(shared), source.clone()));
+        tasks.spawn(attend(Arc::clone(shared), source.clone()));
+    }
+    if let Some(hooks) = &shared.hooks {
+        tasks.spawn(watch_refusals(Arc::clone(shared), Arc::clone(hooks)));
+    }
 }
 
 /// The first task that breaks ends them all; a stop lets them end by themselves, until it is hard.
@@ -210,19 +204,24 @@ pub async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Ru
 }
 
 /// Serves the public address until `stop`.
-pub async fn serve_exports(listener: TcpListener, exports: Exports, stop: CancellationToken) -> Result<(), RunError> {
+pub async fn serve_public(
+    listener: TcpListener,
+    services: PublicServices,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
     let address = bound_address(&listener);
-    let served = listener::serve_public(listener, exports, stop).await;
+    let served = listener::serve_public(listener, services, stop).await;
     served.map_err(|source| RunError::Listen { address, source })
 }
 
-/// The listener of this machine: health, and the callback of an authorization.
+/// The listener of this machine: health, the callback of an authorization, webhooks.
 async fn serve_private(
     listener: TcpListener,
     shared: Arc<Shared>,
     readiness: watch::Receiver<Readiness>,
 ) -> Result<(), RunError> {
-    let services = Services { callback: Some(build_callback(&shared)), readiness };
+    let hooks = shared.hooks.as_ref().map(HookDesk::listen);
+    let services = Services { callback: Some(build_callback(&shared)), hooks, readiness };
     let address = bound_address(&listener);
     let served = listener::serve(listener, services, shared.stop.soft.clone()).await;
     served.map_err(|source| RunError::Listen { address, source })
@@ -347,7 +346,7 @@ async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Resu
     Ok(())
 }
 
-async fn fresh_catalog(shared: &Shared) -> Result<Catalog, RunError> {
+pub(super) async fn fresh_catalog(shared: &Shared) -> Result<Catalog, RunError> {
     let mut kept = shared.catalog.lock().await;
     if let Some((asked_at, catalog)) = kept.as_ref()
         && asked_at.elapsed() < CATALOG_AGE_MAX

@@ -1,4 +1,4 @@
-//! `GET /exports/{token}.csv`: the files that Reteno fetches. On the public address there is nothing else.
+//! `GET /exports/{token}.csv`: the files that Reteno fetches. Only on the public address.
 //!
 //! Never logs a path: who knows it may fetch the file. Whatever is not there is answered alike.
 
@@ -20,8 +20,7 @@ pub type Exports = Arc<dyn Fn(String) -> BoxFuture<'static, Option<std::fs::File
 /// Bytes read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// The public address, whole.
-pub fn build_public_router(exports: Exports) -> Router {
+pub(super) fn build_route(exports: Exports) -> Router {
     Router::new().route("/exports/{file}", get(hand_out)).with_state(exports)
 }
 

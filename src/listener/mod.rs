@@ -1,11 +1,12 @@
-//! The HTTP servers on `[listen]`: the authorization callback and the health of the process; to strangers, files only.
+//! The HTTP servers on `[listen]`: the authorization callback, the health of the process and webhooks; to strangers, files
+//! and webhooks only.
 //!
 //! Knows nothing of OAuth, the checkpoint or a source: what a request means is handed in. Never logs a query.
 
 pub mod callback;
 pub mod exports;
-
-use std::time::Duration;
+pub mod hooks;
+mod serve;
 
 use axum::Router;
 use axum::extract::State;
@@ -17,9 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use callback::{Callback, Page};
 pub use exports::Exports;
-
-/// How long requests under way may take once the server is to stop; a connection that says nothing never ends.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+pub use hooks::{Hooks, NoBody, Posted, Reception};
 
 /// May this process be sent work?
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,20 +34,21 @@ pub enum Readiness {
 pub struct Services {
     /// Completes an authorization; without it `/callback` is not served.
     pub callback: Option<Callback>,
+    /// Takes what CRMs announce; without it `/hooks/` is not served.
+    pub hooks: Option<Hooks>,
     /// The daemon's own word about itself.
     pub readiness: watch::Receiver<Readiness>,
 }
 
-/// All routes that `services` can answer. Hooks, metrics and the status page join here.
+/// All routes that `services` can answer. Metrics and the status page join here.
 pub fn build_router(services: &Services) -> Router {
     let health = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(show_readiness))
         .with_state(services.readiness.clone());
-    match &services.callback {
-        Some(callback) => health.merge(callback::build_route(callback.clone())),
-        None => health,
-    }
+    let callback = services.callback.clone().map(callback::build_route);
+    let hooks = services.hooks.clone().map(hooks::build_route);
+    [callback, hooks].into_iter().flatten().fold(health, Router::merge)
 }
 
 /// Serves until `stop` is cancelled, then lets requests under way finish for a few seconds.
@@ -56,26 +56,30 @@ pub fn build_router(services: &Services) -> Router {
 /// # Errors
 /// Where the listening socket breaks.
 pub async fn serve(listener: TcpListener, services: Services, stop: CancellationToken) -> std::io::Result<()> {
-    serve_router(listener, build_router(&services), stop).await
+    serve::serve_router(listener, build_router(&services), stop).await
+}
+
+/// What strangers may reach, and nothing else.
+#[derive(Clone)]
+pub struct PublicServices {
+    /// Hands out files.
+    pub exports: Exports,
+    /// Takes what CRMs announce.
+    pub hooks: Option<Hooks>,
 }
 
 /// Serves the public address, as [`serve`] does the other.
 ///
 /// # Errors
 /// Where the listening socket breaks.
-pub async fn serve_public(listener: TcpListener, exports: Exports, stop: CancellationToken) -> std::io::Result<()> {
-    serve_router(listener, exports::build_public_router(exports), stop).await
-}
-
-async fn serve_router(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    let graceful = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    tokio::select! {
-        outcome = async { graceful.await } => outcome,
-        () = async {
-            stop.cancelled().await;
-            tokio::time::sleep(DRAIN_MAX).await;
-        } => Ok(()),
-    }
+pub async fn serve_public(
+    listener: TcpListener,
+    services: PublicServices,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let exports = exports::build_route(services.exports);
+    let router = services.hooks.map(hooks::build_route).into_iter().fold(exports, Router::merge);
+    serve::serve_router(listener, router, stop).await
 }
 
 async fn show_readiness(State(readiness): State<watch::Receiver<Readiness>>) -> (StatusCode, String) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use reteno_sync::checkpoint::{
     Checkpoint, Incoming, OpenOptions, PageMode, PageOutcome, ReadContext, ReadProof, SeenRows, StatusReport, Store,
-    Weighed,
+    Way, Weighed,
 };
 use reteno_sync::clock::{Clock, Timestamp};
 use reteno_sync::contact::{Consent, Contact, Field, Personal, Wanted};
@@ -54,8 +54,8 @@ pub(crate) struct World {
     pub(crate) policy: Policy,
     pub(crate) mapped: Vec<Field>,
     client: Arc<Client>,
-    line: Line,
-    random: Random,
+    pub(crate) line: Line,
+    pub(crate) random: Random,
 }
 
 pub(crate) fn settings() -> SendSettings {
@@ -167,6 +167,7 @@ impl World {
             is_full,
             stores_cursor: true,
             mode: PageMode::Apply,
+            way: Way::Cycle,
         }
     }
 

@@ -6,13 +6,14 @@ mod contact;
 mod file;
 mod form;
 pub(super) mod http;
-mod oauth2;
+mod on_delete;
 mod scope;
 mod segments;
 mod singer;
 mod subscriptions;
 mod times;
 mod together;
+mod tokens;
 mod webhook;
 
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub use file::{FileConfig, FileFormat};
 pub use form::FormText;
 pub(super) use form::RawForm;
 pub(super) use http::RawHttp;
-pub use oauth2::{OAuthClientAuth, OAuthConfig, OAuthGrant, TokenBody};
+pub use on_delete::OnDelete;
 pub use scope::{FilledText, Scope};
 pub(super) use segments::RawSegment;
 pub use segments::SegmentText;
@@ -40,6 +41,7 @@ pub(super) use singer::RawSinger;
 pub use singer::{CatalogArgument, ReplicationMethod, SingerConfig};
 pub use subscriptions::{CategoryText, SubscriptionsText};
 pub(super) use subscriptions::{RawCategory, RawSubscriptions};
+pub use tokens::{OAuthClientAuth, OAuthConfig, OAuthGrant, TokenBody};
 
 use super::guard::{self, Guard, RawGuard};
 use super::problem::KeyPath;
@@ -157,31 +159,6 @@ pub enum SourceKind {
     Http(Arc<Description>),
 }
 
-/// What happens to a contact that is gone from the CRM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDelete {
-    /// Nothing.
-    Keep,
-    /// It leaves its segments.
-    Detach,
-    /// Its e-mail address gets no more mails.
-    Unsubscribe,
-    /// It is deleted, restorable in Reteno.
-    Delete,
-    /// It is erased for ever, and may not come back.
-    Erase,
-}
-
-impl OnDelete {
-    const WORDS: [(&str, Self); 5] = [
-        ("keep", Self::Keep),
-        ("detach", Self::Detach),
-        ("unsubscribe", Self::Unsubscribe),
-        ("delete", Self::Delete),
-        ("erase", Self::Erase),
-    ];
-}
-
 #[derive(Clone, Copy)]
 enum Kind {
     File,
@@ -268,7 +245,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let fields = mapping(reader, &section, &raw);
     let key = key_of(reader, &section, &raw, &fields, account.dedupe_on);
     let kind = resolve_kind(reader, &section, &raw, (rest, key.as_ref(), &scope));
-    let webhook = webhook_of(reader, &section, &raw, (&scope, kind.as_ref()));
+    let webhook = webhook::resolve_for(reader, &section, raw.webhook.as_ref(), (&scope, kind.as_ref()));
     let shares_ids = reader.flag(raw.shares_ids.as_ref());
     let clear_at_first_sight = reader.flag(raw.clear_at_first_sight.as_ref());
     let driven = driven(reader, &section, &raw, account);
@@ -323,14 +300,14 @@ struct Driven {
 
 fn driven(reader: &mut Reader, section: &KeyPath, raw: &RawSource, account: Account) -> Driven {
     let maps_email = names(raw, Field::Email).unwrap_or(true);
-    let on_delete = reader.choice(raw.on_delete.as_ref(), &OnDelete::WORDS, &[]);
+    let on_delete = reader.choice(raw.on_delete.as_ref(), &on_delete::WORDS, &[]);
     let consent = consent::resolve(reader, &section.child("consent"), raw.consent.as_ref(), maps_email);
     let subscriptions = subscriptions::resolve(reader, &section.child("subscriptions"), raw.subscriptions.as_ref());
     let segments = segments::resolve(reader, raw.segments.as_ref());
     let form = form::resolve(reader, &section.child("form"), raw, on_delete, account.restore_deleted);
     if let (Some(leaf), Some(on_delete), Some(segments)) = (&raw.on_delete, on_delete, &segments) {
         let can_detach = segments.iter().any(|segment| segment.group_id.is_some());
-        check_on_delete(reader, leaf, on_delete, (can_detach, maps_email));
+        on_delete::check(reader, leaf, on_delete, (can_detach, maps_email));
     }
     let guard = match &raw.guard {
         Some(leaf) => reader.table(Some(leaf)).and_then(|table| {
@@ -340,21 +317,6 @@ fn driven(reader: &mut Reader, section: &KeyPath, raw: &RawSource, account: Acco
         None => account.guard,
     };
     Driven { on_delete, guard, consent, subscriptions, segments, form }
-}
-
-fn check_on_delete(reader: &mut Reader, leaf: &Leaf, on_delete: OnDelete, (can_detach, maps_email): (bool, bool)) {
-    let section = leaf.key.parent().unwrap_or_default();
-    match on_delete {
-        OnDelete::Detach if !can_detach => {
-            let accepted = format!("a segment with its group_id in [{section}.segments]");
-            reader.refuse::<()>(leaf, "takes contacts out of segments, and none has a group_id", accepted);
-        }
-        OnDelete::Unsubscribe if !maps_email => {
-            let accepted = format!("email = \"…\" in [{section}.contact]");
-            reader.refuse::<()>(leaf, "needs the address that is unsubscribed, and email is not mapped", accepted);
-        }
-        OnDelete::Keep | OnDelete::Detach | OnDelete::Unsubscribe | OnDelete::Delete | OnDelete::Erase => {}
-    }
 }
 
 /// Whether the mapping names the field, right or wrong; `None` where there is no mapping.
@@ -395,26 +357,6 @@ fn resolve_kind(
                 .map(|description| SourceKind::Http(Arc::new(description)))
         }
     }
-}
-
-/// The webhook, where what it announces can be acted on.
-fn webhook_of(
-    reader: &mut Reader,
-    section: &KeyPath,
-    raw: &RawSource,
-    (scope, kind): (&Scope, Option<&SourceKind>),
-) -> Option<Webhook> {
-    let leaf = raw.webhook.as_ref()?;
-    let webhook = webhook::resolve(reader, &section.child("webhook"), Some(leaf), scope)?;
-    let can_fetch = match kind? {
-        SourceKind::Http(description) => description.fetch.is_some(),
-        SourceKind::File(_) | SourceKind::Singer(_) => false,
-    };
-    if can_fetch || webhook.reading.record.is_some() {
-        return Some(webhook);
-    }
-    let accepted = format!("a source with [{section}.fetch], or {}.record = where the whole record is", leaf.key);
-    reader.refuse(leaf, "announces records that this source cannot ask for", accepted)
 }
 
 /// The kind that has this key.

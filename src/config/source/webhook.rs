@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json_path::JsonPath;
 use toml::{Table, Value};
 
+use super::SourceKind;
 use super::contact::json_path;
 use super::scope::{FilledText, Scope};
 use crate::config::problem::KeyPath;
@@ -62,8 +63,28 @@ const BODIES: [(&str, BodyKind); 2] = [("json", BodyKind::Json), ("form", BodyKi
 const ACTIONS: [(&str, Action); 4] =
     [("fetch", Action::Fetch), ("upsert", Action::Upsert), ("delete", Action::Delete), ("ignore", Action::Ignore)];
 
+/// The webhook of a source of this kind; one that announces what nobody can ask for is wrong.
+pub(super) fn resolve_for(
+    reader: &mut Reader,
+    section: &KeyPath,
+    leaf: Option<&Leaf>,
+    (scope, kind): (&Scope, Option<&SourceKind>),
+) -> Option<Webhook> {
+    let leaf = leaf?;
+    let webhook = resolve(reader, &section.child("webhook"), Some(leaf), scope)?;
+    let can_fetch = match kind? {
+        SourceKind::Http(description) => description.fetch.is_some(),
+        SourceKind::File(_) | SourceKind::Singer(_) => false,
+    };
+    if can_fetch || webhook.reading.record.is_some() {
+        return Some(webhook);
+    }
+    let accepted = format!("a source with [{section}.fetch], or {}.record = where the whole record is", leaf.key);
+    reader.refuse(leaf, "announces records that this source cannot ask for", accepted)
+}
+
 /// The webhook of a source; `None` where it has none, and where something is wrong, which has been told.
-pub(super) fn resolve(reader: &mut Reader, section: &KeyPath, leaf: Option<&Leaf>, scope: &Scope) -> Option<Webhook> {
+fn resolve(reader: &mut Reader, section: &KeyPath, leaf: Option<&Leaf>, scope: &Scope) -> Option<Webhook> {
     let table = reader.table(leaf)?;
     let raw: RawWebhook = reader.section(section, table, &[]);
     let mut part = Part { reader, scope, section };

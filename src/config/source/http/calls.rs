@@ -10,6 +10,7 @@ use crate::config::problem::KeyPath;
 use crate::config::raw::Leaf;
 use crate::config::source::contact::json_path;
 use crate::source::http::description::{Call, Fetch, Preflight};
+use crate::source::http::records::RecordsPath;
 use crate::source::http::template::{JsonTemplate, Template, Variable};
 
 #[derive(Deserialize)]
@@ -152,6 +153,12 @@ impl Resolver<'_> {
         self.json_path(leaf)?
     }
 
+    /// Where records are, which must be there.
+    pub(super) fn records(&mut self, leaf: Option<&Leaf>, key: &KeyPath) -> Option<RecordsPath> {
+        self.required_path(leaf, key)?;
+        RecordsPath::parse(leaf?.value.as_str()?).ok()
+    }
+
     /// A `JSONPath`; `Some(None)` where there is none.
     pub(super) fn json_path(&mut self, leaf: Option<&Leaf>) -> Option<Option<JsonPath>> {
         let Some(leaf) = leaf else { return Some(None) };
@@ -175,8 +182,6 @@ impl Resolver<'_> {
 
     pub(super) fn preflight(&mut self, leaf: Option<&Leaf>) -> Option<Option<Preflight>> {
         const REQUIRE: &str = "{ path = \"$.…\", equals = … }";
-        // `false` takes that of a preset away
-        let leaf = leaf.filter(|leaf| leaf.value != Value::Boolean(false));
         let Some(raw) = self.section::<RawPreflight>(leaf)? else { return Some(None) };
         let section = leaf.map(|leaf| leaf.key.clone()).unwrap_or_default();
         let RawPreflight { method, path, query, headers, body, require, otherwise } = &raw;
@@ -213,7 +218,7 @@ impl Resolver<'_> {
             body: body.as_ref(),
         };
         let call = self.call(&section, &leaves);
-        let records = self.required_path(records.as_ref(), &section.child("records"));
+        let records = self.records(records.as_ref(), &section.child("records"));
         let takes_many = call.as_ref().is_some_and(|call| call.uses(Variable::Ids));
         let batch = match batch {
             Some(leaf) => self.reader.whole(Some(leaf), 1..=1000),

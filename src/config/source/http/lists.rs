@@ -89,7 +89,7 @@ impl Resolver<'_> {
         (records, empty_statuses): (Option<&Leaf>, Option<&Leaf>),
     ) -> Option<List> {
         let call = self.call(section, leaves);
-        let records = self.required_path(records, &section.child("records"));
+        let records = self.records(records, &section.child("records"));
         let empty_statuses = self.statuses(empty_statuses);
         Some(List { call: call?, records: records?, empty_statuses: empty_statuses? })
     }

@@ -1,0 +1,22 @@
+-- Records that are fetched by themselves, and what polling or a reconcile had to repair.
+
+ALTER TABLE source ADD COLUMN fetches INTEGER NOT NULL DEFAULT 0 CHECK (fetches IN (0, 1)); -- a record can be asked for by its id
+ALTER TABLE source ADD COLUMN covered_at INTEGER;  -- when the last read that came to its end began: what changed before is in it
+
+-- Records that must be read once more. Sources that cannot fetch want a full read instead.
+CREATE TABLE wanted (
+    source  INTEGER NOT NULL REFERENCES source (id),
+    key     TEXT    NOT NULL,                      -- the CRM's id
+    deleted INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1)), -- the CRM said that it is deleted: a fetch confirms it
+    asked   INTEGER NOT NULL DEFAULT 1,            -- grows: a fetch clears only what was wanted before it
+    PRIMARY KEY (source, key)
+) STRICT, WITHOUT ROWID;
+
+-- What one way of reading found that an earlier one should have told.
+CREATE TABLE repaired (
+    source   INTEGER NOT NULL REFERENCES source (id),
+    cause    TEXT    NOT NULL CHECK (cause IN ('webhook_lost', 'poll_missed', 'undated', 'deletion_unseen')),
+    contacts INTEGER NOT NULL,
+    last_at  INTEGER NOT NULL,
+    PRIMARY KEY (source, cause)
+) STRICT, WITHOUT ROWID;

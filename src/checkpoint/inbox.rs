@@ -1,0 +1,337 @@
+//! What webhooks announced, durable before it is answered, until somebody has acted on it.
+//!
+//! A database of its own, with its own connection: a page of 3000 rows or a vacuum holds the checkpoint for a second and
+//! more, and a CRM that is not answered within one (Odoo) or two (amoCRM) takes its delivery for lost. Nothing in here is
+//! needed to understand the checkpoint, nor the other way round: rows are acted on there first, and cleared here then, so
+//! a crash in between repeats them harmlessly.
+//!
+//! Hints of one record are one row, whatever their number. Whole records stand sealed, each as a row, in the order in which
+//! they came. Never answers before the commit; never keeps what was acted on.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use include_dir::{Dir, include_dir};
+use rusqlite::params;
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::{Clock, Timestamp};
+
+use super::inbox_rows::{Disk, count};
+use super::open::open_database;
+use super::seal::Sealer;
+use super::{Attempt, Checkpoint, CheckpointError};
+
+static MIGRATIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations_inbox");
+
+/// Its file in the state directory.
+const FILE: &str = "inbox.db";
+/// Deliveries that may wait for the disk. At 200 a second that is five seconds' worth: whoever comes then would not be
+/// answered in time anyway, and is told to come again.
+const WAITING_MAX: usize = 1000;
+/// How long another process's transaction is waited for: shorter than the patience of any sender.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
+/// Ids of deliveries are remembered for as long as a sender may repeat one.
+const DELIVERIES_KEPT: Duration = Duration::from_hours(72);
+
+/// One thing that a delivery says.
+#[derive(Clone, PartialEq, Eq)]
+pub enum InboxEvent {
+    /// A record changed, or is said to be deleted: it is to be fetched.
+    Hint {
+        /// The CRM's id.
+        key: String,
+        /// It is said to be deleted.
+        is_deleted: bool,
+    },
+    /// The record as it is, as JSON text.
+    Whole {
+        /// The CRM's id.
+        key: String,
+        /// The record.
+        record: Vec<u8>,
+    },
+    /// The CRM's only word that a record is deleted.
+    WholeDeleted {
+        /// The CRM's id.
+        key: String,
+    },
+}
+
+impl std::fmt::Debug for InboxEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hint { key, is_deleted } => write!(f, "Hint({key}, deleted: {is_deleted})"),
+            Self::Whole { key, record } => write!(f, "Whole({key}, {} bytes)", record.len()),
+            Self::WholeDeleted { key } => write!(f, "WholeDeleted({key})"),
+        }
+    }
+}
+
+/// A row that waits to be acted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingEvent {
+    /// Its row.
+    pub id: i64,
+    /// The events that it stood for when it was looked at.
+    pub seq: i64,
+    /// What it says.
+    pub event: InboxEvent,
+    /// When the first of its events came.
+    pub received_at: Timestamp,
+    /// How often it was acted on in vain.
+    pub attempts: u32,
+}
+
+/// What waits of one source.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct InboxCount {
+    /// The source's name.
+    pub source: String,
+    /// Rows.
+    pub rows: u64,
+    /// When the oldest of them came.
+    pub oldest: Timestamp,
+}
+
+/// Why an event is not in the inbox.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum InboxError {
+    /// Too many wait for the disk, or somebody else holds the database: the sender should come again.
+    #[error("the inbox is busy")]
+    Busy,
+    /// The database refused.
+    #[error("the inbox cannot be used")]
+    Broken(#[source] Arc<CheckpointError>),
+}
+
+impl From<CheckpointError> for InboxError {
+    fn from(error: CheckpointError) -> Self {
+        if error.is_temporary() { Self::Busy } else { Self::Broken(Arc::new(error)) }
+    }
+}
+
+/// The inbox, shared by those who fill and those who empty it.
+#[derive(Clone)]
+pub struct Inbox(Arc<Parts>);
+
+struct Parts {
+    disk: Mutex<Disk>,
+    queue: Mutex<Queue>,
+    clock: Clock,
+    news: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Queue {
+    letters: Vec<Letter>,
+    /// Somebody takes letters out, and goes on until there are none.
+    is_writing: bool,
+}
+
+/// A delivery that waits for its commit.
+pub(super) struct Letter {
+    pub(super) source: String,
+    /// The delivery's own id.
+    pub(super) id: Option<String>,
+    pub(super) events: Vec<InboxEvent>,
+    pub(super) at: Timestamp,
+    answer: oneshot::Sender<Result<(), InboxError>>,
+}
+
+impl Checkpoint {
+    /// Opens the inbox beside this checkpoint, made where there is none; what it seals opens with the same key.
+    pub fn open_inbox(&self, clock: &Clock) -> Result<Inbox, CheckpointError> {
+        let connection = open_database(&self.dir.join(FILE), &MIGRATIONS, BUSY_TIMEOUT)?;
+        let disk = Disk { connection, sealer: Sealer::of(&self.sealing_key), random: self.random.clone() };
+        Ok(Inbox(Arc::new(Parts {
+            disk: Mutex::new(disk),
+            queue: Mutex::default(),
+            clock: clock.clone(),
+            news: watch::Sender::new(0),
+        })))
+    }
+
+    /// What waits in the inbox beside this checkpoint, by source; nothing where there is none. For who only looks.
+    pub fn count_inbox(&self) -> Result<Vec<InboxCount>, CheckpointError> {
+        let path = self.dir.join(FILE);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        count(&open_database(&path, &MIGRATIONS, BUSY_TIMEOUT)?)
+    }
+}
+
+impl Inbox {
+    /// Keeps what a delivery said; returns once it is on disk. All that wait at the same time share one commit. `id` is the
+    /// delivery's own: one that came before is not kept again.
+    pub async fn store(&self, source: &str, id: Option<&str>, events: Vec<InboxEvent>) -> Result<(), InboxError> {
+        let (answer, stored) = oneshot::channel();
+        let letter =
+            Letter { source: source.to_owned(), id: id.map(str::to_owned), events, at: self.0.clock.now(), answer };
+        let is_first = {
+            let mut queue = lock(&self.0.queue);
+            if queue.letters.len() >= WAITING_MAX {
+                return Err(InboxError::Busy);
+            }
+            queue.letters.push(letter);
+            !std::mem::replace(&mut queue.is_writing, true)
+        };
+        if is_first {
+            // a blocking thread, as for the checkpoint: it keeps a simulated runtime from running ahead of the disk
+            let parts = Arc::clone(&self.0);
+            tokio::task::spawn_blocking(move || parts.write_all());
+        }
+        stored.await.unwrap_or(Err(InboxError::Busy))
+    }
+
+    /// Grows when something was kept.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.0.news.subscribe()
+    }
+
+    /// What is to be acted on now, in the order of arrival.
+    pub async fn due(&self, source: &str, limit: usize) -> Result<Vec<WaitingEvent>, CheckpointError> {
+        let (source, now) = (source.to_owned(), self.0.clock.now());
+        self.call(move |disk| disk.load_due(&source, now, limit)).await
+    }
+
+    /// When the next of a source's rows is due; `None` where nothing waits.
+    pub async fn next_due(&self, source: &str) -> Result<Option<Timestamp>, CheckpointError> {
+        let (source, now) = (source.to_owned(), self.0.clock.now());
+        self.call(move |disk| {
+            disk.connection
+                .prepare_cached("SELECT min(iif(set_at > ?2, ?2, due_at)) FROM event WHERE source = ?1")
+                .and_then(|mut query| query.query_row(params![source, now.0], |row| row.get::<_, Option<i64>>(0)))
+                .attempt("look for what was announced")
+                .map(|due| due.map(Timestamp))
+        })
+        .await
+    }
+
+    /// These were acted on. What was announced again since stays.
+    pub async fn done(&self, rows: Vec<(i64, i64)>) -> Result<(), CheckpointError> {
+        self.call(move |disk| {
+            disk.write(|transaction| {
+                let mut clear = transaction.prepare_cached("DELETE FROM event WHERE id = ?1 AND seq = ?2")?;
+                rows.iter().try_for_each(|(id, seq)| clear.execute([id, seq]).map(|_| ()))
+            })
+        })
+        .await
+    }
+
+    /// These could not be acted on: they are due again then.
+    pub async fn postpone(&self, rows: Vec<i64>, until: Timestamp) -> Result<(), CheckpointError> {
+        let now = self.0.clock.now();
+        self.call(move |disk| {
+            disk.write(|transaction| {
+                let mut postpone = transaction.prepare_cached(
+                    "UPDATE event SET due_at = ?2, set_at = ?3, attempts = attempts + 1 WHERE id = ?1",
+                )?;
+                rows.iter().try_for_each(|id| postpone.execute([*id, until.0, now.0]).map(|_| ()))
+            })
+        })
+        .await
+    }
+
+    /// What waits, by source.
+    pub async fn count(&self) -> Result<Vec<InboxCount>, CheckpointError> {
+        self.call(|disk| count(&disk.connection)).await
+    }
+
+    /// Of these records of a source, those that were announced and not acted on.
+    pub async fn waiting(&self, source: &str, mut keys: Vec<String>) -> Result<Vec<String>, CheckpointError> {
+        let source = source.to_owned();
+        self.call(move |disk| {
+            const ACTION: &str = "look for what was announced";
+            let mut any = disk
+                .connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM event WHERE source = ?1)")
+                .attempt(ACTION)?;
+            if !any.query_row([&source], |row| row.get::<_, bool>(0)).attempt(ACTION)? {
+                return Ok(Vec::new());
+            }
+            let mut is_waiting = disk
+                .connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM event WHERE source = ?1 AND key = ?2)")
+                .attempt(ACTION)?;
+            let mut failed = Ok(());
+            keys.retain(|key| match is_waiting.query_row([&source, key], |row| row.get(0)) {
+                Ok(found) => found,
+                Err(error) => {
+                    failed = Err(error);
+                    false
+                }
+            });
+            failed.attempt(ACTION).map(|()| keys)
+        })
+        .await
+    }
+
+    /// Empties the write-ahead log, so that what was cleared is gone from the disk, and forgets old deliveries. For times
+    /// when nothing waits.
+    pub async fn settle_disk(&self) -> Result<(), CheckpointError> {
+        let oldest = self.0.clock.now().minus(DELIVERIES_KEPT);
+        self.call(move |disk| {
+            disk.connection
+                .execute("DELETE FROM delivery WHERE received_at < ?1", [oldest.0])
+                .and_then(|_| disk.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
+                .attempt("settle the inbox")
+        })
+        .await
+    }
+
+    async fn call<T, F>(&self, work: F) -> Result<T, CheckpointError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Disk) -> Result<T, CheckpointError> + Send + 'static,
+    {
+        let parts = Arc::clone(&self.0);
+        match tokio::task::spawn_blocking(move || work(&mut lock(&parts.disk))).await {
+            Ok(result) => result,
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+        }
+    }
+}
+
+impl Parts {
+    /// Commits all that waits, group by group, until nothing does.
+    fn write_all(&self) {
+        let _unstuck = Unstuck(self);
+        loop {
+            let letters = {
+                let mut queue = lock(&self.queue);
+                queue.is_writing = !queue.letters.is_empty();
+                std::mem::take(&mut queue.letters)
+            };
+            if letters.is_empty() {
+                return;
+            }
+            let stored = lock(&self.disk).store(&letters).map_err(InboxError::from);
+            if stored.is_ok() {
+                self.news.send_modify(|times| *times += 1);
+            }
+            for letter in letters {
+                // whoever does not wait any more has gone away, and comes again
+                let _ = letter.answer.send(stored.clone());
+            }
+        }
+    }
+}
+
+/// Where the writer dies of a panic, those who wait are refused, and the next one writes again.
+struct Unstuck<'a>(&'a Parts);
+
+impl Drop for Unstuck<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *lock(&self.0.queue) = Queue::default();
+        }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // a panic inside a transaction rolls it back
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

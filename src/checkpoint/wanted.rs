@@ -1,0 +1,115 @@
+//! Records that must be read once more: fetched by their id where the source can, and else by a full read.
+
+use rusqlite::{Connection, params};
+
+use crate::plan::SourceId;
+
+use super::{Attempt, Checkpoint, CheckpointError};
+
+const ACTION: &str = "ask for a record";
+
+/// A record that is to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedRecord {
+    /// The CRM's id.
+    pub key: String,
+    /// The CRM said that it is deleted.
+    pub is_deleted: bool,
+    /// How often it was asked for: a fetch answers only what was asked before it.
+    pub asked: i64,
+}
+
+impl Checkpoint {
+    /// Notes whether records of a source can be fetched by their ids. Where they cannot any more, those that were wanted come
+    /// with a full read.
+    pub fn note_fetches(&mut self, source: SourceId, fetches: bool) -> Result<(), CheckpointError> {
+        const ACTION: &str = "store how a source is read";
+        let changed = self
+            .connection
+            .execute("UPDATE source SET fetches = ?2 WHERE id = ?1 AND fetches <> ?2", params![source.0, fetches])
+            .attempt(ACTION)?;
+        if changed == 0 || fetches {
+            return Ok(());
+        }
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let dropped = transaction.execute("DELETE FROM wanted WHERE source = ?1", [source.0]).attempt(ACTION)?;
+        if dropped > 0 {
+            want_full_read(&transaction, source)?;
+        }
+        transaction.commit().attempt(ACTION)
+    }
+
+    /// Records of a source that are to be fetched.
+    pub fn load_wanted(&self, source: SourceId, limit: usize) -> Result<Vec<WantedRecord>, CheckpointError> {
+        const ACTION: &str = "look for wanted records";
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT key, deleted, asked FROM wanted WHERE source = ?1 ORDER BY key LIMIT ?2")
+            .attempt(ACTION)?;
+        let rows = query.query_map(params![source.0, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok(WantedRecord { key: row.get(0)?, is_deleted: row.get(1)?, asked: row.get(2)? })
+        });
+        rows.and_then(Iterator::collect).attempt(ACTION)
+    }
+
+    /// These were fetched. What was asked for again since stays.
+    pub fn drop_wanted(&mut self, source: SourceId, fetched: &[WantedRecord]) -> Result<(), CheckpointError> {
+        const ACTION: &str = "forget wanted records";
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        for WantedRecord { key, asked, .. } in fetched {
+            transaction
+                .prepare_cached("DELETE FROM wanted WHERE source = ?1 AND key = ?2 AND asked = ?3")
+                .and_then(|mut delete| delete.execute(params![source.0, key, asked]))
+                .attempt(ACTION)?;
+        }
+        transaction.commit().attempt(ACTION)
+    }
+}
+
+/// A record is to be read once more. Says whether it is fetched by itself.
+pub(super) fn want_record(
+    connection: &Connection,
+    source: SourceId,
+    key: &str,
+    is_deleted: bool,
+) -> Result<bool, CheckpointError> {
+    let wanted = connection
+        .prepare_cached(
+            "INSERT INTO wanted (source, key, deleted) SELECT id, ?2, ?3 FROM source WHERE id = ?1 AND fetches = 1 \
+             ON CONFLICT (source, key) DO UPDATE SET asked = asked + 1, deleted = max(deleted, excluded.deleted)",
+        )
+        .and_then(|mut insert| insert.execute(params![source.0, key, is_deleted]))
+        .attempt(ACTION)?;
+    if wanted == 0 {
+        want_full_read(connection, source)?;
+    }
+    Ok(wanted > 0)
+}
+
+/// As [`want_record`], of a contact by its row.
+pub(super) fn want_contact(connection: &Connection, contact: i64) -> Result<(), CheckpointError> {
+    let found: Vec<(i64, String)> = connection
+        .prepare_cached("SELECT source, key FROM contact WHERE id = ?1")
+        .and_then(|mut query| query.query_map([contact], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .attempt(ACTION)?;
+    found.iter().try_for_each(|(source, key)| want_record(connection, SourceId(*source), key, false).map(|_| ()))
+}
+
+/// As [`want_contact`], where the contact waits for its values.
+pub(super) fn want_starved(connection: &Connection, contact: i64) -> Result<(), CheckpointError> {
+    let is_starved: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM contact WHERE id = ?1 AND stuck = 2)")
+        .and_then(|mut query| query.query_row([contact], |row| row.get(0)))
+        .attempt(ACTION)?;
+    if is_starved { want_contact(connection, contact) } else { Ok(()) }
+}
+
+fn want_full_read(connection: &Connection, source: SourceId) -> Result<(), CheckpointError> {
+    connection
+        .prepare_cached("UPDATE source SET full_read_wanted = 1 WHERE id = ?1")
+        .and_then(|mut update| update.execute([source.0]))
+        .attempt("ask for a full read")
+        .map(|_| ())
+}

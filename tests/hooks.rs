@@ -1,0 +1,624 @@
+//! Webhooks from the wire to Reteno: answered only when kept, acted on in whatever order they come, and never believed
+//! over the CRM where it can be asked.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reteno_sync::checkpoint::{Inbox, InboxError, InboxEvent, Incoming, ReadProof, SeenRows};
+use reteno_sync::clock::Timestamp;
+use reteno_sync::config;
+use reteno_sync::contact::{Catalog, Contact, Field, Record};
+use reteno_sync::daemon::compose;
+use reteno_sync::daemon::cycle::Feed;
+use reteno_sync::daemon::hints::{Fetch, HintParts, Hints};
+use reteno_sync::daemon::links::CrmLinks;
+use reteno_sync::plan::Lane;
+use reteno_sync::plan::guard::Guard;
+use reteno_sync::plan::policy::Ending;
+use reteno_sync::source::{Fetched, SourceError};
+use support::{HOUR, MINUTE, World, contact};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A CRM that can be asked by id: what it holds, what it was asked, and how often it fails.
+#[derive(Default)]
+struct Crm {
+    records: BTreeMap<String, serde_json::Value>,
+    asked: Vec<Vec<String>>,
+    failures: usize,
+    /// Keys with which no request can be made.
+    poison: Vec<String>,
+}
+
+/// The world, with a source that can be asked, and its inbox.
+struct Stage {
+    world: World,
+    inbox: Inbox,
+    crm: Arc<Mutex<Crm>>,
+}
+
+impl Stage {
+    async fn begin() -> Self {
+        let world = World::begin().await;
+        let clock = world.clock.clone();
+        let inbox = world.store.call(move |checkpoint| checkpoint.open_inbox(&clock)).await.unwrap();
+        Self { world, inbox, crm: Arc::default() }
+    }
+
+    /// The process dies and a new one takes over.
+    async fn crash(&mut self) {
+        self.world.crash().await;
+        let clock = self.world.clock.clone();
+        self.inbox = self.world.store.call(move |checkpoint| checkpoint.open_inbox(&clock)).await.unwrap();
+    }
+
+    fn fetch(&self) -> Fetch<'static> {
+        let crm = Arc::clone(&self.crm);
+        Arc::new(move |keys: Vec<String>| {
+            let crm = Arc::clone(&crm);
+            Box::pin(async move { crm.lock().unwrap().answer(keys) })
+        })
+    }
+
+    async fn hints(&self) -> Hints<'static> {
+        let parts = HintParts {
+            store: self.world.store.clone(),
+            inbox: Some(self.inbox.clone()),
+            clock: self.world.clock.clone(),
+            random: self.world.random.clone(),
+            line: self.world.line.clone(),
+            fetch: Some(self.fetch()),
+            program: "reteno-sync".to_owned(),
+        };
+        let feed = Feed { policy: Arc::new(self.world.policy.clone()), ..feed(&self.world) };
+        Hints::open(&feed, parts).await.unwrap()
+    }
+
+    fn set(&self, key: &str, town: &str) {
+        let record = serde_json::json!({ "id": key, "mail": format!("{key}@example.com"), "city": town });
+        self.crm.lock().unwrap().records.insert(key.to_owned(), record);
+    }
+
+    fn remove(&self, key: &str) {
+        self.crm.lock().unwrap().records.remove(key);
+    }
+
+    async fn announce(&self, key: &str) {
+        let event = InboxEvent::Hint { key: key.to_owned(), is_deleted: false };
+        self.inbox.store("crm", None, vec![event]).await.unwrap();
+    }
+
+    async fn announce_deletion(&self, key: &str) {
+        let event = InboxEvent::Hint { key: key.to_owned(), is_deleted: true };
+        self.inbox.store("crm", None, vec![event]).await.unwrap();
+    }
+
+    async fn push(&self, key: &str, town: &str) {
+        let record = serde_json::json!({ "id": key, "mail": format!("{key}@example.com"), "city": town });
+        let event = InboxEvent::Whole { key: key.to_owned(), record: record.to_string().into_bytes() };
+        self.inbox.store("crm", None, vec![event]).await.unwrap();
+    }
+
+    /// Acts on all that is due a second later.
+    async fn act(&self) {
+        tokio::time::advance(SECOND).await;
+        let mut hints = self.hints().await;
+        while hints.act().await.unwrap() {}
+    }
+
+    fn asked(&self) -> Vec<Vec<String>> {
+        self.crm.lock().unwrap().asked.clone()
+    }
+
+    async fn rows(&self) -> u64 {
+        self.inbox.count().await.unwrap().iter().map(|count| count.rows).sum()
+    }
+
+    /// A page of a cycle that was asked for then.
+    async fn page(
+        &self,
+        asked_at: Timestamp,
+        lane: Lane,
+        contacts: Vec<Contact>,
+    ) -> reteno_sync::plan::balance::Balance {
+        let mut context = self.world.context(asked_at.0, lane != Lane::Live);
+        context.lane = lane;
+        let items = contacts.into_iter().map(Incoming::Contact).collect();
+        self.world
+            .store
+            .call(move |checkpoint| checkpoint.record_page(&context, &mut SeenRows::default(), items, None))
+            .await
+            .unwrap()
+            .balance
+    }
+
+    async fn sightings_end(&self, key: &'static str) -> bool {
+        self.world.status().await.deeds.iter().any(|deed| deed.deeds > 0)
+            || self.world.reteno_holds(key, "town").is_none()
+    }
+}
+
+impl Crm {
+    fn answer(&mut self, keys: Vec<String>) -> Result<Vec<Fetched>, SourceError> {
+        self.asked.push(keys.clone());
+        let busy = || SourceError::Busy { name: "crm".to_owned(), reader: "a test".to_owned() };
+        if self.failures > 0 {
+            self.failures -= 1;
+            return Err(busy());
+        }
+        if keys.iter().any(|key| self.poison.contains(key)) {
+            return Err(busy());
+        }
+        let found = |key: String| match self.records.get(&key) {
+            Some(record) => Fetched::Record(Record::Json(record.clone())),
+            None => Fetched::Missing { key },
+        };
+        Ok(keys.into_iter().map(found).collect())
+    }
+}
+
+fn feed(world: &World) -> Feed {
+    let dir = world.dir.path();
+    let toml = format!(
+        "state_dir = \"{}\"\n[source.crm]\nkind = \"file\"\npath = \"none.csv\"\n[source.crm.contact]\n\
+         externalCustomerId = \"id\"\nemail = \"mail\"\ntown = \"city\"\n",
+        dir.display()
+    );
+    std::fs::write(dir.join("config.toml"), toml).unwrap();
+    let config = config::load(&dir.join("config.toml"), std::iter::empty(), None).unwrap();
+    let links = CrmLinks::default();
+    let place = compose::Place { state_dir: dir, clock: &world.clock, links: &links };
+    compose::build_feed(&config.sources[0], config.identity, &Catalog::empty(), place).0
+}
+
+fn town(key: &str, town: &str) -> Contact {
+    contact(key, &[(Field::Town, town)])
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_edits_that_are_announced_are_one_fetch_and_one_send() {
+    let mut stage = Stage::begin().await;
+    for edit in 0..10 {
+        stage.set("1", &format!("town {edit}"));
+        stage.announce("1").await;
+    }
+    assert_eq!(stage.rows().await, 1);
+    stage.act().await;
+    assert_eq!(stage.asked(), [["1"]]);
+    assert_eq!(stage.rows().await, 0);
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.writes("1", "town"), ["town 9"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn duplicates_disorder_and_replays_change_nothing() {
+    let mut stage = Stage::begin().await;
+    stage.set("1", "Kyiv");
+    stage.announce("1").await;
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    let calls = stage.world.sandbox.tally().calls;
+    // the same again, a deletion that came first and late, and all of it once more
+    for _ in 0..3 {
+        stage.announce_deletion("1").await;
+        stage.announce("1").await;
+        stage.act().await;
+        stage.world.send_for(HOUR).await;
+    }
+    assert_eq!(stage.world.sandbox.tally().calls, calls);
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Kyiv"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_announced_while_it_is_fetched_is_fetched_again() {
+    let mut stage = Stage::begin().await;
+    stage.set("1", "before");
+    stage.announce("1").await;
+    tokio::time::advance(SECOND).await;
+    // the fetch answers with what is there, and the next edit is announced before its row is cleared
+    let due = stage.inbox.due("crm", 10).await.unwrap();
+    stage.act().await;
+    stage.set("1", "after");
+    stage.announce("1").await;
+    stage.inbox.done(due.iter().map(|row| (row.id, row.seq)).collect()).await.unwrap();
+    assert_eq!(stage.rows().await, 1, "the later hint stays");
+    stage.announce("1").await;
+    let old = stage.inbox.due("crm", 10).await.unwrap();
+    assert!(old.is_empty(), "it waits for more of them");
+    tokio::time::advance(SECOND).await;
+    let seen = stage.inbox.due("crm", 10).await.unwrap();
+    stage.announce("1").await;
+    stage.inbox.done(seen.iter().map(|row| (row.id, row.seq)).collect()).await.unwrap();
+    assert_eq!(stage.rows().await, 1, "one that came after the look stays");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("after"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_the_fetch_does_not_find_is_none() {
+    let mut stage = Stage::begin().await;
+    stage.world.policy.ending = Ending::Delete;
+    stage.set("1", "Kyiv");
+    stage.announce("1").await;
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    stage.announce_deletion("1").await;
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert!(!stage.sightings_end("1").await);
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Kyiv"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_the_fetch_confirms_is_one_at_once() {
+    let mut stage = Stage::begin().await;
+    stage.world.policy.ending = Ending::Delete;
+    stage.set("1", "Kyiv");
+    stage.set("2", "Lviv");
+    stage.announce("1").await;
+    stage.announce("2").await;
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    stage.remove("1");
+    stage.remove("2");
+    stage.announce_deletion("1").await;
+    // it only changed, they say, and it is not there: that is one sighting
+    stage.announce("2").await;
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    let living: Vec<_> = stage.world.sandbox.contacts().into_iter().filter(|contact| !contact.deleted).collect();
+    assert_eq!(living.len(), 1);
+    assert_eq!(living[0].external_id.as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_older_than_a_confirmed_deletion_does_not_bring_the_contact_back() {
+    let mut stage = Stage::begin().await;
+    stage.world.policy.ending = Ending::Delete;
+    stage.page(stage.world.clock.now(), Lane::FirstLoad, vec![town("1", "Kyiv"), town("2", "Lviv")]).await;
+    stage.world.send_for(HOUR).await;
+    tokio::time::advance(SECOND).await;
+    let page_asked = stage.world.clock.now();
+    stage.announce_deletion("1").await;
+    stage.act().await;
+    // before it is carried out, and after it was
+    stage.page(page_asked, Lane::Reconcile, vec![town("1", "Kyiv")]).await;
+    stage.world.send_for(HOUR).await;
+    stage.page(page_asked, Lane::Reconcile, vec![town("1", "Kyiv")]).await;
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    let deleted = |stage: &Stage| stage.world.sandbox.contacts().into_iter().filter(|contact| contact.deleted).count();
+    assert_eq!(deleted(&stage), 1);
+    // one that was asked for later does
+    tokio::time::advance(SECOND).await;
+    stage.page(stage.world.clock.now(), Lane::Live, vec![town("1", "Kyiv")]).await;
+    let guard = Guard { is_on: false, ..Guard::default() };
+    let (source, now) = (stage.world.source, stage.world.clock.now().0);
+    stage.world.store.call(move |checkpoint| checkpoint.weigh_changes(source, &guard, now)).await.unwrap();
+    stage.world.send_for(HOUR).await;
+    assert_eq!(deleted(&stage), 0);
+}
+
+/// The pages of a first load take minutes; what webhooks bring meanwhile is newer than all of them.
+#[tokio::test(start_paused = true)]
+async fn a_slow_first_load_never_moves_back_what_webhooks_brought() {
+    let mut stage = Stage::begin().await;
+    let keys: Vec<String> = (0..40).map(|key| key.to_string()).collect();
+    for key in &keys {
+        stage.set(key, "old");
+    }
+    // each page is asked for, and arrives after edits of its contacts were announced and fetched
+    for page in keys.chunks(10) {
+        let asked_at = stage.world.clock.now();
+        let records: Vec<Contact> = page.iter().map(|key| town(key, "old")).collect();
+        tokio::time::advance(SECOND).await;
+        for key in &page[..5] {
+            stage.set(key, "new");
+            stage.announce(key).await;
+        }
+        stage.act().await;
+        let balance = stage.page(asked_at, Lane::FirstLoad, records).await;
+        assert_eq!(balance.stale, 5);
+        stage.world.send_for(MINUTE).await;
+    }
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    for (place, key) in keys.iter().enumerate() {
+        let expected = if place % 10 < 5 { "new" } else { "old" };
+        assert_eq!(stage.world.reteno_holds(key, "town").as_deref(), Some(expected), "{key}");
+        assert_eq!(stage.world.writes(key, "town"), [expected], "{key}");
+    }
+    assert!(!stage.world.status().await.sources[0].full_read_wanted, "doubts are settled by fetches alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_loads_webhooks_are_not_held_as_creations() {
+    let mut stage = Stage::begin().await;
+    stage.world.policy.guard = Guard::default();
+    for key in 0..50 {
+        stage.set(&key.to_string(), "Kyiv");
+        stage.announce(&key.to_string()).await;
+    }
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.status().await.holds.len(), 0);
+    assert_eq!(stage.world.sandbox.contacts().len(), 50);
+}
+
+/// What a read has changed is weighed at its end, also where webhooks are weighed meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_read_under_way_is_weighed_whole_although_webhooks_are_weighed_at_once() {
+    let mut stage = Stage::begin().await;
+    stage.world.policy.guard = Guard::default();
+    let all = |town_of: &str| (0..200).map(|key| town(&key.to_string(), town_of)).collect::<Vec<_>>();
+    stage.page(stage.world.clock.now(), Lane::FirstLoad, all("Kyiv")).await;
+    let source = stage.world.source;
+    let proof = ReadProof {
+        policy: Arc::new(stage.world.policy.clone()),
+        began: stage.world.clock.now(),
+        from_beginning: true,
+        has_values: true,
+        is_full: false,
+    };
+    let now = stage.world.clock.now();
+    stage
+        .world
+        .store
+        .call(move |checkpoint| checkpoint.finish_read(source, &proof, &SeenRows::default(), None, now))
+        .await
+        .unwrap();
+    stage.world.send_for(HOUR).await;
+    tokio::time::advance(SECOND).await;
+    // a reconcile writes one town over all of them; one webhook comes between its pages
+    stage.page(stage.world.clock.now(), Lane::Reconcile, all("Nowhere")[..100].to_vec()).await;
+    stage.set("150", "Lviv");
+    stage.announce("150").await;
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("150", "town").as_deref(), Some("Lviv"), "the webhook's goes at once");
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Kyiv"), "the read's waits for its end");
+    stage.page(stage.world.clock.now(), Lane::Reconcile, all("Nowhere")[100..].to_vec()).await;
+    let (guard, now) = (Guard::default(), stage.world.clock.now().0);
+    let weighed =
+        stage.world.store.call(move |checkpoint| checkpoint.weigh_changes(source, &guard, now)).await.unwrap();
+    assert_eq!(weighed.holds.len(), 1);
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Kyiv"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_read_that_began_before_a_webhook_made_a_contact_does_not_count_it_as_gone() {
+    let mut stage = Stage::begin().await;
+    stage.world.policy.ending = Ending::Delete;
+    for round in 0..3 {
+        tokio::time::advance(SECOND).await;
+        let began = stage.world.clock.now();
+        let context = stage.world.context(began.0, true);
+        let page = vec![Incoming::Contact(town("1", "Kyiv"))];
+        // the second contact is made, or confirmed, after the read has passed its place
+        stage.set("2", &format!("Lviv {round}"));
+        tokio::time::advance(SECOND).await;
+        stage.announce("2").await;
+        stage.act().await;
+        let policy = Arc::clone(&context.policy);
+        let proof = ReadProof { policy, began, from_beginning: true, has_values: true, is_full: true };
+        let now = stage.world.clock.now();
+        let gone = stage.world.store.call(move |checkpoint| {
+            checkpoint.begin_read(context.source, true, began)?;
+            let mut seen = SeenRows::default();
+            checkpoint.record_page(&context, &mut seen, page, None)?;
+            let gone = checkpoint.finish_read(context.source, &proof, &seen, None, now)?;
+            checkpoint.weigh_changes(context.source, &context.policy.guard, now.0)?;
+            Ok(gone)
+        });
+        assert_eq!(gone.await.unwrap(), 0);
+        stage.world.send_for(HOUR).await;
+    }
+    assert_eq!(stage.world.sandbox.contacts().iter().filter(|contact| !contact.deleted).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_wait_over_a_restart() {
+    let mut stage = Stage::begin().await;
+    stage.set("1", "Kyiv");
+    stage.announce("1").await;
+    stage.push("2", "Lviv").await;
+    assert!(stage.world.files_holding("Lviv").is_empty(), "a whole record is sealed");
+    stage.crash().await;
+    assert_eq!(stage.rows().await, 2);
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Kyiv"));
+    assert_eq!(stage.world.reteno_holds("2", "town").as_deref(), Some("Lviv"));
+    assert_eq!(stage.rows().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_recording_and_clearing_repeats_harmlessly() {
+    let mut stage = Stage::begin().await;
+    stage.set("1", "Kyiv");
+    stage.announce("1").await;
+    tokio::time::advance(SECOND).await;
+    // as far as the record, without clearing its row
+    stage.page(stage.world.clock.now(), Lane::Live, vec![town("1", "Kyiv")]).await;
+    stage.crash().await;
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.writes("1", "town"), ["Kyiv"]);
+    assert_eq!(stage.rows().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_answer_loses_nothing_and_is_told_once() {
+    let mut stage = Stage::begin().await;
+    stage.set("1", "Kyiv");
+    stage.announce("1").await;
+    stage.crm.lock().unwrap().failures = 4;
+    tokio::time::advance(SECOND).await;
+    let mut hints = stage.hints().await;
+    for failures in 1..=4 {
+        assert!(hints.act().await.unwrap(), "failure {failures}");
+        assert!(!hints.act().await.unwrap(), "it rests");
+        let rest = hints.rest().await.unwrap().unwrap();
+        assert!(rest > Duration::ZERO && rest <= MINUTE, "{rest:?}");
+        tokio::time::advance(rest).await;
+    }
+    assert_eq!(stage.world.alerts().await, ["fetch-crm"]);
+    assert!(hints.act().await.unwrap());
+    assert_eq!(stage.rows().await, 0);
+    assert!(stage.world.alerts().await.is_empty());
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Kyiv"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_record_that_cannot_be_asked_for_does_not_hold_up_the_others() {
+    let stage = Stage::begin().await;
+    stage.crm.lock().unwrap().poison = vec!["bad".to_owned()];
+    for key in ["1", "2", "bad", "3"] {
+        stage.set(key, "Kyiv");
+        stage.announce(key).await;
+    }
+    let mut hints = stage.hints().await;
+    for _ in 0..40 {
+        tokio::time::advance(MINUTE).await;
+        while hints.act().await.unwrap() {}
+    }
+    assert_eq!(stage.rows().await, 1, "it alone waits");
+    assert_eq!(stage.world.status().await.contacts, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merged_contact_gives_way_to_its_winner() {
+    let mut stage = Stage::begin().await;
+    stage.world.policy.ending = Ending::Delete;
+    for key in ["loser", "winner"] {
+        stage.set(key, "Kyiv");
+        stage.announce(key).await;
+    }
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    stage.remove("loser");
+    stage.set("winner", "Lviv");
+    let events = vec![
+        InboxEvent::Hint { key: "loser".to_owned(), is_deleted: true },
+        InboxEvent::Hint { key: "winner".to_owned(), is_deleted: false },
+    ];
+    stage.inbox.store("crm", None, events).await.unwrap();
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("winner", "town").as_deref(), Some("Lviv"));
+    let deleted: Vec<_> = stage.world.sandbox.contacts().into_iter().filter(|contact| contact.deleted).collect();
+    assert_eq!(deleted.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whole_records_are_applied_in_their_order_and_a_repeated_delivery_is_not_applied_twice() {
+    let mut stage = Stage::begin().await;
+    let whole = |town: &str| {
+        let record = serde_json::json!({ "id": "1", "mail": "1@example.com", "city": town });
+        vec![InboxEvent::Whole { key: "1".to_owned(), record: record.to_string().into_bytes() }]
+    };
+    stage.inbox.store("crm", Some("msg_1"), whole("first")).await.unwrap();
+    stage.inbox.store("crm", Some("msg_2"), whole("second")).await.unwrap();
+    stage.inbox.store("crm", Some("msg_1"), whole("first")).await.unwrap();
+    assert_eq!(stage.rows().await, 2);
+    stage.act().await;
+    stage.inbox.store("crm", Some("msg_1"), whole("first")).await.unwrap();
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("second"));
+    assert!(stage.asked().is_empty(), "nothing is fetched");
+    // the CRM's only word
+    stage.world.policy.ending = Ending::Delete;
+    stage.inbox.store("crm", None, vec![InboxEvent::WholeDeleted { key: "1".to_owned() }]).await.unwrap();
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert!(stage.world.sandbox.contacts()[0].deleted);
+}
+
+#[tokio::test]
+async fn a_locked_inbox_refuses_and_keeps_nothing_and_a_commit_answers_all_that_waited() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, random) = (reteno_sync::clock::Clock::system(), reteno_sync::random::Random::seeded(1));
+    let store = support::open(&dir, &clock, &random);
+    let inbox = store.call(move |checkpoint| checkpoint.open_inbox(&clock)).await.unwrap();
+    let hint = |key: usize| vec![InboxEvent::Hint { key: key.to_string(), is_deleted: false }];
+    let other = rusqlite::Connection::open(dir.path().join("inbox.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(matches!(inbox.store("crm", None, hint(0)).await, Err(InboxError::Busy)));
+    other.execute_batch("ROLLBACK").unwrap();
+    let all = (0..200).map(|key| inbox.store("crm", None, hint(key)));
+    assert!(futures_util::future::join_all(all).await.into_iter().all(|stored| stored.is_ok()));
+    // another connection sees them: they are committed, not only accepted
+    let rows: i64 = other.query_row("SELECT count(*) FROM event", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 200);
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(dir.path().join("inbox.db")).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_strands_nothing() {
+    let stage = Stage::begin().await;
+    stage.announce("1").await;
+    let due = |clock| {
+        let store = stage.world.store.clone();
+        async move {
+            let inbox = store.call(move |checkpoint| checkpoint.open_inbox(&clock)).await.unwrap();
+            (inbox.due("crm", 10).await.unwrap().len(), inbox.next_due("crm").await.unwrap().unwrap())
+        }
+    };
+    let earlier = Timestamp(stage.world.clock.now().0 - 86_400_000);
+    let (rows, next) = due(reteno_sync::clock::Clock::simulated(earlier)).await;
+    assert_eq!((rows, next), (1, earlier));
+    let (rows, _) = due(reteno_sync::clock::Clock::simulated(stage.world.clock.now())).await;
+    assert_eq!(rows, 0, "while the clock is right it waits for more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_in_doubt_is_fetched_and_no_full_read_is_asked_for() {
+    let stage = Stage::begin().await;
+    stage.set("1", "newest");
+    drop(stage.hints().await);
+    let asked_at = stage.world.clock.now();
+    tokio::time::advance(SECOND).await;
+    stage.page(stage.world.clock.now(), Lane::Live, vec![town("1", "newer")]).await;
+    stage.page(asked_at, Lane::Live, vec![town("1", "older")]).await;
+    assert!(!stage.world.status().await.sources[0].full_read_wanted);
+    stage.act().await;
+    assert_eq!(stage.asked(), [["1"]]);
+    let balance = stage.page(stage.world.clock.now(), Lane::Live, vec![town("1", "newest")]).await;
+    assert_eq!(balance.changed, 0, "the fetch has brought it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_a_read_tells_is_confirmed_by_a_fetch() {
+    let mut stage = Stage::begin().await;
+    stage.world.policy.ending = Ending::Delete;
+    for key in ["1", "2"] {
+        stage.set(key, "Kyiv");
+        stage.announce(key).await;
+    }
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    // both are said to be deleted, and one of them still is there
+    stage.remove("1");
+    tokio::time::advance(SECOND).await;
+    let context = stage.world.context(stage.world.clock.now().0, false);
+    let said = ["1", "2"].map(|key| Incoming::Deleted { key: key.to_owned(), is_confirmed: false });
+    stage
+        .world
+        .store
+        .call(move |checkpoint| checkpoint.record_page(&context, &mut SeenRows::default(), said.into(), None))
+        .await
+        .unwrap();
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    let deleted: Vec<_> = stage.world.sandbox.contacts().into_iter().filter(|contact| contact.deleted).collect();
+    assert_eq!(deleted.len(), 1);
+}
