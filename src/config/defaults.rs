@@ -1,7 +1,7 @@
 //! The lowest layer: the default of every key that has one, as TOML. Keys that are absent here are optional or
 //! required; `reteno`'s three URLs follow from its `brand`.
 
-use toml::Table;
+use toml::{Table, Value};
 
 use crate::source::presets;
 
@@ -94,3 +94,16 @@ pub(super) fn layer(sources: &[(String, Option<String>)]) -> Table {
 fn parse(text: &str) -> Table {
     text.parse().expect("the embedded defaults are TOML: every test of this module reads them")
 }
+
+/// Takes out of `table` what is `false` there and a table in `defaults`: so an operator does without a part of a preset.
+pub(super) fn take_away(table: &mut Table, defaults: &Table) {
+    for (name, default) in defaults {
+        let Value::Table(default) = default else { continue };
+        match table.get_mut(name) {
+            Some(Value::Boolean(false)) => drop(table.remove(name)),
+            Some(Value::Table(inner)) => take_away(inner, default),
+            Some(_) | None => {}
+        }
+    }
+}
+
