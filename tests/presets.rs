@@ -43,6 +43,21 @@ fn every_preset_is_driven() {
     assert_eq!(presets::names().collect::<BTreeSet<_>>(), driven);
 }
 
+/// What an operator does without is as if the preset did not have it.
+#[tokio::test]
+async fn false_takes_a_part_of_a_preset_away() {
+    let table = "vars.subdomain = \"x\"\nauth.token = \"T\"\npreflight = false\ndeletes.events = false\nrate_limit = false\n\
+                 contact.lastName = false\nwebhook = false\nerrors.unpaid = false";
+    let crm = harness::Crm::new("amocrm", table, |_| harness::status(500)).await;
+    let reteno_sync::config::SourceKind::Http(description) = &crm.config.sources[0].kind else { panic!("an API") };
+    assert!(description.preflight.is_none() && description.deletes.is_empty() && description.rate_limit.is_none());
+    let names: Vec<&str> = description.errors.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(names, ["blocked", "too_many"]);
+    assert!(crm.config.sources[0].field(reteno_sync::contact::Field::LastName).is_none());
+    let table = "auth.token = \"T\"\nconsent = false";
+    assert!(harness::Crm::new("hubspot", table, |_| harness::status(500)).await.config.sources[0].consent.is_none());
+}
+
 /// The smallest table of each, as docs/crms.md shows it.
 #[tokio::test]
 async fn every_preset_needs_no_more_than_its_page_says() {
@@ -54,4 +69,15 @@ async fn every_preset_needs_no_more_than_its_page_says() {
             assert!(page.contains(line.trim()), "docs/crms.md lacks {line:?} of {name}");
         }
     }
+}
+
+/// The example of a webhook at the end of the page is one that works.
+#[tokio::test]
+async fn the_pages_webhook_can_be_configured() {
+    let page = include_str!("../docs/crms.md");
+    let (_, example) = page.split_once("[source.crm.webhook]\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let table = format!("{}\n[source.crm.webhook]\n{example}", harness::minimal("hubspot"));
+    let crm = harness::Crm::new("hubspot", &table, |_| harness::status(500)).await;
+    assert!(crm.webhook.is_some());
 }

@@ -79,15 +79,15 @@ line_bytes_max = "16MiB"
 pub(super) fn layer(sources: &[(String, Option<String>)]) -> Table {
     let mut layer = parse(SECTIONS);
     let per_source = parse(SOURCE);
-    let part = |name: &str| per_source.get(name).and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    let part = |name: &str| per_source.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
     let tables = sources.iter().map(|(name, kind)| {
         let mut table = part("every");
         // A kind that does not exist has no defaults; that it does not exist is said where `kind` is resolved.
         table.extend(kind.as_deref().filter(|kind| *kind != "every").map(part).unwrap_or_default());
         table.extend(kind.as_deref().and_then(presets::find).map(parse).unwrap_or_default());
-        (name.clone(), toml::Value::Table(table))
+        (name.clone(), Value::Table(table))
     });
-    layer.insert("source".to_owned(), toml::Value::Table(tables.collect()));
+    layer.insert("source".to_owned(), Value::Table(tables.collect()));
     layer
 }
 
@@ -106,4 +106,3 @@ pub(super) fn take_away(table: &mut Table, defaults: &Table) {
         }
     }
 }
-

@@ -87,7 +87,7 @@ const ROWS: [Row; 6] = [
         preset: "amocrm",
         table: "vars.subdomain = \"examplecrm\"\npreflight = false",
         answer: fixture!("amocrm/oauth_token_response.json"),
-        empty: r#"{"_embedded": {}}"#,
+        empty: r#"{"_embedded": {"contacts": [], "events": []}}"#,
         asked: "\"client_secret\":\"CLIENT-SECRET\"",
         url: "https://examplecrm.amocrm.ru/api/v4/events",
         authorization: "Bearer EXAMPLE_ACCESS_JWT",
