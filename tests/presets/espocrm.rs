@@ -1,4 +1,4 @@
-//! EspoCRM.
+//! `EspoCRM`.
 
 use reteno_sync::source::{From, SourceError};
 use serde_json::Value;

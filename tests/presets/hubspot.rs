@@ -1,4 +1,4 @@
-//! HubSpot.
+//! `HubSpot`.
 
 use std::time::Duration;
 

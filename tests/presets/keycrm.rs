@@ -1,4 +1,4 @@
-//! KeyCRM.
+//! `KeyCRM`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Zoho CRM.
+//! Zoho.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ async fn zoho_errors() {
     assert!(matches!(wrong.read(From::Beginning).await.end, Err(SourceError::Answer { status: 400, .. })));
     let slow = crm(first(status(429), r#"{"data": [], "info": {"more_records": false}}"#)).await;
     slow.read_all().await;
-    assert!(slow.elapsed() >= Duration::from_secs(60));
+    assert!(slow.elapsed() >= Duration::from_mins(1));
     // a page token that lapsed: the query begins anew where it was
     let mut lapsed = true;
     let crm = crm(move |asked: &Asked| {
@@ -136,6 +136,5 @@ async fn zoho_errors() {
         org(asked)
     })
     .await;
-    let given = crm.read(From::Beginning).await;
-    assert!(given.ids.len() >= 2, "{:?}", given.end);
+    assert_eq!(crm.read_all().await.ids, ["5000000000100001", "5000000000100002", "5000000000100009"]);
 }
