@@ -71,7 +71,7 @@ pub(super) fn resolve_for(
     (scope, kind): (&Scope, Option<&SourceKind>),
 ) -> Option<Webhook> {
     // `false` takes that of a preset away
-    let leaf = leaf.filter(|leaf| leaf.value != toml::Value::Boolean(false))?;
+    let leaf = leaf.filter(|leaf| leaf.value != Value::Boolean(false))?;
     let webhook = resolve(reader, &section.child("webhook"), Some(leaf), scope)?;
     let can_fetch = match kind? {
         SourceKind::Http(description) => description.fetch.is_some(),
