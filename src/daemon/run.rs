@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::checkpoint::{CheckpointError, PageMode};
+use crate::checkpoint::PageMode;
 use crate::clock::Timestamp;
 use crate::config::{Config, SourceConfig};
 use crate::contact::Catalog;
