@@ -320,3 +320,57 @@ async fn a_daemon_has_tokens_of_credentials_by_itself_and_forgets_alerts_of_what
     assert_eq!(daemon.end().await.code, 0);
     assert_eq!(status(&installation).await["source_tokens"]["crm"]["state"], "authorized");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_runs_once_renews_a_crms_tokens_and_tells_when_a_person_is_needed() {
+    let (installation, crm, mut asked) = consenting().await;
+    installation.authorize().await;
+    assert_eq!(installation.run(&["sync"]).await.code, 0, "a file needs no tokens");
+    assert!(alerts(&status(&installation).await)[0].0.contains("has not authorized this program"));
+    let begun = installation.run(&["authorize", "--source", "crm"]).await;
+    let back = granted(&begun.stdout, &crm);
+    assert_eq!(installation.run(&["authorize", "--auth-response", &back]).await.code, 0);
+    assert_eq!(alerts(&status(&installation).await), []);
+    asked_for(&mut asked).await;
+    crm.state.lock().unwrap().revoked = true;
+    // half of four seconds is over at some time
+    let sync = async {
+        while asked.try_recv().is_err() {
+            assert_eq!(installation.run(&["sync"]).await.code, 0);
+        }
+    };
+    tokio::time::timeout(PATIENCE, sync).await.expect("it is renewed");
+    assert!(alerts(&status(&installation).await)[0].0.contains("cannot be renewed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sources_secret_is_taken_from_a_variable_a_file_or_a_credential() {
+    let (installation, _crm, _asked) = consenting().await;
+    let path = installation.path("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("[source.crm.secrets]\napp = \"s3cret\"\n", "");
+    std::fs::write(&path, &text).unwrap();
+    let missing = installation.run(&["check"]).await;
+    assert_eq!(missing.code, 78, "{missing:?}");
+    for words in ["source.crm.auth.client_secret names {secret.app}", "the systemd credential crm_app"] {
+        assert!(missing.stderr.contains(words), "{words} is missing: {missing:?}");
+    }
+    let checked = |command: &mut tokio::process::Command| command.output();
+    let of_variable =
+        checked(installation.command(&["check"]).env("RETENO_SYNC_SOURCE__CRM__SECRETS__APP", "s3cret")).await.unwrap();
+    assert!(of_variable.status.success(), "{of_variable:?}");
+    let directory = installation.path("credentials");
+    std::fs::create_dir(&directory).unwrap();
+    let write = |path: std::path::PathBuf| {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
+        file.unwrap().write_all(b"s3cret\n").unwrap();
+    };
+    write(directory.join("crm_app"));
+    let of_credential =
+        checked(installation.command(&["check"]).env("CREDENTIALS_DIRECTORY", &directory)).await.unwrap();
+    assert!(of_credential.status.success(), "{of_credential:?}");
+    write(installation.path("app.txt"));
+    std::fs::write(&path, format!("{text}[source.crm.secrets]\napp = {{ file = \"app.txt\" }}\n")).unwrap();
+    assert_eq!(installation.run(&["check"]).await.code, 0);
+}
