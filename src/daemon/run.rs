@@ -11,7 +11,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+<<<<<<< HEAD
 use crate::checkpoint::{Inbox, PageMode};
+=======
+use crate::checkpoint::PageMode;
+>>>>>>> 711773d9deea8c85ae5aa5bb5f000f2d9972439c
 use crate::clock::Timestamp;
 use crate::config::{Config, SourceConfig};
 use crate::contact::Catalog;
@@ -21,7 +25,7 @@ use crate::oauth::Authorizers;
 use super::alarm::Alarm;
 use super::attend::{attend, watch_refusals};
 use super::compose::{self, Account, Surroundings};
-use super::crms::{CrmAccount, connect_crms, end_gone_alerts, keep_crm_tokens};
+use super::crms::{connect_crms, end_gone_alerts, keep_crm_tokens};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
 use super::exports::build_exports;
 use super::feeds::{prepare_feed, tell_read};
@@ -49,6 +53,7 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) around: Surroundings,
     account: Account,
+<<<<<<< HEAD
     crms: Vec<Arc<CrmAccount>>,
     pub(super) links: CrmLinks,
     pub(super) alarm: Alarm,
@@ -57,6 +62,10 @@ pub(super) struct Shared {
     pub(super) inbox: Option<Inbox>,
     /// Takes deliveries.
     pub(super) hooks: Option<Arc<HookDesk>>,
+=======
+    alarm: Alarm,
+    line: Line,
+>>>>>>> 711773d9deea8c85ae5aa5bb5f000f2d9972439c
     pub(super) stop: Stop,
     catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
     /// Callbacks that are being answered.
@@ -76,8 +85,8 @@ pub async fn run_session(
     started: impl FnOnce(),
 ) -> Result<(), RunError> {
     let account = compose::connect(&config, &around, false)?;
-    let crms = connect_crms(&config, &around);
-    end_gone_alerts(&crms, &around.store).await?;
+    let around = Surroundings { crms: connect_crms(&config, &around), ..around };
+    end_gone_alerts(&around).await?;
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let listener = bind(config.listen.address).await?;
     let public = bind(config.listen.public_address).await?;
@@ -97,7 +106,6 @@ pub async fn run_session(
         links,
         around,
         account,
-        crms,
         alarm,
         line,
         inbox,
@@ -139,7 +147,7 @@ pub async fn run_session(
 /// The tasks that keep what others need.
 fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
     tasks.spawn(keep_tokens(Arc::clone(shared)));
-    for crm in &shared.crms {
+    for crm in &shared.around.crms {
         let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
         let (program, stop) = (shared.config.program.clone(), shared.stop.soft.clone());
         let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
@@ -154,7 +162,7 @@ fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>
 async fn finish_refreshes(shared: &Shared) {
     let quiet = async {
         shared.account.refresher.quiesce().await;
-        for crm in &shared.crms {
+        for crm in &shared.around.crms {
             crm.refresher.quiesce().await;
         }
     };
@@ -233,14 +241,14 @@ fn bound_address(listener: &TcpListener) -> SocketAddr {
 
 fn build_callback(shared: &Arc<Shared>) -> Callback {
     let shared = Arc::clone(shared);
-    let crms = shared.crms.iter().filter_map(|crm| crm.authorizer.clone());
+    let crms = shared.around.crms.iter().filter_map(|crm| crm.authorizer.clone());
     let authorizers = Authorizers::of(Arc::clone(&shared.account.authorizer), crms);
     Arc::new(move |query| {
         let (shared, tracker) = (Arc::clone(&shared), shared.callbacks.clone());
         let authorizers = authorizers.clone();
         Box::pin(tracker.track_future(async move {
             let (page, source) = authorizers.complete_callback(&shared.account.desk, &query).await;
-            if let Some(crm) = shared.crms.iter().find(|crm| source.as_ref() == Some(&crm.source)) {
+            if let Some(crm) = shared.around.crms.iter().find(|crm| source.as_ref() == Some(&crm.source)) {
                 crm.refresher.look_again().await;
                 crm.granted.notify_one();
             } else {
