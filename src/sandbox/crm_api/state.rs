@@ -240,8 +240,10 @@ fn base(parts: &http::request::Parts) -> String {
     if let (Some(scheme), Some(authority)) = (parts.uri.scheme_str(), parts.uri.authority()) {
         return format!("{scheme}://{authority}");
     }
-    let scheme = text("x-forwarded-proto").unwrap_or_else(|| "http".to_owned());
-    format!("{scheme}://{}", text(HOST.as_str()).unwrap_or_default())
+    let host = text(HOST.as_str()).unwrap_or_default();
+    // A vendor's own name ends at a front that speaks TLS; this machine's address and port are this listener's.
+    let scheme = if host.contains(':') || host == "localhost" { "http" } else { "https" };
+    format!("{scheme}://{host}")
 }
 
 fn http_date(at: Timestamp) -> String {
