@@ -42,7 +42,7 @@ fn show(crm: &CrmSandbox, name: &str) -> Option<Reply> {
                 "unheard": totals.unheard, "waiting": crm.undelivered(),
             })))
         }
-        _acts => None,
+        _ => None,
     }
 }
 
@@ -96,7 +96,7 @@ fn act(crm: &CrmSandbox, name: &str, query: &Query) -> Option<Reply> {
             crm.lift_block();
             none()
         }
-        _unknown => return None,
+        _ => return None,
     };
     Some(reply::ok(&json!({ "ids": ids })))
 }

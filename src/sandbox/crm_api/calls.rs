@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::Method;
 
 use crate::clock::Timestamp;
-use crate::sandbox::Phase;
 use crate::sandbox::routes::variable_part;
+use crate::sandbox::{Canned, Phase};
 
 use self::CrmCallKind::{Amo, Hub, Pipe};
 use super::options::Dialect;
@@ -224,16 +224,11 @@ pub struct CrmFault {
 #[derive(Clone, Debug)]
 pub enum CrmEffect {
     /// Answered with this, not carried out.
-    Answer {
-        /// HTTP status.
-        status: http::StatusCode,
-        /// `Content-Type`.
-        content_type: &'static str,
-        /// The body as it is.
-        body: String,
-    },
+    Answer(Canned),
     /// Lost on the way, not carried out.
     LoseRequest,
     /// Carried out, and the answer lost.
     LoseAnswer,
+    /// Carried out, and the answer's body cut in half, as a complete answer.
+    CutAnswer,
 }

@@ -43,6 +43,10 @@ pub struct CrmOptions {
     pub unsplit_names: bool,
     /// HubSpot: whether asking for a merged person's id gives the survivor, under the survivor's id.
     pub merged_ids_resolve: bool,
+    /// amoCRM: whether `filter[updated_at]` leaves out its bounds.
+    pub exclusive_bounds: bool,
+    /// Whether a restored person counts as changed then. Without it only events tell.
+    pub restore_moves_time: bool,
     /// Pipedrive: whether the list of persons holds deleted ones too, with `is_deleted`.
     pub lists_deleted: bool,
     /// Where events go from the start; more with [`CrmSandbox::subscribe`](super::CrmSandbox::subscribe).
@@ -72,6 +76,8 @@ impl Default for CrmOptions {
             flawed: false,
             unsplit_names: true,
             merged_ids_resolve: true,
+            exclusive_bounds: false,
+            restore_moves_time: true,
             lists_deleted: false,
             webhooks: Vec::new(),
             habits: HookHabits::default(),

@@ -119,9 +119,11 @@ impl State {
                 self.reply(now, request);
                 Verdict::LostAfter
             }
-            Some(CrmEffect::Answer { status, content_type, body }) => {
-                Verdict::Answer(reply::reply(status, content_type, body))
+            Some(CrmEffect::CutAnswer) => {
+                let answer = self.reply(now, request);
+                Verdict::Answer(answer.map(|body| body.slice(..body.len() / 2)))
             }
+            Some(CrmEffect::Answer(canned)) => Verdict::Answer(canned.into_reply()),
             None => Verdict::Answer(self.reply(now, request)),
         };
         let Verdict::Answer(mut answer) = verdict else { return verdict };
