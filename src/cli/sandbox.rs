@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::http::socket::{HttpExchange, Timeouts};
 use crate::report;
-use crate::sandbox::crm_api::{CrmListening, CrmOptions, CrmSandbox, CrmWebhook, Dialect};
+use crate::sandbox::crm_api::{CrmListening, CrmOptions, CrmSandbox, CrmWebhook, Dialect, HookHabits};
 use crate::sandbox::{Sandbox, SandboxOptions};
 
 use super::{Exit, Failure};
@@ -44,6 +44,9 @@ pub(super) struct SandboxArguments {
     /// How long the CRM's access tokens live; without it as each vendor says.
     #[arg(long, value_parser = humantime::parse_duration, requires = "crm")]
     crm_token_lifetime: Option<Duration>,
+    /// How long the CRM waits before it sends an event again; without it as each vendor does, minutes and more.
+    #[arg(long, value_parser = humantime::parse_duration, requires = "crm")]
+    crm_retry: Option<Duration>,
     /// Where one vendor's events go: amocrm=URL, hubspot=URL or pipedrive=URL.
     #[arg(long, value_name = "VENDOR=URL", value_parser = parse_webhook, requires = "crm")]
     crm_webhook: Vec<CrmWebhook>,
@@ -107,6 +110,7 @@ async fn serve_crm(
         redirect_uri: arguments.redirect_uri.clone(),
         webhooks: arguments.crm_webhook.clone(),
         access_token_lifetime: arguments.crm_token_lifetime,
+        habits: HookHabits { retry_after: arguments.crm_retry, ..HookHabits::default() },
         ..CrmOptions::default()
     };
     let CrmOptions { client_id, client_secret, static_token, .. } = options.clone();

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The sandbox CRM as amoCRM's own clients see it: two libraries from PyPI that nobody here wrote (amocrm-api, in use with
-# real accounts since 2021, and the strictly typed aioamocrm) exchange a code, page through everybody, read one contact,
-# events and webhooks, and refresh their rotating tokens, over TLS under an account's own name.
+# The sandbox CRM as amoCRM's own clients see it: two libraries from PyPI that nobody here wrote (amocrm-api, and the
+# strictly typed aioamocrm, checked by its author against amoCRM's PHP SDK) exchange a code, page through everybody, read
+# one contact, events and webhooks, and refresh their rotating tokens, over TLS under an account's own name.
 #
 # Needs root (namespaces), openssl, iproute2, curl, python3 with venv, and PyPI at the first run. SYNC_BIN names the
 # program, by default the debug build. After a failure the logs stay and their place is printed.

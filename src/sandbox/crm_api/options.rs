@@ -195,6 +195,9 @@ pub struct HookHabits {
     pub disorder: bool,
     /// HubSpot: events in one request at most; the vendor's 100.
     pub batch_max: usize,
+    /// Between two attempts, instead of the vendor's ladder: for tests on a clock that cannot be moved. There are as
+    /// many attempts as on the ladder.
+    pub retry_after: Option<Duration>,
 }
 
 impl Default for HookHabits {
@@ -205,6 +208,7 @@ impl Default for HookHabits {
             lose_one_in: 0,
             disorder: false,
             batch_max: 100,
+            retry_after: None,
         }
     }
 }
