@@ -155,12 +155,8 @@ pub(super) async fn build_feeds(
     let links = CrmLinks::connect(config, around);
     let mut feeds = Vec::new();
     for source in sources {
-<<<<<<< HEAD
-        feeds.push(prepare_feed(config, source, catalog, (around, &links)).await?);
-=======
         renew_and_tell(config, source, around).await?;
-        feeds.push(prepare_feed(config, source, catalog, around).await?);
->>>>>>> 711773d9deea8c85ae5aa5bb5f000f2d9972439c
+        feeds.push(prepare_feed(config, source, catalog, (around, &links)).await?);
     }
     Ok(feeds)
 }

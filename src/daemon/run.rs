@@ -11,11 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-<<<<<<< HEAD
 use crate::checkpoint::{Inbox, PageMode};
-=======
-use crate::checkpoint::PageMode;
->>>>>>> 711773d9deea8c85ae5aa5bb5f000f2d9972439c
 use crate::clock::Timestamp;
 use crate::config::{Config, SourceConfig};
 use crate::contact::Catalog;
@@ -53,8 +49,6 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) around: Surroundings,
     account: Account,
-<<<<<<< HEAD
-    crms: Vec<Arc<CrmAccount>>,
     pub(super) links: CrmLinks,
     pub(super) alarm: Alarm,
     pub(super) line: Line,
@@ -62,10 +56,6 @@ pub(super) struct Shared {
     pub(super) inbox: Option<Inbox>,
     /// Takes deliveries.
     pub(super) hooks: Option<Arc<HookDesk>>,
-=======
-    alarm: Alarm,
-    line: Line,
->>>>>>> 711773d9deea8c85ae5aa5bb5f000f2d9972439c
     pub(super) stop: Stop,
     catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
     /// Callbacks that are being answered.

@@ -170,7 +170,7 @@ impl Crm {
             Err(problems) => panic!("{preset}: {problems}"),
         };
         let (clock, random) = (world.clock.clone(), Random::seeded(1));
-        let around = Surroundings { store: world.store.clone(), clock: clock.clone(), random };
+        let around = Surroundings { store: world.store.clone(), clock: clock.clone(), random, crms: Vec::new() };
         let scripted = Arc::new(Scripted { script: Mutex::new(Box::new(script)), asked: Mutex::default() });
         let exchange: Arc<dyn Exchange> = scripted.clone();
         let links = CrmLinks::over(&config, &around, &exchange);
