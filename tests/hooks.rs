@@ -13,9 +13,9 @@ use reteno_sync::clock::Timestamp;
 use reteno_sync::config;
 use reteno_sync::contact::{Catalog, Contact, Field, Record};
 use reteno_sync::daemon::compose;
-use reteno_sync::daemon::crms::Crms;
 use reteno_sync::daemon::cycle::Feed;
 use reteno_sync::daemon::hints::{Fetch, HintParts, Hints};
+use reteno_sync::daemon::links::CrmLinks;
 use reteno_sync::plan::Lane;
 use reteno_sync::plan::guard::Guard;
 use reteno_sync::plan::policy::Ending;
@@ -170,8 +170,8 @@ fn feed(world: &World) -> Feed {
     );
     std::fs::write(dir.join("config.toml"), toml).unwrap();
     let config = config::load(&dir.join("config.toml"), std::iter::empty(), None).unwrap();
-    let crms = Crms::default();
-    let place = compose::Place { state_dir: dir, clock: &world.clock, crms: &crms };
+    let links = CrmLinks::default();
+    let place = compose::Place { state_dir: dir, clock: &world.clock, links: &links };
     compose::build_feed(&config.sources[0], config.identity, &Catalog::empty(), place).0
 }
 
@@ -364,6 +364,7 @@ async fn a_read_under_way_is_weighed_whole_although_webhooks_are_weighed_at_once
         from_beginning: true,
         has_values: true,
         is_full: false,
+        earlier: None,
     };
     let now = stage.world.clock.now();
     stage
@@ -406,7 +407,7 @@ async fn a_full_read_that_began_before_a_webhook_made_a_contact_does_not_count_i
         stage.announce("2").await;
         stage.act().await;
         let policy = Arc::clone(&context.policy);
-        let proof = ReadProof { policy, began, from_beginning: true, has_values: true, is_full: true };
+        let proof = ReadProof { policy, began, from_beginning: true, has_values: true, is_full: true, earlier: None };
         let now = stage.world.clock.now();
         let gone = stage.world.store.call(move |checkpoint| {
             checkpoint.begin_read(context.source, true, began)?;

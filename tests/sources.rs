@@ -12,8 +12,8 @@ use reteno_sync::clock::Timestamp;
 use reteno_sync::config;
 use reteno_sync::contact::{Catalog, Field};
 use reteno_sync::daemon::compose;
-use reteno_sync::daemon::crms::Crms;
 use reteno_sync::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
+use reteno_sync::daemon::links::CrmLinks;
 use reteno_sync::daemon::sender::Line;
 use support::{HOUR, MINUTE, World, contact};
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,7 @@ impl Crm {
             &config.sources[0],
             config.identity,
             &Catalog::empty(),
-            compose::Place { state_dir: &config.state_dir, clock: &self.world.clock, crms: &Crms::default() },
+            compose::Place { state_dir: &config.state_dir, clock: &self.world.clock, links: &CrmLinks::default() },
         )
         .0
     }
@@ -402,6 +402,7 @@ async fn who_was_seen_by_another_path_after_a_full_read_began_is_not_gone() {
             from_beginning: true,
             has_values: true,
             is_full: true,
+            earlier: None,
         };
         checkpoint.finish_read(source, &proof, &seen, None, began.plus(HOUR))
     });
@@ -427,6 +428,7 @@ async fn places_are_forgotten_by_the_next_read_of_everything_or_after_a_day() {
                 from_beginning,
                 has_values: false,
                 is_full: false,
+                earlier: None,
             };
             checkpoint.finish_read(source, &proof, &seen, None, at)
         });

@@ -59,6 +59,16 @@ impl Checkpoint {
         self.connection.execute("DELETE FROM alert WHERE name LIKE 'mask-%'", []).attempt("end alerts").map(|_| ())
     }
 
+    /// Ends every alert whose name begins so, but those in `kept`.
+    pub fn end_alerts_but(&mut self, beginning: &str, kept: &[String]) -> Result<(), CheckpointError> {
+        for alert in self.load_alerts()? {
+            if alert.name.starts_with(beginning) && !kept.contains(&alert.name) {
+                self.end_alert(&alert.name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// All alerts, oldest first.
     pub fn load_alerts(&self) -> Result<Vec<Alert>, CheckpointError> {
         let mut query = self

@@ -14,6 +14,11 @@ impl Checkpoint {
             .attempt("look whether somebody else has written to it")
     }
 
+    /// A person asks for a full read of the source.
+    pub fn ask_for_full_read(&mut self, source: SourceId) -> Result<(), CheckpointError> {
+        ask_for_read(&self.connection, source)
+    }
+
     /// Whether a person has asked for a full read of the source since it was last begun or asked so. What was asked for
     /// once is begun at once, once: where it fails it is still wanted, and waits for the schedule as any other.
     pub fn take_read_request(&mut self, source: SourceId) -> Result<bool, CheckpointError> {

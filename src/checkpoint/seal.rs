@@ -21,16 +21,32 @@ impl Sealer {
 
     /// Seals `plain`; `name` says what it is and binds it to its place.
     pub(super) fn seal(self, name: &'static str, plain: &[u8], random: &Random) -> Result<Vec<u8>, CheckpointError> {
+        self.seal_at(name, name, plain, random)
+    }
+
+    /// The same for one of several of a name, bound to `place`.
+    pub(super) fn seal_at(
+        self,
+        name: &'static str,
+        place: &str,
+        plain: &[u8],
+        random: &Random,
+    ) -> Result<Vec<u8>, CheckpointError> {
         let nonce = random.bytes::<NONCE_BYTES>();
-        let payload = Payload { msg: plain, aad: name.as_bytes() };
+        let payload = Payload { msg: plain, aad: place.as_bytes() };
         let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| CheckpointError::Sealed(name))?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
     /// Opens what [`Sealer::seal`] made under the same name and key.
     pub(super) fn unseal(self, name: &'static str, sealed: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+        self.unseal_at(name, name, sealed)
+    }
+
+    /// Opens what [`Sealer::seal_at`] made for the same place.
+    pub(super) fn unseal_at(self, name: &'static str, place: &str, sealed: &[u8]) -> Result<Vec<u8>, CheckpointError> {
         let (nonce, text) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(CheckpointError::Sealed(name))?;
-        let payload = Payload { msg: text, aad: name.as_bytes() };
+        let payload = Payload { msg: text, aad: place.as_bytes() };
         self.cipher().decrypt(&XNonce::from(*nonce), payload).map_err(|_| CheckpointError::Sealed(name))
     }
 
@@ -48,5 +64,21 @@ impl Checkpoint {
     /// As [`Sealer::unseal`].
     pub(super) fn unseal(&self, name: &'static str, sealed: &[u8]) -> Result<Vec<u8>, CheckpointError> {
         Sealer::of(&self.sealing_key).unseal(name, sealed)
+    }
+
+    /// As [`Sealer::seal_at`].
+    pub(super) fn seal_at(
+        &self,
+        name: &'static str,
+        place: &str,
+        plain: &[u8],
+        random: &Random,
+    ) -> Result<Vec<u8>, CheckpointError> {
+        Sealer::of(&self.sealing_key).seal_at(name, place, plain, random)
+    }
+
+    /// As [`Sealer::unseal_at`].
+    pub(super) fn unseal_at(&self, name: &'static str, place: &str, sealed: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+        Sealer::of(&self.sealing_key).unseal_at(name, place, sealed)
     }
 }

@@ -14,7 +14,7 @@ use crate::checkpoint::PageMode;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::daemon::compose::{self, Account, Surroundings};
-use crate::daemon::cycle::CycleParts;
+use crate::daemon::cycle::{CycleParts, Reach};
 use crate::daemon::lifecycle;
 use crate::daemon::sender::{Line, Sender, Until};
 use crate::http::Exchange;
@@ -205,7 +205,7 @@ impl Stage {
         let progress = self.progress.clone();
         let filling = line.fill();
         let reading = async {
-            let read = read_all(&feeds, &parts, &progress).await;
+            let read = read_all(&feeds, Reach::Changes, &parts, &progress).await;
             drop(filling);
             read
         };

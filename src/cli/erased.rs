@@ -2,7 +2,7 @@
 
 use crate::contact::Catalog;
 use crate::daemon::compose;
-use crate::daemon::crms::Crms;
+use crate::daemon::links::CrmLinks;
 use crate::report;
 
 use super::explain::{Found, guess_source, look_up};
@@ -35,7 +35,7 @@ pub(super) async fn lift(context: &Context, text: &str) -> Result<Exit, Failure>
             compose::Place {
                 state_dir: &config.state_dir,
                 clock: &around.clock,
-                crms: &Crms::connect(&config, &around),
+                links: &CrmLinks::connect(&config, &around),
             },
         );
         match look_up(&feed.source, &feed.mapping, &key).await {

@@ -121,7 +121,11 @@ impl From<CheckpointError> for Failure {
 
 impl From<crate::daemon::cycle::CycleError> for Failure {
     fn from(error: crate::daemon::cycle::CycleError) -> Self {
-        let exit = if error.is_temporary() { Exit::TryAgain } else { Exit::Failed };
+        let exit = match (error.needs_authorization(), error.is_temporary()) {
+            (true, _) => Exit::NeedsAuthorization,
+            (false, true) => Exit::TryAgain,
+            (false, false) => Exit::Failed,
+        };
         let hint = error.hint();
         Self::of(exit, error, hint)
     }

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::{ConsentStory, ContactStory, DeedStory, HeldStory, RejectionRow};
 use crate::contact::{Catalog, Contact, Mapped, ResolvedMapping, Wanted};
 use crate::daemon::compose;
-use crate::daemon::crms::Crms;
+use crate::daemon::links::CrmLinks;
 use crate::report;
 use crate::source::{From, Item, Page, Place, Source};
 
@@ -70,7 +70,7 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
                 compose::Place {
                     state_dir: &config.state_dir,
                     clock: &around.clock,
-                    crms: &Crms::connect(&config, &around),
+                    links: &CrmLinks::connect(&config, &around),
                 },
             );
             look_up(&feed.source, &feed.mapping, &key).await

@@ -12,11 +12,13 @@ mod explain;
 mod manual;
 mod plan;
 mod plan_words;
+mod reconcile;
 mod rejected;
 mod run;
 mod sandbox;
 mod segments;
 mod session;
+mod source;
 mod status;
 mod sync;
 
@@ -29,6 +31,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::checkpoint::RejectionChoice;
 use crate::config::PATH_DEFAULT;
+use crate::daemon::cycle::Reach;
 use crate::logging::{Log, LogFormat, Wish};
 use crate::report;
 
@@ -47,6 +50,9 @@ pub struct Cli {
     /// With --authorize: finish with the address that the browser was redirected to.
     #[arg(long, value_name = "URL", requires = "authorize")]
     auth_response: Option<String>,
+    /// With --authorize: in the CRM of this source, in place of Reteno.
+    #[arg(long, value_name = "NAME", requires = "authorize", conflicts_with = "new_account")]
+    source: Option<String>,
     /// With --authorize: allow another account than the one authorized first.
     #[arg(long, requires = "authorize")]
     new_account: bool,
@@ -142,10 +148,27 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Reads a source whole, now: finds who is gone, and what was missed.
+    Reconcile {
+        /// This source only.
+        #[arg(long, value_name = "NAME")]
+        source: Option<String>,
+        /// How long to wait for what was sent, where no daemon runs.
+        #[arg(long, default_value = "30m", value_parser = humantime::parse_duration)]
+        wait: Duration,
+    },
+    /// How a source is read, and what comes of it.
+    Source {
+        #[command(subcommand)]
+        action: SourceAction,
+    },
     /// Checks the configuration, without a connection; tells every problem at once.
     Check,
-    /// The one-time authorization in Reteno.
+    /// The one-time authorization in Reteno, or in a CRM.
     Authorize {
+        /// In the CRM of this source, in place of Reteno.
+        #[arg(long, value_name = "NAME", conflicts_with = "new_account")]
+        source: Option<String>,
         /// Finish with the address that the browser was redirected to.
         #[arg(long, value_name = "URL")]
         auth_response: Option<String>,
@@ -214,6 +237,23 @@ enum ConsentAction {
 }
 
 #[derive(Debug, Subcommand)]
+enum SourceAction {
+    /// Prints the whole description in effect: preset, file and variables together. Secrets are not shown.
+    Show {
+        /// A source of the configuration, or a preset.
+        name: String,
+    },
+    /// Reads one page, shows what three records become, and says what to register for webhooks. Sends nothing.
+    Test {
+        /// A source of the configuration.
+        name: String,
+        /// Shows the values themselves: people's data.
+        #[arg(long)]
+        show_values: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum ErasedAction {
     /// Lets an erased contact come back when the CRM shows it.
     Lift {
@@ -274,11 +314,17 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
     if cli.authorize {
-        return authorize::authorize(context, cli.auth_response, cli.new_account).await;
+        let wish = authorize::Wish { source: cli.source, response: cli.auth_response, new_account: cli.new_account };
+        return authorize::authorize(context, wish).await;
     }
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run(context).await,
-        Command::Sync { source, wait } => sync::sync(context, source.as_deref(), wait).await,
+        Command::Sync { source, wait } => sync::sync(context, source.as_deref(), wait, Reach::Changes).await,
+        Command::Reconcile { source, wait } => reconcile::reconcile(context, source.as_deref(), wait).await,
+        Command::Source { action: SourceAction::Show { name } } => source::show(context, &name),
+        Command::Source { action: SourceAction::Test { name, show_values } } => {
+            source::test(context, &name, show_values).await
+        }
         Command::Plan { source, detailed_exitcode } => plan::plan(context, source.as_deref(), detailed_exitcode).await,
         Command::Status => status::status(context).await,
         Command::Explain { key, offline } => explain::explain(context, &key, offline).await,
@@ -291,8 +337,9 @@ async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
         Command::Erased { action: ErasedAction::Lift { key } } => erased::lift(context, &key).await,
         Command::Baseline { source, yes } => sync::baseline(context, source.as_deref(), yes).await,
         Command::Check => check::check(context),
-        Command::Authorize { auth_response, new_account } => {
-            authorize::authorize(context, auth_response, new_account).await
+        Command::Authorize { source, auth_response, new_account } => {
+            let wish = authorize::Wish { source, response: auth_response, new_account };
+            authorize::authorize(context, wish).await
         }
         Command::Demo(arguments) => demo::demo(context, &arguments).await,
         Command::Completions { shell } => {

@@ -9,7 +9,7 @@ use crate::checkpoint::{PageMode, Preview, SendRules};
 use crate::config::Config;
 use crate::contact::{Catalog, Field};
 use crate::daemon::compose;
-use crate::daemon::cycle::{CycleParts, CycleReport, Feed};
+use crate::daemon::cycle::{CycleParts, CycleReport, Feed, Reach};
 use crate::daemon::sender::{Line, SendSettings};
 use crate::plan::Lane;
 use crate::plan::guard::Verb;
@@ -40,7 +40,7 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
         on_page: &|_| {},
     };
     let mut outlook = Outlook { names: FieldNames::of(&config), ..Outlook::default() };
-    for (feed, (_, read)) in feeds.iter().zip(read_all(&feeds, &parts, &context.progress).await) {
+    for (feed, (_, read)) in feeds.iter().zip(read_all(&feeds, Reach::Changes, &parts, &context.progress).await) {
         let report = read?;
         for warning in &report.warnings {
             tracing::warn!(source = report.source, "{warning}");

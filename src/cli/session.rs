@@ -8,9 +8,9 @@ use crate::config::{self, Config, SourceConfig};
 use crate::contact::Catalog;
 use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
-use crate::daemon::crms::Crms;
 use crate::daemon::cycle::Feed;
 use crate::daemon::feeds::prepare_feed;
+use crate::daemon::links::CrmLinks;
 use crate::daemon::standing;
 use crate::random::Random;
 use crate::reteno::NoToken;
@@ -20,16 +20,20 @@ use super::{Context, Exit, Failure};
 /// The configuration, or every problem of it.
 pub(super) fn load_config(context: &Context) -> Result<Config, Failure> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
-    // of other programs' variables not even the encoding is our business; a value of ours that is no text will not be
-    // one of those accepted
-    let ours = std::env::vars_os().filter_map(|(name, value)| {
-        let name = name.into_string().ok()?;
-        Some((name, value.to_string_lossy().into_owned()))
-    });
-    let config = config::load(&context.config, ours, credentials.as_deref().map(Path::new))
+    let config = config::load(&context.config, variables(), credentials.as_deref().map(Path::new))
         .map_err(|problems| Failure::of(Exit::Configuration, problems, None))?;
     context.log.adopt(&config.log);
     Ok(config)
+}
+
+/// The variables of this process that may be configuration.
+pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
+    // of other programs' variables not even the encoding is our business; a value of ours that is no text will not be
+    // one of those accepted
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        Some((name, value.to_string_lossy().into_owned()))
+    })
 }
 
 /// As whom a command opens the checkpoint.
@@ -147,10 +151,10 @@ pub(super) async fn build_feeds(
     catalog: &Catalog,
     around: &Surroundings,
 ) -> Result<Vec<Feed>, Failure> {
-    let crms = Crms::connect(config, around);
+    let links = CrmLinks::connect(config, around);
     let mut feeds = Vec::new();
     for source in sources {
-        feeds.push(prepare_feed(config, source, catalog, (around, &crms)).await?);
+        feeds.push(prepare_feed(config, source, catalog, (around, &links)).await?);
     }
     Ok(feeds)
 }

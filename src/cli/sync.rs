@@ -8,12 +8,14 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::{CheckpointError, DeedState, PageMode, StatusReport};
 use crate::config::Config;
 use crate::daemon::alarm::Alarm;
+use crate::daemon::attend::fetch_wanted;
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
 use crate::daemon::exports::build_exports;
 use crate::daemon::feeds::tell_read;
 use crate::daemon::lifecycle::{self, Stop};
-use crate::daemon::run::{RunError, bind, serve_public};
+use crate::daemon::listening::{bind, serve_public};
+use crate::daemon::run::RunError;
 use crate::daemon::sender::{Ended, Line, SendCounts, Sender, Until};
 use crate::listener::PublicServices;
 use crate::plan::balance::Balance;
@@ -23,10 +25,16 @@ use super::run::failure;
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
-pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration) -> Result<Exit, Failure> {
+pub(super) async fn sync(
+    context: &Context,
+    source: Option<&str>,
+    wait: Duration,
+    reach: Reach,
+) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let chosen = session::choose(&config, source)?;
-    let around = session::open(&config, &Role::Sender("sync"))?;
+    let command = if reach == Reach::Full { "reconcile" } else { "sync" };
+    let around = session::open(&config, &Role::Sender(command))?;
     let account = session::connect_authorized(&config, &around).await?;
     let catalog = compose::load_catalog(&config, &account.client, &around.store).await?;
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
@@ -58,18 +66,23 @@ pub(super) async fn sync(context: &Context, source: Option<&str>, wait: Duration
     // from before the first page on there is more to come
     let filling = line.fill();
     let reading = async {
-        let read = read_all(&feeds, &parts, &progress).await;
+        let read = read_all(&feeds, reach, &parts, &progress).await;
+        let mut fetched = Ok(());
+        for feed in &feeds {
+            fetched = fetched.and(fetch_wanted(feed, &around, (&line, &stop), &config.program).await);
+        }
         drop(filling);
-        read
+        (read, fetched)
     };
     let drawing = draw_counts(&progress, counts.clone());
     let handing_out = hand_out(public, &around);
-    let (reports, ended) = tokio::select! {
+    let ((reports, fetched), ended) = tokio::select! {
         Err(error) = handing_out => return Err(failure(error)),
         both = async { tokio::join!(reading, sender.run(Until::Drained(wait), &stop)) } => both,
-        () = drawing => (Vec::new(), Ok(Ended::Stopped)),
-        () = hard.cancelled() => (Vec::new(), Ok(Ended::Stopped)),
+        () = drawing => ((Vec::new(), Ok(())), Ok(Ended::Stopped)),
+        () = hard.cancelled() => ((Vec::new(), Ok(())), Ok(Ended::Stopped)),
     };
+    fetched?;
     let ended = ended?;
     tell_reads(&reports, &around, &config.program).await?;
     tokio::select! {
@@ -125,7 +138,7 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
         mode: PageMode::Baseline,
         on_page: &|_| {},
     };
-    let reports = read_all(&feeds, &parts, &context.progress).await;
+    let reports = read_all(&feeds, Reach::Changes, &parts, &context.progress).await;
     tell_reads(&reports, &around, &config.program).await?;
     let status = take_status(&around).await?;
     conclude(context, &config, reports, (&Ended::Drained, SendCounts::default()), &status)
@@ -155,6 +168,7 @@ async fn take_status(around: &Surroundings) -> Result<StatusReport, Failure> {
 /// Reads every feed, one after the other; a broken one does not keep the others from being read.
 pub(super) async fn read_all(
     feeds: &[Feed],
+    reach: Reach,
     parts: &CycleParts<'_>,
     progress: &Progress,
 ) -> Vec<(String, Result<CycleReport, CycleError>)> {
@@ -164,7 +178,7 @@ pub(super) async fn read_all(
         bar.set_message("reading");
         let on_page =
             |balance: &Balance| bar.set_message(format!("read {}, changed {}", balance.read, balance.changed));
-        let read = read_feed(feed, Reach::Changes, &CycleParts { on_page: &on_page, ..*parts }).await;
+        let read = read_feed(feed, reach, &CycleParts { on_page: &on_page, ..*parts }).await;
         // what came of it is printed with the result
         bar.finish_and_clear();
         reports.push((feed.name.clone(), read));
@@ -294,7 +308,7 @@ fn exit_of(config: &Config, ended: &Ended, status: &StatusReport) -> Result<Exit
 
 /// Contacts wait for a full read that is still to come.
 fn is_read_missing(status: &StatusReport) -> bool {
-    status.starved > 0 && status.sources.iter().any(|source| source.full_read_wanted)
+    status.starved > 0 && (status.wanted > 0 || status.sources.iter().any(|source| source.full_read_wanted))
 }
 
 /// All that is left waits for a person to approve it.

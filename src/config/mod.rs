@@ -3,6 +3,7 @@
 
 mod cron_fields;
 mod defaults;
+mod effective;
 mod env;
 mod file;
 mod guard;
@@ -29,6 +30,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Table;
 
+pub use effective::effective_source;
 pub use guard::{Bound, Guard};
 pub use identity::{Identity, SharedChannel};
 pub use listen::Listen;
@@ -37,9 +39,9 @@ pub use problem::{ConfigProblems, KeyPath, Place, Problem};
 pub use reteno::{ClientAuth, Credentials, DedupeOn, MissingCredentials, Redirect, RestoreDeleted, Reteno};
 pub use schedule::{Schedule, ScheduleError};
 pub use source::{
-    CatalogArgument, CategoryText, ConsentText, FieldTarget, FieldText, FileConfig, FileFormat, FilledText, FormText,
-    OnDelete, OnInvalidText, ReplicationMethod, Scope, SegmentText, SelectorText, SingerConfig, SourceConfig,
-    SourceKind, SubscriptionsText, WriteRule,
+    AuthConfig, CatalogArgument, CategoryText, ConsentText, FieldTarget, FieldText, FileConfig, FileFormat, FilledText,
+    FormText, OAuthClientAuth, OAuthConfig, OAuthGrant, OnDelete, OnInvalidText, ReplicationMethod, Scope, SegmentText,
+    SelectorText, SingerConfig, SourceConfig, SourceKind, SubscriptionsText, TokenBody, WriteRule,
 };
 pub use upload::Upload;
 
@@ -113,10 +115,7 @@ pub fn load(
     let variables = env::layer(&environment, &SECTIONS, &file.table);
     let defaults = defaults::layer(&sources(&file.table, &variables.table));
 
-    let merged = Figment::from(Serialized::defaults(defaults))
-        .merge(Serialized::defaults(file.table))
-        .merge(Serialized::defaults(variables.table))
-        .extract::<Table>();
+    let merged = merged(defaults, file.table, variables.table);
 
     let origins = Origins {
         path: path.to_owned(),
@@ -138,6 +137,15 @@ pub fn load(
         Some(config) if reader.problems.is_empty() => Ok(config),
         Some(_) | None => Err(ConfigProblems::sorted(reader.problems)),
     }
+}
+
+/// The layers as one table.
+fn merged(defaults: Table, file: Table, variables: Table) -> Result<Table, Box<figment::Error>> {
+    Figment::from(Serialized::defaults(defaults))
+        .merge(Serialized::defaults(file))
+        .merge(Serialized::defaults(variables))
+        .extract::<Table>()
+        .map_err(Box::new)
 }
 
 fn resolve(reader: &mut Reader, table: Table, state_directory: Option<&String>) -> Option<Config> {

@@ -24,8 +24,9 @@ use crate::reteno::wire::{CatalogField, FieldKind as WireKind};
 use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
 use crate::source::{FileSource, Format, SingerOptions, SingerSource, Source, singer};
 
-use super::crms::Crms;
+pub use super::crms::connect_source;
 use super::cycle::Feed;
+use super::links::CrmLinks;
 use super::mapping::{build_ending, build_mapping, build_policy};
 use super::proof::{AccountChange, ProvingVault};
 use super::sender::{RestoreDeleted, SendSettings, UploadSettings};
@@ -262,7 +263,7 @@ pub struct Place<'a> {
     /// The clock.
     pub clock: &'a Clock,
     /// The CRMs.
-    pub crms: &'a Crms,
+    pub links: &'a CrmLinks,
 }
 
 /// A source with its mapping, and the mapped fields that the account does not offer as configured.
@@ -286,11 +287,12 @@ pub fn build_feed(
         policy: Arc::new(build_policy(source, identity, &mapping)),
         consent_shape: source.consent.as_ref().map(|consent| format!("{consent:?}")),
         mapping: Arc::new(mapping),
+        inbox: None,
     };
     (feed, unknown)
 }
 
-fn build_source(source: &SourceConfig, Place { state_dir, clock, crms }: Place<'_>) -> Source {
+fn build_source(source: &SourceConfig, Place { state_dir, clock, links }: Place<'_>) -> Source {
     match &source.kind {
         SourceKind::File(file) => {
             let format = match file.format {
@@ -323,6 +325,6 @@ fn build_source(source: &SourceConfig, Place { state_dir, clock, crms }: Place<'
             };
             Source::Singer(SingerSource::new(options, clock.clone()))
         }
-        SourceKind::Http(_) => Source::Http(crms.find(&source.name).expect("every such source was connected").clone()),
+        SourceKind::Http(_) => Source::Http(links.find(&source.name).expect("every such source was connected").clone()),
     }
 }

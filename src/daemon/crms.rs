@@ -1,58 +1,238 @@
-//! The ways to the CRMs of a configuration, each made once: their rates, tokens and blocks belong to the process, not to
-//! one read.
+//! The CRMs that want tokens: built from the configuration, kept alive while the daemon runs, told of by alerts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::{Config, SourceConfig, SourceKind};
-use crate::http::Exchange;
+use http::HeaderName;
+use secrecy::SecretString;
+use serde_json_path::JsonPath;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::{CheckpointError, CheckpointVault, GrantOwner, SourceVault, Store};
+use crate::clock::Clock;
+use crate::config::{self, AuthConfig, Config, FilledText, OAuthClientAuth, OAuthConfig, OAuthGrant, SourceConfig};
 use crate::http::socket::{HttpExchange, Timeouts};
-use crate::source::HttpSource;
-use crate::source::http::Link;
-use crate::source::http::auth::SourceAuth;
+use crate::oauth::{
+    AnswerShape, App, Authorizer, Basis, ClientAuth, Condition, Dialect, Mandate, Party, Refresher, Standing,
+    Statement, TokenBody, TokenEndpoint,
+};
+use crate::source::http::auth::{SourceAuth, Tokens};
 
+use super::alarm::Alarm;
 use super::compose::Surroundings;
 
-/// No answer of a CRM is longer: a page of 2,000 records with all their fields takes a few MB.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// No answer of a token endpoint is longer.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// The longest sleep until the tokens are looked at again: a clock that is set is noticed after so long.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
 
-/// The CRMs by the names of their sources.
-#[derive(Clone, Default)]
-pub struct Crms(BTreeMap<String, HttpSource>);
+/// One CRM that wants tokens.
+pub struct CrmAccount {
+    /// The source's name.
+    pub source: String,
+    /// The tokens.
+    pub refresher: Refresher,
+    /// Completes an authorization; `None` where tokens are had without any person.
+    pub authorizer: Option<Arc<Authorizer>>,
+    /// Where a pending authorization is noted.
+    pub desk: CheckpointVault,
+    /// Someone may have granted access.
+    pub granted: Notify,
+}
 
-impl Crms {
-    /// The CRMs of a configuration, over real sockets.
-    #[must_use]
-    pub fn connect(config: &Config, around: &Surroundings) -> Self {
-        let reteno = &config.reteno;
-        let timeouts =
-            Timeouts { connect: reteno.connect_timeout, read: reteno.read_timeout, total: reteno.request_timeout };
-        // made only where it is needed: it loads the machine's certificates
-        let mut exchange: Option<Arc<dyn Exchange>> = None;
-        let mut over =
-            || Arc::clone(exchange.get_or_insert_with(|| Arc::new(HttpExchange::new(timeouts, ANSWER_BYTES_MAX))));
-        Self::of(&config.sources, around, &mut over)
+/// The CRMs of the configuration that want tokens, in the order of their sources.
+#[must_use]
+pub fn connect_crms(config: &Config, around: &Surroundings) -> Vec<Arc<CrmAccount>> {
+    config.sources.iter().filter_map(|source| connect_crm(config, source, around)).map(Arc::new).collect()
+}
+
+/// The CRM of a source, where it wants tokens.
+#[must_use]
+pub fn connect_crm(config: &Config, source: &SourceConfig, around: &Surroundings) -> Option<CrmAccount> {
+    let AuthConfig::OAuth2(oauth) = &source.auth else { return None };
+    let app = Arc::new(build_app(&source.name, oauth, &config.reteno.redirect.text));
+    let reteno = &config.reteno;
+    let timeouts =
+        Timeouts { connect: reteno.connect_timeout, read: reteno.read_timeout, total: reteno.request_timeout };
+    let wire = Arc::new(HttpExchange::new(timeouts, ANSWER_BYTES_MAX));
+    let asks_nobody = app.dialect.asks_nobody();
+    let endpoint = TokenEndpoint::new(wire, app, around.clock.clone());
+    let vault = SourceVault::on(around.store.clone(), around.random.clone(), owner(source, oauth));
+    let lock_path = config.state_dir.join(format!("refresh-{}.lock", source.name));
+    let (clock, random) = (around.clock.clone(), around.random.clone());
+    let refresher = Refresher::new(endpoint.clone(), vault.shared(), lock_path.clone(), clock.clone(), random.clone());
+    let mandate = Mandate { source: source.name.clone(), allows_new_account: false, program: config.program.clone() };
+    let authorizer =
+        (!asks_nobody).then(|| Arc::new(Authorizer::new(endpoint, Arc::new(vault), lock_path, clock, mandate)));
+    Some(CrmAccount {
+        source: source.name.clone(),
+        refresher,
+        authorizer,
+        desk: CheckpointVault::on(around.store.clone(), random),
+        granted: Notify::new(),
+    })
+}
+
+/// Whose tokens a source's are.
+#[must_use]
+pub fn owner(source: &SourceConfig, oauth: &OAuthConfig) -> GrantOwner {
+    GrantOwner { source: source.name.clone(), client_id: oauth.client_id.expose().to_owned() }
+}
+
+/// What lets the requests of a source in. Each call reads the stored tokens anew: what one reader of a source asks, it
+/// asks of one value.
+#[must_use]
+pub fn connect_source(config: &Config, source: &SourceConfig, around: &Surroundings) -> SourceAuth {
+    match &source.auth {
+        AuthConfig::None => SourceAuth::None,
+        AuthConfig::Header { name, value } => SourceAuth::Header {
+            name: HeaderName::from_bytes(name.as_bytes()).expect("the configuration has read the same name"),
+            value: value.clone(),
+        },
+        AuthConfig::OAuth2(oauth) => {
+            let crm = connect_crm(config, source, around).expect("it wants tokens");
+            let command = crm.authorizer.as_ref().map(|_| command(&source.name, &config.program));
+            SourceAuth::OAuth2(Tokens {
+                source: source.name.clone(),
+                refresher: crm.refresher,
+                prefix: oauth.prefix.clone(),
+                refresh_on: oauth.refresh_on.clone(),
+                command,
+            })
+        }
     }
+}
 
-    /// The same over an exchange.
-    #[must_use]
-    pub fn over(config: &Config, around: &Surroundings, exchange: &Arc<dyn Exchange>) -> Self {
-        Self::of(&config.sources, around, &mut || Arc::clone(exchange))
+/// The command by which a person lets this program into the CRM of `source`.
+#[must_use]
+pub fn command(source: &str, program: &str) -> String {
+    Party::Crm(source.to_owned()).command(program)
+}
+
+fn build_app(name: &str, oauth: &OAuthConfig, redirect: &str) -> App {
+    let path = |text: &String| JsonPath::parse(text).expect("the configuration has read the same path");
+    let extra = |(name, value): &(String, FilledText)| (name.clone(), value.clone().into_secret());
+    // of no meaning where nobody is asked
+    let nobody = (&oauth.token_url, oauth.token_url.as_str(), Vec::new());
+    let (basis, (authorize_url, redirect, authorize_extra)) = match &oauth.grant {
+        OAuthGrant::RefreshToken { authorize_url, authorize_extra, redirect: own } => {
+            let redirect = own.as_ref().map_or(redirect, |own| &own.text);
+            (Basis::Consent { repeats_code: false }, (authorize_url, redirect, authorize_extra.clone()))
+        }
+        OAuthGrant::ClientCredentials => (Basis::ClientCredentials, nobody),
+        OAuthGrant::JwtBearer { subject, audience, key } => {
+            let issuer = oauth.client_id.expose().to_owned();
+            let statement =
+                Statement { issuer, subject: subject.clone(), audience: audience.clone(), key: Arc::clone(key) };
+            (Basis::Statement(statement), nobody)
+        }
+    };
+    let dialect = Dialect {
+        party: Party::Crm(name.to_owned()),
+        basis,
+        body: match oauth.token_body {
+            config::TokenBody::Form => TokenBody::Form,
+            config::TokenBody::Json => TokenBody::Json,
+            config::TokenBody::Query => TokenBody::Query,
+        },
+        scope: oauth.scope.clone(),
+        extra: oauth.extra.iter().map(extra).collect(),
+        authorize_extra,
+        answer: AnswerShape {
+            is_crm: true,
+            lifetime_default: oauth.access_token_lifetime,
+            base_url: oauth.base_url_path.as_ref().map(path),
+            error: oauth.error_path.as_ref().map(path),
+        },
+        refresh_token_lifetime: oauth.refresh_token_lifetime,
+    };
+    let auth = match oauth.client_auth {
+        OAuthClientAuth::Body => ClientAuth::Params,
+        OAuthClientAuth::Basic => ClientAuth::Basic,
+    };
+    let none = SecretString::default();
+    let client = (oauth.client_id.expose().to_owned(), oauth.client_secret.as_ref().unwrap_or(&none));
+    let app = App::new(client, auth, authorize_url.clone(), oauth.token_url.clone(), redirect);
+    app.expect("the configuration has parsed the same text as a URL").speaking(dialect)
+}
+
+/// Ends the alerts of tokens that the configuration wants no more.
+pub async fn end_gone_alerts(crms: &[Arc<CrmAccount>], store: &Store) -> Result<(), CheckpointError> {
+    let kept: Vec<String> = crms.iter().map(|crm| alert(&crm.source)).collect();
+    store.call(move |checkpoint| checkpoint.end_alerts_but(&alert(""), &kept)).await
+}
+
+/// The alert of a source's tokens.
+fn alert(source: &str) -> String {
+    format!("tokens-{source}")
+}
+
+/// Refreshes a CRM's tokens in time, also when nothing is read, and tells when a person is needed.
+pub async fn keep_crm_tokens(
+    crm: Arc<CrmAccount>,
+    (alarm, clock): (Alarm, Clock),
+    program: String,
+    stop: CancellationToken,
+) -> Result<(), CheckpointError> {
+    loop {
+        put_in_force(&crm).await;
+        let next = crm.refresher.tick().await;
+        tell_crm(&crm, (&alarm, &clock), &program).await?;
+        let pause = next.since(clock.now()).clamp(Duration::from_millis(200), SLEEP_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = crm.granted.notified() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
     }
+}
 
-    fn of(sources: &[SourceConfig], around: &Surroundings, exchange: &mut dyn FnMut() -> Arc<dyn Exchange>) -> Self {
-        let crm_of = |source: &SourceConfig| {
-            let SourceKind::Http(description) = &source.kind else { return None };
-            let (clock, random) = (around.clock.clone(), around.random.clone());
-            let link = Link::new(Arc::clone(description), exchange(), SourceAuth::None, clock, random);
-            Some((source.name.clone(), HttpSource::new(Arc::new(link))))
-        };
-        Self(sources.iter().filter_map(crm_of).collect())
+/// What was granted just before the process died is in force from now on.
+async fn put_in_force(crm: &CrmAccount) {
+    let Some(authorizer) = &crm.authorizer else { return };
+    match authorizer.prove_kept(&crm.desk, Duration::ZERO).await {
+        Ok(Some(_)) => crm.refresher.look_again().await,
+        Ok(None) => {}
+        // the next turn tries again; what lasts is told by whoever reads the vault
+        Err(error) => tracing::debug!(source = crm.source, "{}", authorizer.party().tell(&error)),
     }
+}
 
-    /// The CRM of a source.
-    #[must_use]
-    pub fn find(&self, source: &str) -> Option<&HttpSource> {
-        self.0.get(source)
+/// Raises or ends the alert of a CRM's tokens, by what the refresher knows.
+pub async fn tell_crm(
+    crm: &CrmAccount,
+    (alarm, clock): (&Alarm, &Clock),
+    program: &str,
+) -> Result<(), CheckpointError> {
+    let (name, source) = (alert(&crm.source), &crm.source);
+    let grant = format!("run `{}`", command(source, program));
+    let mend = format!("check the network, and compare [source.{source}.auth] with the app's page in the CRM");
+    match crm.refresher.condition().await {
+        Standing::Unauthorized => {
+            let text = format!("the CRM of source {source} has not authorized this program: it is not read");
+            alarm.raise(&name, &text, &grant).await
+        }
+        Standing::Granted {
+            condition: Condition::NeedsAuthorization { reason, .. }, access_token_expires_at, ..
+        } => {
+            let text = format!(
+                "the tokens of source {source} cannot be renewed ({reason}): its reads end at {access_token_expires_at} \
+                 at the latest"
+            );
+            alarm.raise(&name, &text, &grant).await
+        }
+        // its reads fail until it is mended, and no person can grant anything
+        Standing::Unknown { problem } if crm.authorizer.is_none() => {
+            alarm.raise(&name, &format!("source {source} gets no access token: {problem}"), &mend).await
+        }
+        Standing::Granted { problem: Some(problem), access_token_expires_at, .. }
+            if access_token_expires_at <= clock.now() =>
+        {
+            alarm.raise(&name, &format!("source {source} gets no new access token: {problem}"), &mend).await
+        }
+        Standing::Granted { condition: Condition::Active, .. } => alarm.end(&name).await,
+        // nothing is known: what stands, stands
+        Standing::Unknown { .. } => Ok(()),
     }
 }

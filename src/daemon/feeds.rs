@@ -7,25 +7,26 @@ use crate::config::{Config, SourceConfig};
 use crate::contact::{Catalog, Field, FieldProblem};
 use crate::report;
 use crate::reteno::body::BATCH_CONTACTS_MAX;
+use crate::source::SourceError;
 
 use super::alarm::Alarm;
 use super::compose::{self, Place, Surroundings};
-use super::crms::Crms;
 use super::cycle::{CycleError, CycleReport, Feed};
+use super::links::CrmLinks;
 
 /// The feed of a source; what the account does not offer as it is mapped is an alert.
 pub async fn prepare_feed(
     config: &Config,
     source: &SourceConfig,
     catalog: &Catalog,
-    (around, crms): (&Surroundings, &Crms),
+    (around, links): (&Surroundings, &CrmLinks),
 ) -> Result<Feed, CheckpointError> {
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let (feed, unknown) = compose::build_feed(
         source,
         config.identity,
         catalog,
-        Place { state_dir: &config.state_dir, clock: &around.clock, crms },
+        Place { state_dir: &config.state_dir, clock: &around.clock, links },
     );
     let alert = format!("fields-of-{}", source.name);
     // without any list of fields nothing can be said of them
@@ -128,4 +129,16 @@ pub(super) async fn tell_holds(holds: &[Hold], alarm: &Alarm, program: &str) -> 
         alarm.raise(&format!("hold-{}", hold.id), &text, &hint).await?;
     }
     Ok(())
+}
+
+/// What a tap wrote to its log before it died goes to ours, redacted, and nowhere else: the database and the alerts name
+/// the outcome only.
+pub(super) fn tell_last_words(name: &str, error: &SourceError) {
+    let words = error.last_words();
+    if let Some(last) = words.last() {
+        tracing::warn!(source = name, "the tap's last words: {last}");
+    }
+    for line in words {
+        tracing::debug!(source = name, "the tap: {line}");
+    }
 }

@@ -281,8 +281,9 @@ impl<'a> Hints<'a> {
         if self.failures >= FAILURES_UNTOLD {
             let text =
                 format!("source {} cannot fetch what its webhook announced: {}", self.name, report::chain(error));
-            let hint = error.hint().unwrap_or("it is tried again, and nothing is lost; the source's own reads go on");
-            self.alarm.raise(&self.alert(), &text, hint).await?;
+            let usual = "it is tried again, and nothing is lost; the source's own reads go on";
+            let hint = error.hint().unwrap_or(usual.into());
+            self.alarm.raise(&self.alert(), &text, &hint).await?;
         }
         Ok(())
     }

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,18 +14,19 @@ use crate::checkpoint::{CheckpointError, Inbox, PageMode};
 use crate::clock::Timestamp;
 use crate::config::{Config, MissingCredentials, SourceConfig};
 use crate::contact::Catalog;
-use crate::listener::{self, Callback, Page, PublicServices, Readiness, Services};
-use crate::oauth::complete_callback;
+use crate::listener::{PublicServices, Readiness};
 
 use super::alarm::Alarm;
 use super::attend::{attend, watch_refusals};
 use super::compose::{self, Account, Surroundings};
-use super::crms::Crms;
+use super::crms::{CrmAccount, connect_crms, end_gone_alerts, keep_crm_tokens};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
 use super::exports::build_exports;
 use super::feeds::{prepare_feed, tell_read};
 use super::hooks::{HookDesk, open_hooks};
 use super::lifecycle::Stop;
+use super::links::CrmLinks;
+use super::listening::{bind, finish_callbacks, serve_private, serve_public};
 use super::proof::LateProof;
 use super::sender::{Line, Sender, Until};
 use super::standing::tell_standing;
@@ -82,8 +82,9 @@ impl RunError {
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) around: Surroundings,
-    account: Account,
-    pub(super) crms: Crms,
+    pub(super) account: Account,
+    pub(super) crms: Vec<Arc<CrmAccount>>,
+    pub(super) links: CrmLinks,
     pub(super) alarm: Alarm,
     pub(super) line: Line,
     /// What webhooks announced, where a source has one.
@@ -93,9 +94,9 @@ pub(super) struct Shared {
     pub(super) stop: Stop,
     catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
     /// Callbacks that are being answered.
-    callbacks: TaskTracker,
+    pub(super) callbacks: TaskTracker,
     /// Someone may have granted access.
-    granted: Notify,
+    pub(super) granted: Notify,
     /// Grows when another process has written to the checkpoint.
     pub(super) others: watch::Sender<u64>,
 }
@@ -109,6 +110,8 @@ pub async fn run_session(
     started: impl FnOnce(),
 ) -> Result<(), RunError> {
     let account = compose::connect(&config, &around, false)?;
+    let crms = connect_crms(&config, &around);
+    end_gone_alerts(&crms, &around.store).await?;
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let listener = bind(config.listen.address).await?;
     let public = bind(config.listen.public_address).await?;
@@ -121,13 +124,14 @@ pub async fn run_session(
         (settings, line.clone()),
     )
     .await?;
-    let crms = Crms::connect(&config, &around);
+    let links = CrmLinks::connect(&config, &around);
     let (inbox, hooks) = open_hooks(&config, &around).await?;
     let shared = Arc::new(Shared {
         config,
-        crms,
+        links,
         around,
         account,
+        crms,
         alarm,
         line,
         inbox,
@@ -164,16 +168,28 @@ pub async fn run_session(
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;
+    let quiet = async {
+        shared.account.refresher.quiesce().await;
+        for crm in &shared.crms {
+            crm.refresher.quiesce().await;
+        }
+    };
     tokio::select! {
-        () = shared.account.refresher.quiesce() => {}
+        () = quiet => {}
         () = stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
     }
     shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
     ended
 }
 
-/// Whatever brings records: cycles, and what is announced.
+/// Whatever brings records: the access to CRMs, cycles, and what is announced.
 fn spawn_readers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
+    for crm in &shared.crms {
+        let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
+        let (program, stop) = (shared.config.program.clone(), shared.stop.soft.clone());
+        let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
+        tasks.spawn(async { Ok(keep.await?) });
+    }
     for source in &shared.config.sources {
         tasks.spawn(follow_schedule(Arc::clone(shared), source.clone()));
         tasks.spawn(attend(Arc::clone(shared), source.clone()));
@@ -203,68 +219,6 @@ async fn end_of(tasks: &mut JoinSet<Result<(), RunError>>, stop: &Stop) -> Resul
     }
     tasks.shutdown().await;
     ended
-}
-
-/// A configured listener, where there is one.
-pub async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
-    let Some(address) = address else { return Ok(None) };
-    TcpListener::bind(address).await.map(Some).map_err(|source| RunError::Listen { address, source })
-}
-
-/// Serves the public address until `stop`.
-pub async fn serve_public(
-    listener: TcpListener,
-    services: PublicServices,
-    stop: CancellationToken,
-) -> Result<(), RunError> {
-    let address = bound_address(&listener);
-    let served = listener::serve_public(listener, services, stop).await;
-    served.map_err(|source| RunError::Listen { address, source })
-}
-
-/// The listener of this machine: health, the callback of an authorization, webhooks.
-async fn serve_private(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    readiness: watch::Receiver<Readiness>,
-) -> Result<(), RunError> {
-    let hooks = shared.hooks.as_ref().map(HookDesk::listen);
-    let services = Services { callback: Some(build_callback(&shared)), hooks, readiness };
-    let address = bound_address(&listener);
-    let served = listener::serve(listener, services, shared.stop.soft.clone()).await;
-    served.map_err(|source| RunError::Listen { address, source })
-}
-
-fn bound_address(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
-}
-
-fn build_callback(shared: &Arc<Shared>) -> Callback {
-    let shared = Arc::clone(shared);
-    Arc::new(move |query| {
-        let (shared, tracker) = (Arc::clone(&shared), shared.callbacks.clone());
-        Box::pin(tracker.track_future(async move {
-            let page = complete_callback(&shared.account.authorizer, &shared.account.desk, &query).await;
-            shared.account.refresher.look_again().await;
-            shared.granted.notify_one();
-            shared.line.nudge();
-            Page { status: page.status, title: page.title.to_owned(), message: page.message, hint: page.hint }
-        }))
-    })
-}
-
-/// A code that is being exchanged is spent, and its browser may be gone: its tokens are waited for as long as the stop
-/// may take.
-async fn finish_callbacks(shared: &Shared) {
-    shared.callbacks.close();
-    if shared.callbacks.is_empty() {
-        return;
-    }
-    tracing::info!("an authorization is being completed: the stop waits for it");
-    tokio::select! {
-        () = shared.callbacks.wait() => {}
-        () = shared.stop.hard.cancelled() => tracing::warn!("an authorization could not be completed in time"),
-    }
 }
 
 /// Sees that a command wrote to the checkpoint, and wakes those whom it may concern.
@@ -328,7 +282,10 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
 /// One cycle: what goes wrong is the source's trouble and is told; only a broken checkpoint ends the daemon.
 async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Result<(), RunError> {
     let catalog = fresh_catalog(shared).await?;
-    let feed = prepare_feed(&shared.config, source, &catalog, (&shared.around, &shared.crms)).await?;
+    let mut feed = prepare_feed(&shared.config, source, &catalog, (&shared.around, &shared.links)).await?;
+    if source.webhook.is_some() {
+        feed.inbox.clone_from(&shared.inbox);
+    }
     let parts = CycleParts {
         store: &shared.around.store,
         clock: &shared.around.clock,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oauth2::basic::BasicClient;
-use oauth2::{AuthorizationCode, CsrfToken};
+use oauth2::{AuthorizationCode, CsrfToken, Scope};
 use secrecy::SecretString;
 use url::Url;
 
@@ -17,6 +17,7 @@ use super::authorize_error::{AuthorizeError, Unproven};
 use super::desk::{AuthorizationDesk, Ending, PendingRecord, Settled, StateHash};
 use super::endpoint::{App, TokenEndpoint};
 use super::lock::{LockError, RefreshLock};
+use super::party::Party;
 use super::response::{Origin, read_response};
 use super::token::Grant;
 use crate::clock::Clock;
@@ -36,13 +37,20 @@ pub struct PendingAuthorization {
 }
 
 impl PendingAuthorization {
-    /// The address of Reteno's page for `app`, with a fresh state.
+    /// The address of the page on which a person grants `app` access, with a fresh state.
     #[must_use]
     pub fn begin(app: &App, random: &Random) -> Self {
         let client = BasicClient::new(app.client_id.clone())
             .set_auth_uri(app.authorize_url.clone())
             .set_redirect_uri(app.redirect_uri.clone());
-        let (url, state) = client.authorize_url(|| CsrfToken::new(hex(&random.bytes::<32>()))).url();
+        let mut page = client.authorize_url(|| CsrfToken::new(hex(&random.bytes::<32>())));
+        if let Some(scope) = &app.dialect.scope {
+            page = page.add_scope(Scope::new(scope.clone()));
+        }
+        for (name, value) in &app.dialect.authorize_extra {
+            page = page.add_extra_param(name.clone(), value.clone());
+        }
+        let (url, state) = page.url();
         Self { url, state }
     }
 }
@@ -89,6 +97,12 @@ impl Authorizer {
     #[must_use]
     pub fn app(&self) -> &App {
         self.endpoint.app()
+    }
+
+    /// Who gives the tokens.
+    #[must_use]
+    pub fn party(&self) -> &Party {
+        self.app().party()
     }
 
     /// The clock that ages pending authorizations.
@@ -213,7 +227,9 @@ impl Authorizer {
     ) -> Result<(), AuthorizeError> {
         match granted {
             Ok(_) => desk.settle(state_hash, Settled::Done).await?,
-            Err(error) if error.settles() => desk.settle(state_hash, error.settled(&self.mandate.program)).await?,
+            Err(error) if error.settles() => {
+                desk.settle(state_hash, self.party().settled(&self.mandate.program, error)).await?;
+            }
             Err(_) => {}
         }
         Ok(())
@@ -241,15 +257,18 @@ pub async fn complete_callback(authorizer: &Authorizer, desk: &dyn Authorization
         Ok(_) => CallbackPage {
             status: 200,
             title: "Authorization done",
-            message: "reteno-sync may now update contacts in Reteno.".to_owned(),
+            message: match authorizer.party() {
+                Party::Reteno => "reteno-sync may now update contacts in Reteno.".to_owned(),
+                Party::Crm(source) => format!("reteno-sync may now read the CRM of source {source}."),
+            },
             hint: Some("You can close this page.".to_owned()),
         },
-        Err(error) => CallbackPage::failed(&error, &authorizer.mandate.program),
+        Err(error) => CallbackPage::failed(&error, authorizer),
     }
 }
 
 impl CallbackPage {
-    fn failed(error: &AuthorizeError, program: &str) -> Self {
+    fn failed(error: &AuthorizeError, authorizer: &Authorizer) -> Self {
         let (status, title) = match error {
             AuthorizeError::Refused => (403, "Access refused"),
             AuthorizeError::OtherError { .. }
@@ -273,6 +292,7 @@ impl CallbackPage {
             | AuthorizeError::FailedElsewhere { .. }
             | AuthorizeError::Terminal(_) => (500, "Authorization failed"),
         };
-        Self { status, title, message: super::chain(error), hint: Some(error.hint(program)) }
+        let (party, program) = (authorizer.party(), &authorizer.mandate.program);
+        Self { status, title, message: party.tell(error), hint: Some(party.hint(program, error)) }
     }
 }

@@ -15,6 +15,7 @@ use url::Host;
 use super::authorize::{Authorizer, PendingAuthorization};
 use super::authorize_error::AuthorizeError;
 use super::desk::{AuthorizationDesk, PendingRecord, Settled};
+use super::party::Party;
 use super::response::Origin;
 use super::token::Grant;
 use crate::random::Random;
@@ -128,7 +129,8 @@ async fn take_line(
     match authorizer.complete(desk, line, Origin::Pasted).await {
         Ok(grant) => Ok(Some(grant)),
         Err(error @ (AuthorizeError::WrongState | AuthorizeError::NoState | AuthorizeError::NoCode)) => {
-            writeln!(output, "{error}\nhint: {}", error.hint(&authorizer.mandate().program))?;
+            let party = authorizer.party();
+            writeln!(output, "{}\nhint: {}", party.tell(&error), party.hint(&authorizer.mandate().program, &error))?;
             output.flush()?;
             Ok(None)
         }
@@ -138,10 +140,11 @@ async fn take_line(
 
 fn write_left_open(authorizer: &Authorizer, output: &mut (impl Write + ?Sized)) -> Result<(), AuthorizeError> {
     let program = &authorizer.mandate().program;
-    writeln!(
-        output,
-        "Nothing can be read here. Finish it within fifteen minutes with:\n\n  {program} authorize --auth-response URL\n"
-    )?;
+    let command = match authorizer.party() {
+        Party::Reteno => format!("{program} authorize --auth-response URL"),
+        Party::Crm(source) => format!("{program} authorize --source {source} --auth-response URL"),
+    };
+    writeln!(output, "Nothing can be read here. Finish it within fifteen minutes with:\n\n  {command}\n")?;
     Ok(output.flush()?)
 }
 
@@ -160,7 +163,8 @@ async fn look(
         }
         None if ours.is_void(authorizer.clock().now()) => {
             let timed_out = AuthorizeError::TimedOut;
-            desk.settle(ours.state_hash, timed_out.settled(&authorizer.mandate().program)).await?;
+            let settled = authorizer.party().settled(&authorizer.mandate().program, &timed_out);
+            desk.settle(ours.state_hash, settled).await?;
             Err(timed_out)
         }
         None => Ok(None),

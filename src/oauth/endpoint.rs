@@ -1,4 +1,5 @@
-//! Requests to the token endpoint. Secrets travel in the body and a header, never in the URL.
+//! Requests to the token endpoint. Secrets travel in the body and a header; in the URL only where a CRM takes nothing
+//! else.
 
 use std::sync::Arc;
 
@@ -8,10 +9,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use oauth2::{AuthUrl, AuthorizationCode, ClientId, ClientSecret, RedirectUrl, TokenUrl};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
-use super::reaction::{TokenAnswer, TokenError, react_token};
+use super::dialect::{Basis, Dialect, TokenBody};
+use super::party::Party;
+use super::reaction::{TokenAnswer, TokenError, react};
 use super::token::Grant;
 use crate::clock::{Clock, Timestamp};
 use crate::http::Exchange;
@@ -25,25 +29,30 @@ pub enum ClientAuth {
     Params,
 }
 
-/// The app as it is registered with Reteno. `Debug` redacts the secret.
+/// The grant type of a signed statement (RFC 7523).
+const STATEMENT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// The app as it is registered with Reteno or a CRM. `Debug` redacts the secret.
 #[derive(Debug, Clone)]
 pub struct App {
-    /// Reteno's client id.
+    /// The app's id.
     pub client_id: ClientId,
-    /// Reteno's client secret.
-    pub client_secret: ClientSecret,
+    /// The app's secret; an app that signs statements needs none.
+    pub client_secret: Option<ClientSecret>,
     /// How they are sent.
     pub client_auth: ClientAuth,
-    /// Where a person grants access.
+    /// Where a person grants access. Of no meaning to an app that asks nobody.
     pub authorize_url: AuthUrl,
     /// Where codes and refresh tokens become access tokens.
     pub token_url: TokenUrl,
-    /// The app's Callback URL, byte for byte as registered.
+    /// The app's Callback URL, byte for byte as registered. Of no meaning to an app that asks nobody.
     pub redirect_uri: RedirectUrl,
+    /// The ways of the server.
+    pub dialect: Dialect,
 }
 
 impl App {
-    /// An app as the configuration names it. `redirect` is kept as written: OAuth compares it byte for byte.
+    /// An app of Reteno's as the configuration names it; an empty secret is none. `redirect` is kept as written: OAuth compares it byte for byte.
     ///
     /// # Errors
     /// Where `redirect` is not a URL.
@@ -56,12 +65,33 @@ impl App {
     ) -> Result<Self, url::ParseError> {
         Ok(Self {
             client_id: ClientId::new(client_id),
-            client_secret: ClientSecret::new(client_secret.expose_secret().to_owned()),
+            client_secret: (!client_secret.expose_secret().is_empty())
+                .then(|| ClientSecret::new(client_secret.expose_secret().to_owned())),
             client_auth,
             authorize_url: AuthUrl::from_url(authorize_url),
             token_url: TokenUrl::from_url(token_url),
             redirect_uri: RedirectUrl::new(redirect.to_owned())?,
+            dialect: Dialect::reteno(),
         })
+    }
+
+    /// The same app at a server with other ways.
+    #[must_use]
+    pub fn speaking(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
+    }
+
+    /// Who gives the tokens.
+    #[must_use]
+    pub fn party(&self) -> &Party {
+        &self.dialect.party
+    }
+
+    /// When the refresh token of `grant` dies if it is never used, where that is known.
+    #[must_use]
+    pub fn refresh_token_expires_at(&self, grant: &Grant) -> Option<Timestamp> {
+        let has_one = !grant.refresh_token.expose_secret().is_empty();
+        self.dialect.refresh_token_lifetime.filter(|_| has_one).map(|lifetime| grant.requested_at.plus(lifetime))
     }
 }
 
@@ -97,54 +127,108 @@ impl TokenEndpoint {
 
     /// Exchanges an authorization code. A code works once.
     pub async fn exchange_code(&self, code: &AuthorizationCode) -> Result<Issued, TokenError> {
-        self.request(&[("grant_type", "authorization_code"), ("code", code.secret())]).await
+        let fields = [("grant_type", "authorization_code"), ("code", code.secret())];
+        self.request(&[&fields[..], &self.redirect()].concat()).await
     }
 
-    /// Refreshes `grant`: Reteno wants the original code beside the last refresh token. The vendor's page has
-    /// `redirect_uri` in one of its two forms, so it is sent.
+    /// Refreshes `grant`. Reteno wants the original code beside the last refresh token. The vendor's page has
+    /// `redirect_uri` in one of its two forms, so it is sent; amoCRM demands it, and others pay no heed to it.
     pub async fn refresh(&self, grant: &Grant) -> Result<Issued, TokenError> {
-        let fields = [
-            ("grant_type", "refresh_token"),
-            ("refresh_token", grant.refresh_token.expose_secret()),
-            ("code", grant.code.expose_secret()),
-        ];
+        let mut fields = vec![("grant_type", "refresh_token"), ("refresh_token", grant.refresh_token.expose_secret())];
+        if matches!(self.app.dialect.basis, Basis::Consent { repeats_code: true }) {
+            fields.push(("code", grant.code.expose_secret()));
+        }
+        fields.extend(self.redirect());
         self.request(&fields).await
+    }
+
+    /// Asks for a new token as one that needs no person; where a person is needed, nobody has granted anything.
+    pub async fn obtain(&self) -> Result<Issued, TokenError> {
+        let scope = self.app.dialect.scope.as_deref().map(|scope| ("scope", scope));
+        match &self.app.dialect.basis {
+            Basis::Consent { .. } => Err(TokenError::InvalidGrant),
+            Basis::ClientCredentials => {
+                let fields: Vec<_> = [("grant_type", "client_credentials")].into_iter().chain(scope).collect();
+                self.request(&fields).await
+            }
+            Basis::Statement(statement) => {
+                let assertion = statement.sign(self.clock.now()).map_err(|_| TokenError::Temporary {
+                    cause: "the statement could not be signed".to_owned(),
+                    retry_after: None,
+                    source: None,
+                })?;
+                let fields = [("grant_type", STATEMENT), ("assertion", assertion.expose_secret())];
+                let fields: Vec<_> = fields.into_iter().chain(scope).collect();
+                self.request(&fields).await
+            }
+        }
+    }
+
+    fn redirect(&self) -> [(&str, &str); 1] {
+        [("redirect_uri", self.app.redirect_uri.as_str())]
     }
 
     async fn request(&self, fields: &[(&str, &str)]) -> Result<Issued, TokenError> {
         let request = self.build_request(fields)?;
         // Taken before sending: a lifetime that starts too early costs nothing, one that starts too late costs a 401.
         let sent = self.clock.now();
-        let answer = react_token(self.exchange.exchange(request).await)?;
+        let answer = react(self.exchange.exchange(request).await, &self.app.dialect.answer)?;
         Ok(Issued { answer, sent })
     }
 
     fn build_request(&self, fields: &[(&str, &str)]) -> Result<Request<Bytes>, TokenError> {
         let app = &self.app;
-        let mut form = Serializer::new(String::new());
-        form.extend_pairs(fields).append_pair("redirect_uri", app.redirect_uri.as_str());
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(app.token_url.as_str())
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        match app.client_auth {
-            ClientAuth::Basic => request = request.header(header::AUTHORIZATION, basic(app)),
-            ClientAuth::Params => {
-                form.append_pair("client_id", &app.client_id).append_pair("client_secret", app.client_secret.secret());
+        let mut request = Request::builder().header(header::ACCEPT, "application/json");
+        let mut fields = fields.to_vec();
+        match (&app.client_secret, app.client_auth) {
+            (Some(secret), ClientAuth::Basic) => {
+                request = request.header(header::AUTHORIZATION, basic(&app.client_id, secret));
             }
+            (Some(secret), ClientAuth::Params) => {
+                fields.extend([("client_id", app.client_id.as_str()), ("client_secret", secret.secret().as_str())]);
+            }
+            // a statement says by itself whose it is
+            (None, ClientAuth::Basic | ClientAuth::Params) => {}
         }
-        request
-            .body(Bytes::from(form.finish()))
-            .map_err(|_| TokenError::NotUnderstood { cause: "reteno.token_url is no usable address".to_owned() })
+        for (name, value) in &app.dialect.extra {
+            fields.retain(|(ours, _)| ours != name);
+            fields.push((name, value.expose_secret()));
+        }
+        let (method, address, kind, body) = match app.dialect.body {
+            TokenBody::Form => {
+                let form = Serializer::new(String::new()).extend_pairs(&fields).finish();
+                (Method::POST, app.token_url.url().clone(), Some("application/x-www-form-urlencoded"), form)
+            }
+            TokenBody::Json => {
+                let object: serde_json::Map<_, _> =
+                    fields.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+                let body = Value::Object(object).to_string();
+                (Method::POST, app.token_url.url().clone(), Some("application/json"), body)
+            }
+            TokenBody::Query => {
+                let mut address = app.token_url.url().clone();
+                address.query_pairs_mut().extend_pairs(&fields);
+                (Method::GET, address, None, String::new())
+            }
+        };
+        if let Some(kind) = kind {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let built = request.method(method).uri(address.as_str()).body(Bytes::from(body));
+        built.map_err(|_| TokenError::NotUnderstood {
+            cause: match app.party() {
+                Party::Reteno => "reteno.token_url is no usable address".to_owned(),
+                Party::Crm(source) => format!("source.{source}.auth.token_url is no usable address"),
+            },
+        })
     }
 }
 
 /// HTTP Basic with both parts form-encoded first (RFC 6749, section 2.3.1). Some servers decode, some do not: the hex
 /// ids of Reteno are the same either way.
-fn basic(app: &App) -> HeaderValue {
+fn basic(client_id: &ClientId, client_secret: &ClientSecret) -> HeaderValue {
     let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-    let pair = format!("{}:{}", encode(&app.client_id), encode(app.client_secret.secret()));
+    let pair = format!("{}:{}", encode(client_id), encode(client_secret.secret()));
     let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)))
         .expect("base64 holds only characters that a header may hold");
     value.set_sensitive(true);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::chain;
 use super::lock::LockError;
+use super::party::Party;
 use super::reaction::TokenError;
 use super::token::{Condition, Grant};
 use super::vault::VaultError;
@@ -51,6 +52,8 @@ pub(super) struct Known {
     refused_refreshes: u32,
     /// A pair that was received, but that the vault did not take: stored before anything else is tried.
     pub(super) unstored: Option<Grant>,
+    /// Tokens are had without any person, and so also where there was none yet.
+    asks_nobody: bool,
 }
 
 /// What stopped a refresh for now.
@@ -65,8 +68,18 @@ pub(super) enum Setback {
 }
 
 impl Known {
+    /// Nothing yet. `asks_nobody`: tokens are had without any person.
+    pub(super) fn of(asks_nobody: bool) -> Self {
+        Self { asks_nobody, ..Self::default() }
+    }
+
     /// Takes over what the vault holds. A changed grant starts with a clean slate: what failed was another's.
     pub(super) fn adopt(&mut self, stored: Option<Grant>) {
+        // a person was needed under an earlier configuration
+        let stored = match stored {
+            Some(grant) if self.asks_nobody => Some(Grant { condition: Condition::Active, ..grant }),
+            stored => stored,
+        };
         let identity = |grant: &Option<Grant>| grant.as_ref().map(|grant| (grant.authorized_at, grant.serial));
         let (known, found) = (identity(&self.grant), identity(&stored));
         if known == found {
@@ -82,8 +95,14 @@ impl Known {
             refused_refresh_at: self.refused_refresh_at.filter(|_| same_run),
             refused_refreshes: if same_run { self.refused_refreshes } else { 0 },
             unstored: self.unstored.take().filter(|_| same_run),
+            asks_nobody: self.asks_nobody,
             ..Self::default()
         };
+    }
+
+    /// Whether tokens are had without any person.
+    pub(super) const fn asks_nobody(&self) -> bool {
+        self.asks_nobody
     }
 
     /// Notes that Reteno refused `token`; false where it is not the present one.
@@ -134,26 +153,26 @@ impl Known {
     /// Is a refresh due, possible and not to be waited for?
     pub(super) fn wants_refresh(&self, now: Timestamp) -> bool {
         let Some(grant) = self.grant.as_ref().filter(|grant| grant.condition == Condition::Active) else {
-            return false;
+            return self.asks_nobody && self.grant.is_none() && self.wait_left(now).is_zero();
         };
         let refused_and_spaced = self.is_refused() && self.is_refusal_spaced();
         self.wait_left(now).is_zero() && (grant.is_due(now) || refused_and_spaced)
     }
 
-    pub(super) fn note_success(&mut self, had_failed: bool) {
+    pub(super) fn note_success(&mut self, had_failed: bool, party: &Party) {
         let active = self.grant.as_ref().is_some_and(|grant| grant.condition == Condition::Active);
         if had_failed && active {
-            tracing::info!("the refresh of Reteno's tokens works again");
+            tracing::info!("the refresh of {} works again", tokens_of(party));
         }
         self.failures = 0;
         self.retry = None;
         self.problem = None;
     }
 
-    pub(super) fn note_failure(&mut self, setback: &Setback, fraction: f64) {
-        let problem = chain(setback);
+    pub(super) fn note_failure(&mut self, setback: &Setback, party: &Party, fraction: f64) {
+        let problem = setback.tell(party);
         if self.problem.as_ref() != Some(&problem) {
-            tracing::warn!(hint = setback.hint(), "{problem}");
+            tracing::warn!(hint = setback.hint(party), "{problem}");
         }
         let wait = |longest| backoff(self.failures, fraction, longest, setback.retry_after());
         let (alive, ended) = (wait(BACKOFF_ALIVE_MAX), wait(BACKOFF_ENDED_MAX));
@@ -171,12 +190,27 @@ impl Setback {
         }
     }
 
-    fn hint(&self) -> &'static str {
+    fn tell(&self, party: &Party) -> String {
         match self {
-            Self::Token(error) => error.hint(),
-            Self::Vault(error) => error.hint(),
-            Self::Lock(error) => error.hint(),
+            Self::Token(error) => party.tell_token(error),
+            Self::Vault(_) | Self::Lock(_) => chain(self),
         }
+    }
+
+    fn hint(&self, party: &Party) -> String {
+        match self {
+            Self::Token(error) => party.token_hint(error),
+            Self::Vault(error) => error.hint().to_owned(),
+            Self::Lock(error) => error.hint().to_owned(),
+        }
+    }
+}
+
+/// The tokens that one party gives, within a sentence.
+fn tokens_of(party: &Party) -> String {
+    match party {
+        Party::Reteno => "Reteno's tokens".to_owned(),
+        Party::Crm(source) => format!("the tokens of source {source}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! OAuth 2.0 against Reteno: the authorization run, the stored grant, its refresh.
+//! OAuth 2.0 against Reteno and CRMs: the authorization run, the stored grant, its refresh.
 //!
 //! Owns how a token is asked for, kept fresh and handed out. Never prints, logs or puts into a URL a code, a token or
 //! the client's secret; never uses a new token before it is durably stored; never discards one for a transport error.
@@ -6,12 +6,15 @@
 pub mod admission;
 pub mod authorize;
 mod authorize_error;
+mod authorizers;
 pub mod conversation;
 pub mod desk;
+pub mod dialect;
 pub mod endpoint;
 mod known;
 pub mod lock;
 pub mod memory;
+pub mod party;
 pub mod reaction;
 pub mod refresher;
 pub mod response;
@@ -24,11 +27,14 @@ mod tests;
 pub use admission::{Admission, Candidate};
 pub use authorize::{Authorizer, CallbackPage, Mandate, PendingAuthorization, complete_callback};
 pub use authorize_error::{AuthorizeError, Unproven};
+pub use authorizers::Authorizers;
 pub use conversation::{Concluded, Meeting, run_authorize};
 pub use desk::{AuthorizationDesk, DeskError, Ending, Noted, PendingRecord, Settled, StateHash};
+pub use dialect::{AnswerShape, Basis, Dialect, Statement, TokenBody};
 pub use endpoint::{App, ClientAuth, TokenEndpoint};
 pub use lock::{LockError, RefreshLock};
 pub use memory::{MemoryDesk, MemoryVault};
+pub use party::Party;
 pub use reaction::{TokenAnswer, TokenError, react_token};
 pub use refresher::{Refresher, Standing};
 pub use response::{Origin, read_response};

@@ -10,11 +10,11 @@ use oauth2::basic::BasicErrorResponseType;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
+use url::{Host, Url};
 
+use super::dialect::AnswerShape;
 use crate::http::ExchangeError;
 
-/// Reteno's default lifetime of an access token, where an answer does not state it.
-const LIFETIME_DEFAULT: Duration = Duration::from_hours(48);
 /// No lifetime is taken as shorter: one of zero would ask for a refresh before every call.
 const LIFETIME_MIN: Duration = Duration::from_secs(2);
 /// No lifetime is taken as longer: half of it must come in the time of this process's users.
@@ -33,6 +33,8 @@ pub struct TokenAnswer {
     pub expires_in: Duration,
     /// As said.
     pub scope: Option<String>,
+    /// The host to ask, where it names a usable one; without a slash at its end.
+    pub base_url: Option<String>,
 }
 
 /// Why the token endpoint gave no tokens, divided by what is done next.
@@ -114,8 +116,13 @@ impl TokenError {
     }
 }
 
-/// The table: what came back of a token request, and what it means.
+/// The table for Reteno.
 pub fn react_token(outcome: Result<Response<Bytes>, ExchangeError>) -> Result<TokenAnswer, TokenError> {
+    react(outcome, &AnswerShape::reteno())
+}
+
+/// The table: what came back of a token request, and what it means where answers have this shape.
+pub fn react(outcome: Result<Response<Bytes>, ExchangeError>, shape: &AnswerShape) -> Result<TokenAnswer, TokenError> {
     let response = match outcome {
         Ok(response) => response,
         Err(error @ ExchangeError::NotSent { .. }) => {
@@ -128,18 +135,27 @@ pub fn react_token(outcome: Result<Response<Bytes>, ExchangeError>) -> Result<To
     };
     let status = response.status();
     if status.is_success() {
-        return read_tokens(response.body());
+        return read_tokens(response.body(), shape);
     }
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT {
         let cause = format!("status {}", status.as_u16());
         return Err(TokenError::Temporary { cause, retry_after: retry_after(response.headers()), source: None });
     }
     let code = serde_json::from_slice::<ErrorWire>(response.body()).ok().map(|wire| wire.error);
-    Err(react_refusal(status, code.as_deref()))
+    let code = told_error(response.body(), shape).or(code);
+    Err(react_refusal(status, code.as_deref(), shape))
+}
+
+/// The error that an answer tells at the place of this shape.
+fn told_error(body: &[u8], shape: &AnswerShape) -> Option<String> {
+    let path = shape.error.as_ref()?;
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let mut told = path.query(&answer).into_iter().filter(|told| !told.is_null());
+    told.next().map(|told| told.as_str().map_or_else(|| told.to_string(), str::to_owned))
 }
 
 /// A refusal by its status and error code.
-fn react_refusal(status: StatusCode, code: Option<&str>) -> TokenError {
+fn react_refusal(status: StatusCode, code: Option<&str>, shape: &AnswerShape) -> TokenError {
     let Some(code) = code else {
         return match status {
             // Wrong HTTP Basic credentials may be turned away before the endpoint itself speaks.
@@ -147,6 +163,9 @@ fn react_refusal(status: StatusCode, code: Option<&str>) -> TokenError {
             _ => TokenError::NotUnderstood { cause: format!("status {} without an error code", status.as_u16()) },
         };
     };
+    if let (true, Some(meant)) = (shape.is_crm, react_crm(code)) {
+        return meant;
+    }
     let kind = serde_json::from_value(Value::String(code.to_owned()));
     match kind {
         Ok(BasicErrorResponseType::InvalidClient) => TokenError::InvalidClient,
@@ -175,6 +194,19 @@ fn react_extension(status: StatusCode, code: &str) -> TokenError {
     }
 }
 
+/// Words of CRMs for what RFC 6749 has other codes for.
+fn react_crm(code: &str) -> Option<TokenError> {
+    match code.to_ascii_lowercase().as_str() {
+        // Zoho; HubSpot; amoCRM's `hint`
+        "invalid_code" | "bad_refresh_token" | "token has expired" | "token has been revoked" => {
+            Some(TokenError::InvalidGrant)
+        }
+        // Salesforce; Zoho; Bitrix24
+        "invalid_client_id" | "invalid_client_secret" | "wrong_client" => Some(TokenError::InvalidClient),
+        _ => None,
+    }
+}
+
 #[derive(Deserialize)]
 struct ErrorWire {
     error: String,
@@ -191,7 +223,7 @@ struct TokenWire {
     error: Option<Value>,
 }
 
-fn read_tokens(body: &[u8]) -> Result<TokenAnswer, TokenError> {
+fn read_tokens(body: &[u8], shape: &AnswerShape) -> Result<TokenAnswer, TokenError> {
     let not_understood = |cause: &str| TokenError::NotUnderstood { cause: cause.to_owned() };
     let wire: TokenWire = match serde_json::from_slice(body) {
         Ok(wire) => wire,
@@ -201,31 +233,55 @@ fn read_tokens(body: &[u8]) -> Result<TokenAnswer, TokenError> {
         }
         Err(_) => return Err(not_understood("it is not the JSON of a token answer")),
     };
+    if let Some(code) = told_error(body, shape) {
+        return Err(react_refusal(StatusCode::OK, Some(&code), shape));
+    }
     let Some(access_token) = wire.access_token else {
         return Err(match wire.error {
-            Some(Value::String(code)) => react_refusal(StatusCode::OK, Some(&code)),
+            Some(Value::String(code)) => react_refusal(StatusCode::OK, Some(&code), shape),
             Some(_) | None => not_understood("it holds no access token"),
         });
     };
     if !is_token(&access_token) {
         return Err(not_understood("its access token cannot be put into a header"));
     }
-    if wire.token_type.as_ref().and_then(Value::as_str).is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+    // a CRM's word for them is the configuration's business
+    let has_kind = !shape.is_crm;
+    if has_kind
+        && wire.token_type.as_ref().and_then(Value::as_str).is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer"))
+    {
         return Err(not_understood("its tokens are not bearer tokens"));
     }
     Ok(TokenAnswer {
         access_token: SecretString::from(access_token),
         refresh_token: wire.refresh_token.filter(|token| !token.is_empty()).map(SecretString::from),
-        expires_in: lifetime(wire.expires_in.as_ref()),
+        expires_in: lifetime(wire.expires_in.as_ref(), shape.lifetime_default),
         scope: wire.scope.and_then(|scope| scope.as_str().map(str::to_owned)),
+        base_url: base_url(body, shape),
     })
+}
+
+/// The host that the answer names. One that tokens may not be sent to counts as none: to refuse the whole answer would
+/// lose its tokens.
+fn base_url(body: &[u8], shape: &AnswerShape) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let told = shape.base_url.as_ref()?.query(&answer).at_most_one().ok()??.as_str()?.trim_end_matches('/');
+    let url = Url::parse(told).ok()?;
+    let is_loopback = match url.host()? {
+        Host::Domain(name) => name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    };
+    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    (is_safe && is_plain && url.fragment().is_none()).then(|| told.to_owned())
 }
 
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn lifetime(expires_in: Option<&Value>) -> Duration {
+fn lifetime(expires_in: Option<&Value>, default: Duration) -> Duration {
     let seconds = match expires_in {
         Some(Value::Number(number)) => number.as_f64(),
         Some(Value::String(text)) => text.trim().parse::<f64>().ok(),
@@ -235,7 +291,7 @@ fn lifetime(expires_in: Option<&Value>) -> Duration {
         Some(seconds) if seconds.is_finite() => {
             Duration::from_secs_f64(seconds.clamp(LIFETIME_MIN.as_secs_f64(), LIFETIME_MAX.as_secs_f64()))
         }
-        Some(_) | None => LIFETIME_DEFAULT,
+        Some(_) | None => default,
     }
 }
 
@@ -367,7 +423,7 @@ mod tests {
         assert_eq!(of("3600"), Duration::from_hours(1));
         assert_eq!(of("\"3600\""), Duration::from_hours(1));
         for unusable in ["null", "true", "\"soon\"", "[1]", "\"NaN\""] {
-            assert_eq!(of(unusable), LIFETIME_DEFAULT, "{unusable}");
+            assert_eq!(of(unusable), AnswerShape::reteno().lifetime_default, "{unusable}");
         }
         for small in ["0", "-5", "1"] {
             assert_eq!(of(small), LIFETIME_MIN, "{small}");

@@ -15,6 +15,7 @@ use super::chain;
 use super::endpoint::TokenEndpoint;
 use super::known::{BACKOFF_FIRST, Known, Retry, Setback};
 use super::lock::{LockError, RefreshLock};
+use super::party::Party;
 use super::reaction::TokenError;
 use super::token::{Condition, Grant, NoToken};
 use super::vault::{GrantVault, VaultError};
@@ -29,6 +30,9 @@ const REREAD_WAITING: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The idle refresh looks at least this often, so that a clock that was set is noticed.
 const TICK_MAX: Duration = Duration::from_mins(10);
+
+/// The code and the refresh token of a grant that has none.
+const NONE: &str = "";
 
 /// Owns the current grant of one authorization. Clones share it.
 #[derive(Clone)]
@@ -50,8 +54,8 @@ pub enum Standing {
         condition: Condition,
         /// When the access token ends.
         access_token_expires_at: Timestamp,
-        /// When the refresh token dies unused.
-        refresh_token_expires_at: Timestamp,
+        /// When the refresh token dies unused, where that is known.
+        refresh_token_expires_at: Option<Timestamp>,
         /// Why the last refresh failed, while it does.
         problem: Option<String>,
     },
@@ -88,7 +92,9 @@ impl Refresher {
         random: Random,
     ) -> Self {
         let lock = RefreshLock::new(lock_path);
-        Self(Arc::new(Inner { endpoint, vault, lock, clock, random, known: Mutex::default(), flight: Arc::default() }))
+        let known = Mutex::new(Known::of(endpoint.app().dialect.asks_nobody()));
+        let flight = Arc::default();
+        Self(Arc::new(Inner { endpoint, vault, lock, clock, random, known, flight }))
     }
 
     /// The access token to send with. Refreshes it first where half of its life is over; while another task or process
@@ -99,7 +105,13 @@ impl Refresher {
         self.0.hand_out()
     }
 
-    /// The token to repeat a call with that Reteno answered with 401 under `token`: a newer one where there is one,
+    /// The host that the present tokens are for, where an answer named one.
+    #[must_use]
+    pub fn base_url(&self) -> Option<String> {
+        self.0.known().grant.as_ref()?.base_url.clone()
+    }
+
+    /// The token to repeat a call with that was answered with 401 under `token`: a newer one where there is one,
     /// else the fruit of one refresh.
     pub async fn refused(&self, token: &SecretString) -> Result<SecretString, NoToken> {
         let inner = &self.0;
@@ -141,6 +153,18 @@ impl Refresher {
 }
 
 impl Inner {
+    fn party(&self) -> &Party {
+        self.endpoint.app().party()
+    }
+
+    /// Whoever refuses tokens, at the beginning of a problem.
+    fn refuser(&self) -> String {
+        match self.party() {
+            Party::Reteno => "reteno".to_owned(),
+            Party::Crm(_) => self.party().in_words(),
+        }
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         // Every change is made of plain assignments, so a panic elsewhere leaves nothing half done.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -204,7 +228,7 @@ impl Inner {
         let outcome = self.refresh_under_lock(reason, patience).await;
         let mut known = self.known();
         match outcome {
-            Ok(()) => known.note_success(had_failed),
+            Ok(()) => known.note_success(had_failed, self.party()),
             // Another process is at it: no failure. Whoever waited in vain makes those behind it not wait as long.
             Err(Setback::Lock(LockError::Busy)) => {
                 known.problem = Some(LockError::Busy.to_string());
@@ -213,7 +237,7 @@ impl Inner {
                     known.retry = Some(Retry { alive: again, ended: again });
                 }
             }
-            Err(setback) => known.note_failure(&setback, self.random.fraction()),
+            Err(setback) => known.note_failure(&setback, self.party(), self.random.fraction()),
         }
     }
 
@@ -229,7 +253,8 @@ impl Inner {
                 let present = known.grant.as_ref().is_some_and(|grant| grant.bears(token));
                 let too_soon = !known.is_refusal_spaced();
                 if present && too_soon {
-                    known.problem = Some("reteno refuses an access token that it has just issued".to_owned());
+                    let who = self.refuser();
+                    known.problem = Some(format!("{who} refuses an access token that it has just issued"));
                 }
                 present && !too_soon
             }
@@ -247,32 +272,37 @@ impl Inner {
                 Reason::Due => known.wants_refresh(self.clock.now()),
                 Reason::Refused(token) => known.grant.as_ref().is_some_and(|grant| grant.bears(token)),
             };
-            match known.grant.clone().filter(|grant| wanted && grant.condition == Condition::Active) {
-                Some(present) => (present, known.unstored.take()),
-                // Another process has done it, or a person is needed.
-                None => return Ok(()),
+            let present = known.grant.clone().filter(|grant| grant.condition == Condition::Active);
+            // Another process has done it, or a person is needed.
+            if !wanted || (present.is_none() && !known.wants_refresh(self.clock.now())) {
+                return Ok(());
             }
+            (present, known.unstored.take())
         };
-        if let Some(unstored) = unstored.filter(|unstored| unstored.serial == present.serial.saturating_add(1)) {
+        let serial = present.as_ref().map_or(1, |present| present.serial.saturating_add(1));
+        if let Some(unstored) = unstored.filter(|unstored| unstored.serial == serial) {
             return Ok(self.store(unstored).await?);
         }
         let was_refused = self.known().is_refused();
-        match self.endpoint.refresh(&present).await {
-            Ok(issued) => {
+        let asks_nobody = self.known().asks_nobody();
+        let asked = match &present {
+            Some(present) if !asks_nobody => self.endpoint.refresh(present).await,
+            Some(_) | None => self.endpoint.obtain().await,
+        };
+        match (asked, present) {
+            (Ok(issued), present) => {
                 if was_refused {
                     self.known().note_refused_refresh();
                 }
-                tracing::debug!("Reteno has renewed the tokens");
-                Ok(self.store(present.refreshed(&issued.answer, issued.sent)).await?)
+                tracing::debug!("{} has renewed the tokens", self.party().in_words());
+                let renewed = match present {
+                    Some(present) => present.refreshed(&issued.answer, issued.sent),
+                    None => Grant::first(NONE.into(), NONE.into(), &issued.answer, issued.sent, serial),
+                };
+                Ok(self.store(renewed).await?)
             }
-            Err(TokenError::InvalidGrant) => Ok(self.take_refusal(&present).await?),
-            Err(
-                error @ (TokenError::InvalidClient
-                | TokenError::OtherRefusal { .. }
-                | TokenError::Temporary { .. }
-                | TokenError::Uncertain { .. }
-                | TokenError::NotUnderstood { .. }),
-            ) => Err(error.into()),
+            (Err(TokenError::InvalidGrant), Some(present)) if !asks_nobody => Ok(self.take_refusal(&present).await?),
+            (Err(error), _) => Err(error.into()),
         }
     }
 
@@ -301,7 +331,7 @@ impl Inner {
             self.known().adopt(stored);
             return Ok(());
         }
-        let refused = present.refused(self.clock.now(), TokenError::InvalidGrant.to_string());
+        let refused = present.refused(self.clock.now(), self.party().tell_token(&TokenError::InvalidGrant));
         self.vault.store(&refused).await?;
         self.known().adopt(Some(refused));
         Ok(())
@@ -318,6 +348,9 @@ impl Inner {
                 Err(NoToken::Temporarily(problem.unwrap_or_else(|| "the access token has ended".to_owned())))
             }
             Some(Condition::NeedsAuthorization { .. }) => Err(NoToken::NeedsAuthorization),
+            None if known.asks_nobody() => {
+                Err(NoToken::Temporarily(problem.unwrap_or_else(|| "no access token was had yet".to_owned())))
+            }
             // Nothing is known and the vault cannot be read: a person could not help either.
             None => Err(problem.map_or(NoToken::NeedsAuthorization, NoToken::Temporarily)),
         }
@@ -326,10 +359,10 @@ impl Inner {
     fn next_tick(&self) -> Timestamp {
         let now = self.clock.now();
         let known = self.known();
-        let Some(grant) = known.grant.as_ref().filter(|grant| grant.condition == Condition::Active) else {
-            return now.plus(REREAD_WAITING);
-        };
         let backing_off = known.wait_left(now);
+        let Some(grant) = known.grant.as_ref().filter(|grant| grant.condition == Condition::Active) else {
+            return now.plus(if known.asks_nobody() { backing_off.max(REREAD_WAITING) } else { REREAD_WAITING });
+        };
         // At least a second: where another process holds the lock, asking again at once would only spin.
         let wait = grant.refresh_due_at().since(now).max(backing_off).max(REREAD_WAITING);
         now.plus(wait.min(TICK_MAX))
@@ -341,10 +374,13 @@ impl Inner {
             (Some(grant), problem) => Standing::Granted {
                 condition: grant.condition.clone(),
                 access_token_expires_at: grant.expires_at(),
-                refresh_token_expires_at: grant.refresh_token_expires_at(),
+                refresh_token_expires_at: self.endpoint.app().refresh_token_expires_at(grant),
                 problem: problem.clone(),
             },
             (None, Some(problem)) => Standing::Unknown { problem: problem.clone() },
+            (None, None) if known.asks_nobody() => {
+                Standing::Unknown { problem: "no access token was had yet".to_owned() }
+            }
             (None, None) => Standing::Unauthorized,
         }
     }

@@ -9,11 +9,9 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::dialect::RETENO_REFRESH_TOKEN;
 use super::reaction::TokenAnswer;
 use crate::clock::Timestamp;
-
-/// Reteno's default lifetime of a refresh token; no answer states it.
-const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_hours(30 * 24);
 
 /// How far a stored moment may lie ahead of the clock before the clock is taken to have been set back.
 const CLOCK_SLACK: Duration = Duration::from_mins(1);
@@ -38,9 +36,9 @@ pub enum Condition {
 pub struct Grant {
     /// Goes into `Authorization: Bearer`.
     pub access_token: SecretString,
-    /// The last refresh token received; each refresh replaces it.
+    /// The last refresh token received; each refresh replaces it. Empty where tokens are had without any.
     pub refresh_token: SecretString,
-    /// The original authorization code: Reteno wants it in every refresh.
+    /// The original authorization code: Reteno wants it in every refresh. Empty where no person was asked.
     pub code: SecretString,
     /// The moment the request that gave these tokens was *sent*: lifetimes count from the tokens' creation, which is
     /// never earlier.
@@ -55,6 +53,8 @@ pub struct Grant {
     pub condition: Condition,
     /// Grows with every stored change, across authorizations too.
     pub serial: u64,
+    /// The host to ask with these tokens, where the answer named one; without a slash at its end.
+    pub base_url: Option<String>,
 }
 
 impl Grant {
@@ -77,6 +77,7 @@ impl Grant {
             authorized_at: sent,
             condition: Condition::Active,
             serial,
+            base_url: answer.base_url.clone(),
         }
     }
 
@@ -94,6 +95,7 @@ impl Grant {
             authorized_at: self.authorized_at,
             condition: Condition::Active,
             serial: self.serial.saturating_add(1),
+            base_url: answer.base_url.clone().or_else(|| self.base_url.clone()),
         }
     }
 
@@ -116,10 +118,10 @@ impl Grant {
         self.requested_at.plus(self.expires_in)
     }
 
-    /// When the refresh token dies if it is never used.
+    /// When a refresh token of Reteno's dies if it is never used.
     #[must_use]
     pub fn refresh_token_expires_at(&self) -> Timestamp {
-        self.requested_at.plus(REFRESH_TOKEN_LIFETIME)
+        self.requested_at.plus(RETENO_REFRESH_TOKEN)
     }
 
     /// Is a refresh due? Also where the grant seems to come from the future: the clock was set back, so its age is
@@ -157,6 +159,7 @@ impl Grant {
             authorized_at: self.authorized_at,
             condition: self.condition.clone(),
             serial: self.serial,
+            base_url: self.base_url.clone(),
         };
         let text = serde_json::to_string(&form).expect("text, numbers and a plain enum are always JSON");
         SecretString::from(text)
@@ -176,6 +179,7 @@ impl Grant {
             authorized_at: form.authorized_at,
             condition: form.condition,
             serial: form.serial,
+            base_url: form.base_url,
         })
     }
 }
@@ -204,6 +208,9 @@ struct SealedForm {
     authorized_at: Timestamp,
     condition: Condition,
     serial: u64,
+    /// Not in what older versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base_url: Option<String>,
 }
 
 /// The text is not what [`Grant::to_sealed_form`] writes.
@@ -280,6 +287,7 @@ mod tests {
             refresh_token: None,
             expires_in: HOUR,
             scope: None,
+            base_url: None,
         };
         let after = before.refreshed(&answer, Timestamp(5));
         assert_eq!(after.refresh_token.expose_secret(), before.refresh_token.expose_secret());

@@ -1,10 +1,12 @@
 //! Why a read did not come to its end. The text never carries a record's content: places, names of columns and streams.
 //! A tap's own last words, redacted, stand beside it for the log.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::http::auth::NoToken;
 use crate::clock::Timestamp;
 use crate::http::ExchangeError;
 
@@ -197,15 +199,6 @@ pub enum SourceError {
         /// It is asked again then.
         until: Timestamp,
     },
-    /// A person has to grant access to the CRM.
-    #[error("the CRM has not authorized this program")]
-    NeedsAuthorization,
-    /// There is no access token for now.
-    #[error("no access token for now: {reason}")]
-    NoToken {
-        /// In words, without secrets.
-        reason: String,
-    },
     /// The stream is not in the catalog.
     #[error("the tap has no stream {stream:?}; {}", offered(nearest))]
     NoStream {
@@ -214,6 +207,9 @@ pub enum SourceError {
         /// Names that it has, the most similar first.
         nearest: Vec<String>,
     },
+    /// There is no token to ask the CRM with.
+    #[error(transparent)]
+    NoToken(#[from] NoToken),
 }
 
 impl SourceError {
@@ -229,19 +225,26 @@ impl SourceError {
     /// Whether another attempt may succeed without anybody's help.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Limited { .. })
+        match self {
+            Self::Busy { .. } | Self::Limited { .. } => true,
+            Self::NoToken(missing) => missing.is_temporary(),
+            _ => false,
+        }
+    }
+
+    /// Whether a person has to authorize this program in the CRM.
+    #[must_use]
+    pub const fn needs_authorization(&self) -> bool {
+        matches!(self, Self::NoToken(NoToken::NeedsAuthorization { .. }))
     }
 
     /// What an operator can do, where a command or a key repairs it.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Stopped
-            | Self::Worker { .. }
-            | Self::Protocol { .. }
-            | Self::Limited { .. }
-            | Self::NoToken { .. } => None,
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        let hint = match self {
+            Self::NoToken(missing) => return missing.hint().map(Cow::Owned),
             Self::NoAnswer { source, .. } => source.hint(),
+            Self::Stopped | Self::Worker { .. } | Self::Protocol { .. } | Self::Limited { .. } => None,
             Self::Answer { status: 401 | 403, .. } => {
                 Some("see the secret of this source, and the rights of its user in the CRM")
             }
@@ -258,7 +261,7 @@ impl SourceError {
                 Some("sort the list by the change time in its request, or set cursor.ordered = false")
             }
             Self::Halted { .. } => Some("ask the CRM's support, or wait; restart the daemon to try at once"),
-            Self::NeedsAuthorization => Some("run `reteno-sync authorize --source NAME`"),
+
             Self::Busy { .. } => Some("try again when it has ended"),
             Self::NoKeyColumn { .. } => Some("set key of this source to the column, and check its delimiter"),
             Self::Unreadable { .. } => Some("the daemon's user needs read access (and write access to its state_dir)"),
@@ -280,7 +283,8 @@ impl SourceError {
                 Some("run the tap with --discover by hand, and set catalog to a file of its output")
             }
             Self::NoStream { .. } => Some("set stream to one of the tap's names, exactly as spelt there"),
-        }
+        };
+        hint.map(Cow::Borrowed)
     }
 }
 

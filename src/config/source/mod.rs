@@ -1,10 +1,12 @@
 //! `[source.NAME]`: one CRM, when it is read, and how its records become contacts. Opens nothing.
 
+mod auth;
 mod consent;
 mod contact;
 mod file;
 mod form;
 pub(super) mod http;
+mod oauth2;
 mod scope;
 mod segments;
 mod singer;
@@ -20,6 +22,7 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 use toml::Table;
 
+pub use auth::AuthConfig;
 pub use consent::ConsentText;
 pub(super) use consent::{RawAnswer, RawConsent};
 pub use contact::{FieldTarget, FieldText, OnInvalidText, WriteRule};
@@ -29,6 +32,7 @@ pub use file::{FileConfig, FileFormat};
 pub use form::FormText;
 pub(super) use form::RawForm;
 pub(super) use http::RawHttp;
+pub use oauth2::{OAuthClientAuth, OAuthConfig, OAuthGrant, TokenBody};
 pub use scope::{FilledText, Scope};
 pub(super) use segments::RawSegment;
 pub use segments::SegmentText;
@@ -77,11 +81,12 @@ pub(super) struct RawSource {
     vars: Option<Leaf>,
     secrets: Option<Leaf>,
     webhook: Option<Leaf>,
+    auth: Option<Leaf>,
 }
 
 /// Keys of a source that hold sections.
-pub(super) const SECTIONS: [&str; 9] =
-    ["contact", "guard", "consent", "subscriptions", "segments", "form", "vars", "secrets", "webhook"];
+pub(super) const SECTIONS: [&str; 10] =
+    ["contact", "guard", "consent", "subscriptions", "segments", "form", "vars", "secrets", "auth", "webhook"];
 
 /// Longer ones would hold back what a person expects to see at once.
 const QUIET_MAX: Duration = Duration::from_mins(10);
@@ -137,6 +142,8 @@ pub struct SourceConfig {
     pub scope: Scope,
     /// What the CRM posts to us; with it records can be fetched by their ids, or come whole.
     pub webhook: Option<Arc<Webhook>>,
+    /// How its requests are let in.
+    pub auth: AuthConfig,
 }
 
 /// The kinds of source.
@@ -250,6 +257,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let (own, rest): (Table, Table) = table.into_iter().partition(|(key, _)| common.contains(&key.as_str()));
     let raw: RawSource = reader.section(&section, own, &[]);
     let scope = scope::resolve(reader, name, raw.vars.as_ref(), raw.secrets.as_ref());
+    let auth = auth::resolve(reader, raw.auth.as_ref(), &scope);
     let time_zone = times::time_zone(reader, raw.time_zone.as_ref());
     let schedule = times::schedule(reader, raw.schedule.as_ref(), time_zone);
     let reconcile = times::schedule(reader, raw.reconcile.as_ref(), time_zone);
@@ -296,6 +304,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
             form: driven.form,
             scope,
             webhook: webhook.map(Arc::new),
+            auth: auth?,
         })
     };
     (source(), member)

@@ -78,6 +78,12 @@ impl PartialEq for FilledText {
 impl Eq for FilledText {}
 
 impl Scope {
+    /// The source whose values they are.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Text without any of our names in it, or with them replaced. An unknown name is a problem of `leaf`, told with the
     /// nearest known one; other words in braces stay as they are.
     pub(in crate::config) fn fill(&self, reader: &mut Reader, leaf: &Leaf, text: &str) -> Option<FilledText> {

@@ -13,6 +13,7 @@ use secrecy::SecretString;
 
 use crate::clock::Timestamp;
 use crate::http::{Exchange, ExchangeError};
+use crate::oauth::dialect::Dialect;
 use crate::oauth::endpoint::{App, ClientAuth};
 use crate::oauth::token::{Condition, Grant};
 
@@ -73,11 +74,12 @@ impl Exchange for Script {
 pub(in crate::oauth) fn app() -> App {
     App {
         client_id: ClientId::new("client-id".to_owned()),
-        client_secret: ClientSecret::new("s: cret".to_owned()),
+        client_secret: Some(ClientSecret::new("s: cret".to_owned())),
         client_auth: ClientAuth::Basic,
         authorize_url: AuthUrl::new("https://uaa.example/uaa/oauth/authorize".to_owned()).unwrap(),
         token_url: TokenUrl::new("https://uaa.example/uaa/oauth/token".to_owned()).unwrap(),
         redirect_uri: RedirectUrl::new("http://127.0.0.1:8400/callback".to_owned()).unwrap(),
+        dialect: Dialect::reteno(),
     }
 }
 
@@ -93,6 +95,7 @@ pub(in crate::oauth) fn grant(requested_at: Timestamp, expires_in: Duration) -> 
         authorized_at: requested_at,
         condition: Condition::Active,
         serial: 1,
+        base_url: None,
     }
 }
 

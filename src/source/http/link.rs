@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
 use bytes::Bytes;
@@ -23,7 +23,6 @@ use crate::backoff::Backoff;
 use crate::clock::{Clock, Timestamp};
 use crate::http::Exchange;
 use crate::http::paced::Paced;
-use crate::oauth::NoToken;
 use crate::random::Random;
 use crate::source::SourceError;
 
@@ -124,9 +123,9 @@ impl Link {
         &self.clock
     }
 
-    /// The present moment by the CRM's clock, as far as it was told.
-    pub(super) fn server_now(&self) -> Timestamp {
-        Timestamp(self.clock.now().0.saturating_add(self.skew.load(Ordering::Relaxed)))
+    /// A moment of our clock by the CRM's, as far as it was told.
+    pub(super) fn by_server(&self, ours: Timestamp) -> Timestamp {
+        Timestamp(ours.0.saturating_add(self.skew.load(Ordering::Relaxed)))
     }
 
     fn closed(&self) -> MutexGuard<'_, Option<Closed>> {
@@ -143,7 +142,7 @@ impl Link {
             let bindings = Bindings { base_url: self.auth.base_url(), ..ask.bindings.clone() };
             let request = build_request(&self.description.base_url, ask, &bindings)?;
             let (mut parts, body) = request.into_parts();
-            let token = self.auth.authorize(&mut parts.headers).await.map_err(no_token)?;
+            let token = self.auth.authorize(&mut parts.headers).await.map_err(SourceError::NoToken)?;
             let asked_at = self.clock.now();
             let outcome = tokio::select! {
                 outcome = self.exchange.exchange(http::Request::from_parts(parts, body)) => outcome,
@@ -152,18 +151,19 @@ impl Link {
             if let Ok(response) = &outcome {
                 self.note_time(response);
             }
-            let status = outcome.as_ref().map_or(0, |response| response.status().as_u16());
+            let status = outcome.as_ref().map_or(StatusCode::OK, Response::status);
             let reaction = react(outcome, &self.description.errors, (ask.what, ask.empty_statuses), self.clock.now());
             match reaction {
                 Reaction::Answer(body) => return Ok(Reply::Answer(Answer { body, asked_at })),
                 Reaction::Empty => return Ok(Reply::Empty { asked_at }),
                 Reaction::Restart => return Ok(Reply::Restart),
                 Reaction::Reauthorize(error) if is_renewed => return Err(error),
-                Reaction::Refused(error) if is_renewed || !self.auth.refreshes_on(status) => return Err(error),
+                Reaction::Refused(error) if is_renewed || !self.auth.asks_again(status) => return Err(error),
                 Reaction::Reauthorize(error) | Reaction::Refused(error) => {
                     is_renewed = true;
                     let Some(token) = &token else { return Err(error) };
-                    self.auth.refused(token).await.map_err(no_token)?;
+                    // the next turn takes the newer one
+                    self.auth.refused(token, &mut HeaderMap::new()).await.map_err(SourceError::NoToken)?;
                 }
                 Reaction::Retry(error) => {
                     failures += 1;
@@ -240,12 +240,5 @@ async fn rest(wait: Duration, stop: &CancellationToken) -> Result<(), SourceErro
     tokio::select! {
         () = tokio::time::sleep(wait) => Ok(()),
         () = stop.cancelled() => Err(SourceError::Stopped),
-    }
-}
-
-fn no_token(missing: NoToken) -> SourceError {
-    match missing {
-        NoToken::NeedsAuthorization => SourceError::NeedsAuthorization,
-        NoToken::Temporarily(reason) => SourceError::NoToken { reason },
     }
 }

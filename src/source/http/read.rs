@@ -17,7 +17,8 @@ use super::place::Place as Reached;
 use super::records::{items_of, text};
 use super::template::Bindings;
 use super::time::ChangeTime;
-use super::walk::{Found, PageSize, Query, Step, Walk};
+use super::walk::{Found, PageSize, Query, Step, Walk, covered_by};
+use crate::clock::Timestamp;
 use crate::contact::Record;
 use crate::source::page::send;
 use crate::source::{Cursor, From, Item, Page, Place, ReadEnd, SourceError};
@@ -37,8 +38,7 @@ struct Reading<'a> {
     stop: &'a CancellationToken,
     reached: Reached,
     is_full: bool,
-    /// The latest moment of which everything is shown by now, by the CRM's clock.
-    covered: ChangeTime,
+    began: Timestamp,
     answers: u32,
     end: ReadEnd,
 }
@@ -57,7 +57,6 @@ impl HttpSource {
         };
         let (link, description) = (&*self.link, self.link.description());
         let has_filters = check_preflight(link, description.preflight.as_ref(), &stop).await?;
-        let lag = description.cursor.as_ref().map_or(Duration::ZERO, |cursor| cursor.lag);
         let mut reading = Reading {
             link,
             description,
@@ -65,7 +64,7 @@ impl HttpSource {
             stop: &stop,
             is_full: reached.at().is_none(),
             reached,
-            covered: ChangeTime::of(link.server_now()).minus(lag),
+            began: link.clock().now(),
             answers: 0,
             end: ReadEnd::default(),
         };
@@ -97,13 +96,18 @@ async fn check_preflight(
     if holds || *scans_otherwise { Ok(holds) } else { Err(SourceError::Preflight) }
 }
 
-fn list_query<'a>(description: &'a Description, page_size: PageSize, covered: ChangeTime) -> Query<'a> {
+fn list_query<'a>(description: &'a Description, page_size: PageSize, began: Timestamp) -> Query<'a> {
     let Description { list, pagination, cursor, key, .. } = description;
     let cursor = cursor.as_ref();
-    Query { what: "the list".to_owned(), list, pagination, id: key, cursor, start: None, end: None, covered, page_size }
+    Query { what: "the list".to_owned(), list, pagination, id: key, cursor, start: None, end: None, began, page_size }
 }
 
 impl Reading<'_> {
+    /// The latest moment of which everything is shown, by the CRM's clock.
+    fn covered(&self) -> ChangeTime {
+        covered_by(self.link, self.began, self.description.cursor.as_ref())
+    }
+
     fn page_size(&self) -> PageSize {
         match (self.reached.page_size, self.is_full) {
             (Some(size), _) => PageSize::Found(size),
@@ -121,14 +125,14 @@ impl Reading<'_> {
             (Some(cursor), _) => cursor.initial,
             (None, _) => None,
         };
-        let query = Query { start, ..list_query(description, self.page_size(), self.covered) };
+        let query = Query { start, ..list_query(description, self.page_size(), self.began) };
         let mut walk = Walk::begin(link, query);
         let is_ordered = cursor.is_some_and(|cursor| cursor.is_ordered);
         while let Some(step) = walk.next(self.stop).await? {
             let traits = walk.traits;
             let last = walk.last().filter(|_| is_ordered && has_filters && traits.is_sorted && traits.is_filtered);
             if let Some(last) = last {
-                self.reached.reach(last.min(self.covered));
+                self.reached.reach(last.min(self.covered()));
             }
             let cursor = last.map(|_| self.reached.to_cursor());
             self.send(step, cursor).await?;
@@ -141,11 +145,11 @@ impl Reading<'_> {
     /// A list without order, window by window: what a window holds is known when all of it was read.
     async fn read_windows(&mut self, cursor: &CursorRule) -> Result<(), SourceError> {
         let (description, link) = (self.description, self.link);
-        let mut start = self.reached.at().map_or(self.covered, |at| at.minus(cursor.overlap));
+        let mut start = self.reached.at().map_or(self.covered(), |at| at.minus(cursor.overlap));
         let mut window = cursor.window;
-        while start < self.covered {
-            let end = start.plus(window).min(self.covered);
-            let query = list_query(description, self.page_size(), self.covered);
+        while start < self.covered() {
+            let end = start.plus(window).min(self.covered());
+            let query = list_query(description, self.page_size(), self.began);
             let mut walk = Walk::begin(link, Query { start: Some(start), end: Some(end), ..query });
             while let Some(step) = walk.next(self.stop).await? {
                 self.send(step, None).await?;
@@ -169,7 +173,7 @@ impl Reading<'_> {
         if !has_cursor {
             return Ok(());
         }
-        self.reached.reach(self.covered);
+        self.reached.reach(self.covered());
         self.send_cursor().await
     }
 
@@ -195,8 +199,8 @@ impl Reading<'_> {
 
     async fn read_stream(&mut self, name: &str, stream: &Stream) -> Result<(), SourceError> {
         let Stream { pages, cursor, action, actions } = stream;
-        let start = self.reached.stream(name).map_or(self.covered.minus(STREAM_BACK), |at| at.minus(cursor.overlap));
-        let query = Query { start: Some(start), end: Some(self.covered), ..self.deleted_query(name, pages) };
+        let start = self.reached.stream(name).map_or(self.covered().minus(STREAM_BACK), |at| at.minus(cursor.overlap));
+        let query = Query { start: Some(start), end: Some(self.covered()), ..self.deleted_query(name, pages) };
         let mut walk = Walk::begin(self.link, Query { cursor: Some(cursor), ..query });
         while let Some(step) = walk.next(self.stop).await? {
             let says = |record: &Record| match action {
@@ -208,7 +212,7 @@ impl Reading<'_> {
             };
             self.send_pointers(step, says).await?;
         }
-        self.reached.reach_in_stream(name, self.covered);
+        self.reached.reach_in_stream(name, self.covered());
         Ok(())
     }
 
@@ -235,7 +239,7 @@ impl Reading<'_> {
             cursor: None,
             start: None,
             end: None,
-            covered: self.covered,
+            began: self.began,
             page_size: PageSize::Asked,
         }
     }

@@ -5,6 +5,7 @@
 //! page of one single moment is gone through until nothing new is in it. Gives no record a meaning.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -32,9 +33,8 @@ pub(super) struct Query<'a> {
     pub(super) cursor: Option<&'a CursorRule>,
     pub(super) start: Option<ChangeTime>,
     pub(super) end: Option<ChangeTime>,
-    /// Later change times are no place to go on from: an index that lags shows a record at its old place with its new
-    /// time, and what lies between would be left out.
-    pub(super) covered: ChangeTime,
+    /// When the read began, by our clock.
+    pub(super) began: Timestamp,
     pub(super) page_size: PageSize,
 }
 
@@ -100,13 +100,27 @@ pub(super) struct Traits {
     pub(super) page_size: PageSize,
 }
 
-/// Going through the records of one moment, page by page, more than once.
+/// Going through the records of one moment, page by page. Those that leave it move the others to earlier pages, so that
+/// a way back meets all whom the way there has missed; where pages cannot be counted, it is gone again and again.
 #[derive(Debug)]
 struct Passes {
-    count: u32,
-    has_news: bool,
     /// The moment.
     until: ChangeTime,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    There {
+        /// For the how manieth time.
+        count: u32,
+        /// Something of the moment came that had not come before.
+        has_news: bool,
+    },
+    Back {
+        /// Behind the moment there is nothing.
+        is_last: bool,
+    },
 }
 
 impl<'a> Walk<'a> {
@@ -151,7 +165,7 @@ impl<'a> Walk<'a> {
             Reply::Answer(answer) => (answer.asked_at, answer.body),
             Reply::Empty { asked_at } => (asked_at, Value::Null),
             Reply::Restart => {
-                self.restart_or_end()?;
+                self.restart_or_end(true)?;
                 return Ok(Some(Step { asked_at: self.link.clock().now(), found: Vec::new() }));
             }
         };
@@ -214,7 +228,9 @@ impl<'a> Walk<'a> {
     fn note(&mut self, found: Vec<Found>) -> Vec<Found> {
         let Some(cursor) = self.query.cursor.filter(|cursor| cursor.is_ordered) else { return found };
         let unit = cursor.param_format.unit();
-        let covered = self.query.covered;
+        // later times are no place to go on from: an index that lags shows a record at its old place with its new time, and
+        // what lies between would be left out
+        let covered = covered_by(self.link, self.query.began, self.query.cursor);
         let times: Vec<ChangeTime> =
             found.iter().filter_map(|found| found.time).filter(|time| *time <= covered).collect();
         self.traits.is_sorted &= times.is_sorted();
@@ -233,8 +249,10 @@ impl<'a> Walk<'a> {
     fn is_first_time(&mut self, found: &Found) -> bool {
         let (Some(time), Some(id)) = (found.time, &found.id) else { return true };
         let is_new = self.seen.insert((time, id.clone()));
-        if let Some(passes) = self.passes.as_mut().filter(|passes| time <= passes.until) {
-            passes.has_news |= is_new;
+        if let Some(Passes { until, way: Way::There { has_news, .. } }) = &mut self.passes
+            && time <= *until
+        {
+            *has_news |= is_new;
         }
         is_new
     }
@@ -260,35 +278,65 @@ impl<'a> Walk<'a> {
 
     /// Decides what is asked for next.
     fn turn(&mut self, has_more: bool) -> Result<(), SourceError> {
-        if let Some(passes) = &mut self.passes {
-            let is_through = !has_more || self.last > Some(passes.until);
-            if !is_through {
-                return Ok(());
-            }
-            if passes.has_news && passes.count < PASSES_MAX {
-                passes.count += 1;
-                passes.has_news = false;
-                self.begin_at(self.start);
-                return Ok(());
-            }
-            self.passes = None;
+        let is_passing = self.pass(has_more);
+        if is_passing || self.is_over {
+            return Ok(());
         }
         let Pagination { max_records, page_size, restart, .. } = *self.query.pagination;
         // the next page would go beyond what the CRM gives of one query, or it has stopped exactly there
         let is_at_limit =
             max_records.is_some_and(|most| self.records >= most || (has_more && self.records + page_size > most));
         if is_at_limit {
-            return self.restart_or_end();
+            return self.restart_or_end(restart != Restart::Never);
         }
         if !has_more {
             self.is_over = true;
         } else if restart == Restart::EveryPage && self.can_restart() {
             match self.later_start() {
                 Some(start) => self.begin_at(Some(start)),
-                None => self.passes = self.last.map(|until| Passes { count: 1, has_news: true, until }),
+                None => {
+                    let way = Way::There { count: 1, has_news: true };
+                    self.passes = self.last.map(|until| Passes { until, way });
+                }
             }
         }
         Ok(())
+    }
+
+    /// Goes on among the records of one moment; false where that is over, or never began.
+    fn pass(&mut self, has_more: bool) -> bool {
+        let can_go_back = matches!(self.query.pagination.kind, Paging::Page | Paging::Offset);
+        let Some(Passes { until, way }) = &mut self.passes else { return false };
+        let is_through = !has_more || self.last > Some(*until);
+        match way {
+            Way::There { .. } if !is_through => return true,
+            Way::There { .. } if can_go_back && self.pages > 1 => {
+                *way = Way::Back { is_last: !has_more };
+                // the page before the one just read
+                self.pages -= 2;
+                return true;
+            }
+            Way::There { count, has_news } if *has_news && *count < PASSES_MAX && !can_go_back => {
+                (*count, *has_news) = (*count + 1, false);
+                self.begin_at(self.start);
+                return true;
+            }
+            Way::Back { .. } if self.pages > 1 => {
+                self.pages -= 2;
+                return true;
+            }
+            Way::There { .. } => {}
+            Way::Back { is_last } => self.is_over = *is_last,
+        }
+        self.passes = None;
+        if !self.is_over {
+            // what lies behind the moment is asked for from there
+            if let Some(start) = self.later_start() {
+                self.begin_at(Some(start));
+                return true;
+            }
+        }
+        false
     }
 
     fn can_restart(&self) -> bool {
@@ -311,15 +359,19 @@ impl<'a> Walk<'a> {
     }
 
     /// The CRM gives no more of this query: from the last seen moment on it gives the rest.
-    fn restart_or_end(&mut self) -> Result<(), SourceError> {
-        let can_restart = self.query.pagination.restart != Restart::Never && self.can_restart();
-        match self.later_start().filter(|_| can_restart) {
+    fn restart_or_end(&mut self, may_restart: bool) -> Result<(), SourceError> {
+        match self.later_start().filter(|_| may_restart && self.can_restart()) {
             Some(start) => self.begin_at(Some(start)),
             None if self.query.end.is_some() => (self.is_over, self.traits.is_capped) = (true, true),
             None => return Err(SourceError::Stuck { what: self.query.what.clone() }),
         }
         Ok(())
     }
+}
+
+/// The latest moment of which everything is shown, by the CRM's clock, in a read that began then by ours.
+pub(super) fn covered_by(link: &Link, began: Timestamp, cursor: Option<&CursorRule>) -> ChangeTime {
+    ChangeTime::of(link.by_server(began)).minus(cursor.map_or(Duration::ZERO, |cursor| cursor.lag))
 }
 
 fn is_something(value: &Value) -> bool {

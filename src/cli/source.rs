@@ -1,0 +1,176 @@
+//! `source show` and `source test`: how a source is read, and what one page of it comes to.
+
+use std::path::Path;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::contact::{Catalog, Field, Mapped, ResolvedMapping, Wanted};
+use crate::daemon::compose;
+use crate::report;
+use crate::source::{From, Item, Page, SourceError, presets};
+
+use super::session::{self, Role};
+use super::{Context, Exit, Failure, Output};
+
+/// Contacts that a test shows.
+const SHOWN: usize = 3;
+
+/// The source as all layers together say it; of a preset that nobody has configured its text.
+pub(super) fn show(context: &Context, name: &str) -> Result<Exit, Failure> {
+    let table = if Path::new(&context.config).exists() || presets::find(name).is_none() {
+        let problems = |problems| Failure::of(Exit::Configuration, problems, None);
+        config::effective_source(&context.config, session::variables(), name).map_err(problems)?
+    } else {
+        None
+    };
+    match (table, presets::find(name)) {
+        (Some(table), _) => match context.output {
+            Output::Json => report::say_json(&serde_json::json!(table)),
+            Output::Text => {
+                let text = toml::to_string_pretty(&toml::Table::from_iter([(
+                    "source".to_owned(),
+                    toml::Value::Table(toml::Table::from_iter([(name.to_owned(), toml::Value::Table(table))])),
+                )]));
+                report::say(text.unwrap_or_default().trim_end());
+            }
+        },
+        (None, Some(preset)) => report::say(preset.trim_end()),
+        (None, None) => {
+            let hint = format!(
+                "name a source of the configuration, or one of: {}",
+                presets::names().collect::<Vec<_>>().join(", ")
+            );
+            return Err(Failure::of(Exit::Configuration, anyhow::anyhow!("there is no source {name}"), Some(hint)));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// What a test found.
+struct Tried {
+    /// The first contacts, each with its CRM id.
+    contacts: Vec<(String, Vec<(Field, Wanted)>)>,
+    records: u64,
+    left_out: u64,
+    deleted: u64,
+    rejected: Vec<String>,
+}
+
+/// Reads one page, and shows what its first records become.
+pub(super) async fn test(context: &Context, name: &str, show_values: bool) -> Result<Exit, Failure> {
+    let config = session::load_config(context)?;
+    let chosen = session::choose(&config, Some(name))?;
+    let around = session::open(&config, &Role::Beside)?;
+    let catalog = match compose::connect(&config, &around, false) {
+        Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
+        Err(_) => Catalog::empty(),
+    };
+    let feed = session::build_feeds(&config, &chosen, &catalog, &around).await?.remove(0);
+    let stop = CancellationToken::new();
+    let (sender, mut pages) = mpsc::channel::<Page>(1);
+    let first = async {
+        let mut first = None;
+        while let Some(page) = pages.recv().await {
+            if !page.items.is_empty() {
+                first = Some(page);
+                break;
+            }
+        }
+        stop.cancel();
+        first
+    };
+    let (read, first) = tokio::join!(feed.source.read(From::Beginning, sender, stop.clone()), first);
+    match (read, &first) {
+        (Err(SourceError::Stopped), _) | (Ok(_), _) | (Err(_), Some(_)) => {}
+        (Err(error), None) => {
+            let hint = error.hint().map(|hint| hint.replace("NAME", name));
+            return Err(Failure::of(Exit::Failed, error, hint));
+        }
+    }
+    let tried = try_items(&feed.mapping, first.map(|page| page.items).unwrap_or_default());
+    tell(context, name, &tried, show_values);
+    for line in webhook_words(&config, name) {
+        report::say(&line);
+    }
+    Ok(if tried.contacts.is_empty() && tried.records > 0 { Exit::Failed } else { Exit::Done })
+}
+
+fn try_items(mapping: &ResolvedMapping, items: Vec<Item>) -> Tried {
+    let mut tried = Tried { contacts: Vec::new(), records: 0, left_out: 0, deleted: 0, rejected: Vec::new() };
+    for item in items {
+        match item {
+            Item::Record { record, place } => {
+                tried.records += 1;
+                match mapping.map(&record) {
+                    Ok(Mapped::Contact(contact)) if tried.contacts.len() < SHOWN => {
+                        tried.contacts.push((contact.key, contact.fields));
+                    }
+                    Ok(Mapped::Contact(_)) => {}
+                    Ok(Mapped::Filtered { .. }) => tried.left_out += 1,
+                    Err(rejection) => {
+                        let reasons: Vec<String> = rejection.reasons.iter().map(ToString::to_string).collect();
+                        tried.rejected.push(format!("{place}: {}", reasons.join("; ")));
+                    }
+                }
+            }
+            Item::Deleted { .. } | Item::Pointed { is_deleted: true, .. } => tried.deleted += 1,
+            Item::Pointed { is_deleted: false, .. } => {}
+            Item::Malformed { place, reason } => tried.rejected.push(format!("{place}: {reason}")),
+        }
+    }
+    tried
+}
+
+fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
+    let shown = |wanted: &Wanted| match wanted {
+        Wanted::Clear => "(empty)".to_owned(),
+        // asked for, on a terminal of theirs: this is not a log
+        Wanted::Value(value) if show_values => value.expose().to_owned(),
+        Wanted::Value(value) => masked(value.expose()),
+    };
+    if context.output == Output::Json {
+        let contacts: Vec<_> = tried
+            .contacts
+            .iter()
+            .map(|(key, fields)| {
+                let fields: serde_json::Map<String, serde_json::Value> =
+                    fields.iter().map(|(field, wanted)| (field.to_string(), shown(wanted).into())).collect();
+                serde_json::json!({ "key": key, "fields": fields })
+            })
+            .collect();
+        report::say_json(&serde_json::json!({
+            "source": name, "records": tried.records, "left_out": tried.left_out, "deleted": tried.deleted,
+            "rejected": tried.rejected, "contacts": contacts,
+        }));
+        return;
+    }
+    report::say(&format!(
+        "source {name}: {} records on the first page, {} of them left out by the filter, {} deleted, {} that cannot be sent",
+        tried.records,
+        tried.left_out,
+        tried.deleted,
+        tried.rejected.len()
+    ));
+    for (key, fields) in &tried.contacts {
+        let rows: Vec<_> = fields.iter().map(|(field, wanted)| vec![field.to_string(), shown(wanted)]).collect();
+        report::say(&format!("\n{}", report::table(&["contact", key], &rows)));
+    }
+    for reason in tried.rejected.iter().take(SHOWN) {
+        report::say(&format!("\ncannot be sent: {reason}"));
+    }
+    if !show_values && !tried.contacts.is_empty() {
+        report::say("\nvalues are masked: --show-values shows them");
+    }
+}
+
+/// The first letter and the length: enough to see that the right field is read.
+fn masked(text: &str) -> String {
+    let first: String = text.chars().take(1).collect();
+    format!("{first}… ({} characters)", text.chars().count())
+}
+
+fn webhook_words(_config: &config::Config, _name: &str) -> Vec<String> {
+    Vec::new()
+}

@@ -1,0 +1,667 @@
+//! The engine of HTTP sources, rule by rule, against small scripted CRMs: what it asks, what it gives, where it goes on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::cast_possible_wrap,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use reteno_sync::clock::Clock;
+use reteno_sync::config;
+use reteno_sync::contact::Record;
+use reteno_sync::daemon::compose::Surroundings;
+use reteno_sync::daemon::links::CrmLinks;
+use reteno_sync::http::{Exchange, ExchangeError};
+use reteno_sync::random::Random;
+use reteno_sync::source::{Cursor, Fetched, From, HttpSource, Item, ReadEnd, SourceError};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use support::{MINUTE, START, World};
+
+/// Seconds since 1970 at which the tests begin.
+const NOW: i64 = START.0 / 1000;
+
+/// What a request looks like to a scripted CRM.
+#[derive(Clone, Debug)]
+struct Asked {
+    path: String,
+    query: Vec<(String, String)>,
+    headers: http::HeaderMap,
+    body: Value,
+}
+
+impl Asked {
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn number(&self, name: &str) -> Option<i64> {
+        self.parameter(name).map(|text| text.parse().unwrap())
+    }
+}
+
+type Answer = http::Response<Bytes>;
+type Script = dyn FnMut(&Asked) -> Answer + Send;
+
+struct Scripted {
+    script: Mutex<Box<Script>>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+impl Exchange for Scripted {
+    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<Answer, ExchangeError>> {
+        let url = url::Url::parse(&request.uri().to_string()).unwrap();
+        let asked = Asked {
+            path: url.path().to_owned(),
+            query: url.query_pairs().into_owned().collect(),
+            headers: request.headers().clone(),
+            body: serde_json::from_slice(request.body()).unwrap_or(Value::Null),
+        };
+        self.asked.lock().unwrap().push(asked.clone());
+        let answer = (self.script.lock().unwrap())(&asked);
+        Box::pin(async move { Ok(answer) })
+    }
+}
+
+fn answer(status: u16, body: &Value) -> Answer {
+    let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+    http::Response::builder().status(status).body(body).unwrap()
+}
+
+fn ok(body: &Value) -> Answer {
+    answer(200, body)
+}
+
+struct Crm {
+    source: HttpSource,
+    scripted: Arc<Scripted>,
+    _world: World,
+}
+
+/// What a read gave.
+struct Given {
+    items: Vec<Item>,
+    cursor: Option<Cursor>,
+    end: Result<ReadEnd, SourceError>,
+}
+
+impl Given {
+    fn ids(&self) -> Vec<String> {
+        let id = |item: &Item| match item {
+            Item::Record { record: Record::Json(record), .. } => record["id"].to_string(),
+            Item::Deleted { record: Record::Json(record), .. } => format!("-{}", record["id"]),
+            Item::Pointed { key, is_deleted, .. } => format!("{}{key}", if *is_deleted { '?' } else { '!' }),
+            Item::Record { .. } | Item::Deleted { .. } | Item::Malformed { .. } => panic!("{item:?}"),
+        };
+        self.items.iter().map(id).collect()
+    }
+
+    fn end(&self) -> &ReadEnd {
+        self.end.as_ref().unwrap()
+    }
+}
+
+impl Crm {
+    async fn new(description: &str, script: impl FnMut(&Asked) -> Answer + Send + 'static) -> Self {
+        let world = World::begin().await;
+        let scripted = Arc::new(Scripted { script: Mutex::new(Box::new(script)), asked: Mutex::default() });
+        let path = world.dir.path().join("config.toml");
+        let text = format!(
+            "state_dir = \"{}\"\n[source.crm]\nkind = \"http\"\nbase_url = \"https://crm.example/api\"\nkey = \"$.id\"\n\
+             [source.crm.contact]\nexternalCustomerId = \"$.id\"\nemail = \"$.email\"\n{description}",
+            world.dir.path().display()
+        );
+        std::fs::write(&path, text).unwrap();
+        let config = config::load(&path, std::iter::empty(), None).unwrap();
+        let (clock, random) = (world.clock.clone(), Random::seeded(1));
+        let around = Surroundings { store: world.store.clone(), clock, random };
+        let exchange: Arc<dyn Exchange> = scripted.clone();
+        let source = CrmLinks::over(&config, &around, &exchange).find("crm").unwrap().clone();
+        Self { source, scripted, _world: world }
+    }
+
+    fn clock(&self) -> &Clock {
+        &self._world.clock
+    }
+
+    async fn read(&self, from: From) -> Given {
+        let (sender, mut pages) = mpsc::channel::<reteno_sync::source::Page>(1);
+        let collect = async {
+            let (mut items, mut cursor) = (Vec::new(), None);
+            while let Some(page) = pages.recv().await {
+                items.extend(page.items);
+                cursor = page.cursor.or(cursor);
+            }
+            (items, cursor)
+        };
+        let (end, (items, cursor)) = tokio::join!(self.source.read(from, sender, CancellationToken::new()), collect);
+        Given { items, cursor, end }
+    }
+
+    async fn read_all(&self) -> Given {
+        self.read(From::Beginning).await
+    }
+
+    async fn read_after(&self, given: &Given) -> Given {
+        self.read(From::Cursor(given.cursor.clone().unwrap())).await
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.scripted.asked.lock().unwrap())
+    }
+}
+
+/// A list sorted by change time, with pages by number.
+const SORTED: &str = r#"
+[source.crm.list]
+path = "/people"
+query = { since = "{start}", page = "{page}", size = "{page_size}" }
+records = "$.people[*]"
+[source.crm.cursor]
+path = "$.at"
+format = "unix_s"
+overlap = "10m"
+lag = "60s"
+[source.crm.pagination]
+kind = "page"
+page_size = 3
+restart_at_cursor = "every_page"
+"#;
+
+/// People as (id, change time), and a CRM of [`SORTED`] over them.
+type People = Arc<Mutex<Vec<(i64, i64)>>>;
+
+fn people(rows: impl IntoIterator<Item = (i64, i64)>) -> People {
+    Arc::new(Mutex::new(rows.into_iter().collect()))
+}
+
+fn page_of(people: &People, asked: &Asked, size_max: usize) -> Answer {
+    let mut rows = people.lock().unwrap().clone();
+    rows.sort_by_key(|(id, at)| (*at, *id));
+    rows.retain(|(_, at)| *at >= asked.number("since").unwrap_or(0));
+    let size = usize::try_from(asked.number("size").unwrap()).unwrap().min(size_max);
+    let skipped = size * usize::try_from(asked.number("page").unwrap() - 1).unwrap();
+    let page: Vec<Value> = rows.iter().skip(skipped).take(size).map(|(id, at)| json!({"id": id, "at": at})).collect();
+    ok(&json!({ "people": page }))
+}
+
+async fn sorted_crm(people: &People, size_max: usize) -> Crm {
+    let people = Arc::clone(people);
+    Crm::new(SORTED, move |asked| page_of(&people, asked, size_max)).await
+}
+
+fn sorted(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort_by_key(|id| id.parse::<i64>().unwrap());
+    ids.dedup();
+    ids
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_asks_from_the_cursor_less_the_overlap_and_the_cursor_stops_before_now_less_the_lag() {
+    let people = people([(1, NOW - 5000), (2, NOW - 30)]);
+    let crm = sorted_crm(&people, 100).await;
+    let first = crm.read_all().await;
+    assert_eq!(sorted(first.ids()), ["1", "2"]);
+    assert!(first.end().full);
+    crm.asked();
+    let second = crm.read_after(&first).await;
+    // what was changed 30 s ago may not be alone: it is within the lag
+    let since = crm.asked()[0].number("since").unwrap();
+    assert_eq!(since, NOW - 60 - 600);
+    assert_eq!(second.ids(), ["2"]);
+    assert!(!second.end().full);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_goes_by_the_servers_clock() {
+    let people = people([(1, NOW)]);
+    let list = Arc::clone(&people);
+    // ten minutes behind ours
+    let crm = Crm::new(SORTED, move |asked| {
+        let mut page = page_of(&list, asked, 100);
+        let date = chrono::DateTime::from_timestamp(NOW - 600, 0).unwrap().to_rfc2822().replace("+0000", "GMT");
+        page.headers_mut().insert("date", date.parse().unwrap());
+        page
+    })
+    .await;
+    let first = crm.read_all().await;
+    let second = crm.read_after(&first).await;
+    crm.asked();
+    crm.read_after(&second).await;
+    let since = crm.asked()[0].number("since").unwrap();
+    assert!(since <= NOW - 600 - 60 - 600, "{since} is later than the server's present");
+}
+
+#[tokio::test(start_paused = true)]
+async fn edits_during_a_scan_lose_nobody_since_it_goes_on_from_the_last_seen_moment() {
+    let people = people((1..=300).map(|id| (id, NOW - 100_000 + 10 * id)));
+    let (list, mut count) = (Arc::clone(&people), 0);
+    let crm = Crm::new(SORTED, move |asked| {
+        let page = page_of(&list, asked, 100);
+        // one of those already given is edited: those behind it move up
+        count += 1;
+        let mut rows = list.lock().unwrap();
+        let edited = rows.iter_mut().find(|(id, at)| *id <= count && *at < NOW).map(|row| row.1 = NOW + count);
+        drop((rows, edited));
+        page
+    })
+    .await;
+    let given = crm.read_all().await;
+    let expected: Vec<String> = (1..=300).map(|id| id.to_string()).collect();
+    assert_eq!(sorted(given.ids()), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_of_one_moment_than_a_page_are_gone_through_until_nothing_new_is_among_them() {
+    let people = people((1..=20).map(|id| (id, NOW - 90_000)).chain([(21, NOW - 80_000), (22, NOW - 70_000)]));
+    let (list, mut count) = (Arc::clone(&people), 0);
+    let crm = Crm::new(SORTED, move |asked| {
+        let page = page_of(&list, asked, 100);
+        count += 1;
+        if count % 2 == 0 {
+            // leaves the moment while its pages are read
+            if let Some(row) = list.lock().unwrap().iter_mut().find(|(id, at)| *id == count / 2 && *at < NOW) {
+                row.1 = NOW + count;
+            }
+        }
+        page
+    })
+    .await;
+    let given = crm.read_all().await;
+    let expected: Vec<String> = (1..=22).map(|id| id.to_string()).collect();
+    assert_eq!(sorted(given.ids()), expected);
+    assert!(given.end().full);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crm_that_gives_smaller_pages_than_it_is_asked_for_is_read_to_its_end() {
+    let people = people((1..=11).map(|id| (id, NOW - 50_000 + 100 * id)));
+    let crm = sorted_crm(&people, 2).await;
+    let first = crm.read_all().await;
+    assert_eq!(first.ids().len(), 11);
+    // known from then on
+    for id in 12..=18 {
+        people.lock().unwrap().push((id, NOW - 300 + id));
+    }
+    let second = crm.read_after(&first).await;
+    assert_eq!(sorted(second.ids()), ["12", "13", "14", "15", "16", "17", "18"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_the_server_silently_ignores_is_noticed() {
+    let people = people((1..=10).map(|id| (id, NOW - 50_000 + 100 * id)));
+    let list = Arc::clone(&people);
+    let crm = Crm::new(SORTED, move |asked| {
+        let mut asked = asked.clone();
+        asked.query.retain(|(name, _)| name != "since");
+        page_of(&list, &asked, 100)
+    })
+    .await;
+    let first = crm.read_all().await;
+    assert_eq!(sorted(first.ids()).len(), 10);
+    assert!(first.end().warnings[0].contains("ignores the filter"), "{:?}", first.end().warnings);
+    let second = crm.read_after(&first).await;
+    // all is read again, and it ends
+    assert_eq!(sorted(second.ids()).len(), 10);
+    assert!(second.end().warnings[0].contains("ignores the filter"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_at_its_old_place_with_its_new_time_is_no_place_to_go_on_from() {
+    // the index shows number 3, which was just edited, where it stood before
+    let list: Vec<(i64, i64)> = (1..=9).map(|id| (id, NOW - 90_000 + 1000 * id)).collect();
+    let crm = Crm::new(SORTED, move |asked| {
+        let since = asked.number("since").unwrap_or(0);
+        let skipped = 3 * usize::try_from(asked.number("page").unwrap() - 1).unwrap();
+        let rows = list.iter().filter(|(_, at)| *at >= since).skip(skipped).take(3);
+        let page: Vec<Value> =
+            rows.map(|(id, at)| json!({"id": id, "at": if *id == 3 { NOW - 5 } else { *at }})).collect();
+        ok(&json!({ "people": page }))
+    })
+    .await;
+    let given = crm.read_all().await;
+    assert_eq!(sorted(given.ids()).len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_not_sorted_as_described_ends_the_read_rather_than_leave_some_out() {
+    let crm = Crm::new(SORTED, |asked| {
+        let at = |n: i64| NOW - 90_000 + asked.number("since").unwrap_or(0) % 7 + n;
+        let times = if asked.parameter("since").is_none() { [1, 2, 900] } else { [905, 903, 904] };
+        let page: Vec<Value> = times.iter().map(|n| json!({"id": n, "at": at(*n)})).collect();
+        ok(&json!({ "people": page }))
+    })
+    .await;
+    let given = crm.read_all().await;
+    assert!(matches!(given.end, Err(SourceError::NotSorted { .. })), "{:?}", given.end);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_and_four_and_three_hundred_and_four_are_empty_and_no_errors() {
+    for status in [204, 304] {
+        let crm = Crm::new(SORTED, move |_| answer(status, &Value::Null)).await;
+        let given = crm.read_all().await;
+        assert!(given.items.is_empty() && given.end().records == 0);
+        assert_eq!(crm.asked().len(), 1);
+    }
+}
+
+const LINKED: &str = r#"
+[source.crm.list]
+path = "/query"
+query = { q = "SELECT x WHERE at >= {start}" }
+records = "$.records[*]"
+[source.crm.cursor]
+path = "$.at"
+format = "unix_s"
+initial = "1970-01-01T00:00:00Z"
+[source.crm.pagination]
+kind = "next_link"
+next = "$.next"
+[source.crm.errors.expired]
+status = 200
+body_path = "$.error"
+body_equals = "QUERY_EXPIRED"
+action = "restart_at_cursor"
+[source.crm.errors.blocked]
+status = 403
+action = "halt_source"
+wait = "2h"
+[source.crm.errors.busy]
+status = 200
+body_path = "$.error"
+body_equals = "BUSY"
+action = "rate_limited"
+wait_path = "$.wait"
+[source.crm.errors.dead_token]
+status = 200
+body_path = "$.error"
+body_equals = "INVALID"
+action = "fail_run"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_relative_next_link_is_followed_on_the_same_host_and_no_other_is() {
+    let crm = Crm::new(LINKED, |asked| match asked.path.as_str() {
+        "/api/query" => ok(&json!({"records": [{"id": 1, "at": 5}], "next": "/api/more/7?x=1"})),
+        "/api/more/7" => ok(&json!({"records": [{"id": 2, "at": 6}], "next": "https://evil.example/api/more/8"})),
+        other => panic!("{other}"),
+    })
+    .await;
+    let given = crm.read_all().await;
+    assert_eq!(given.ids(), ["1", "2"]);
+    let error = given.end.unwrap_err();
+    assert!(error.to_string().contains("leads to another host"), "{error}");
+    assert!(!error.to_string().contains("evil"), "an answer's content is not shown");
+    assert_eq!(crm.asked()[0].parameter("q"), Some("SELECT x WHERE at >= 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_in_a_200_are_errors_and_an_expired_query_begins_anew_where_it_was() {
+    let mut step = 0;
+    let crm = Crm::new(LINKED, move |asked| {
+        step += 1;
+        match step {
+            1 => ok(&json!({"records": [{"id": 1, "at": 50}, {"id": 2, "at": 60}], "next": "/api/more"})),
+            2 => ok(&json!({"error": "BUSY", "wait": 90})),
+            3 => ok(&json!({"error": "QUERY_EXPIRED"})),
+            4 => {
+                assert_eq!(asked.parameter("q"), Some("SELECT x WHERE at >= 59"));
+                ok(&json!({"records": [{"id": 2, "at": 60}, {"id": 3, "at": 70}]}))
+            }
+            _ => ok(&json!({"error": "INVALID"})),
+        }
+    })
+    .await;
+    let before = crm.clock().now();
+    let given = crm.read_all().await;
+    assert_eq!(given.ids(), ["1", "2", "3"]);
+    assert!(crm.clock().now().since(before) >= Duration::from_secs(90), "the source waits as it is told");
+    let error = crm.read_after(&given).await.end.unwrap_err();
+    assert_eq!(error.to_string(), "the list was answered with status 200 (errors.dead_token)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_blocked_halts_itself_and_asks_nobody_for_some_hours() {
+    let crm = Crm::new(LINKED, |_| answer(403, &Value::Null)).await;
+    let error = crm.read_all().await.end.unwrap_err();
+    assert!(matches!(error, SourceError::Halted { .. }), "{error}");
+    assert_eq!(crm.asked().len(), 1);
+    tokio::time::advance(119 * MINUTE).await;
+    assert!(matches!(crm.read_all().await.end, Err(SourceError::Halted { .. })));
+    assert_eq!(crm.asked().len(), 0);
+    tokio::time::advance(2 * MINUTE).await;
+    let _again = crm.read_all().await;
+    assert_eq!(crm.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_pass_is_tried_again_and_what_may_not_is_not() {
+    let mut step = 0;
+    let crm = Crm::new(LINKED, move |_| {
+        step += 1;
+        match step {
+            1 => answer(502, &Value::Null),
+            2 => ok(&Value::Null),
+            3 => ok(&json!({"records": [{"id": 1, "at": 5}]})),
+            _ => answer(400, &json!({"message": "Ann's field"})),
+        }
+    })
+    .await;
+    let given = crm.read_all().await;
+    assert_eq!((given.ids(), crm.asked().len()), (vec!["1".to_owned()], 3));
+    let error = crm.read_all().await.end.unwrap_err();
+    assert_eq!(error.to_string(), "the list was answered with status 400");
+    assert_eq!(crm.asked().len(), 1);
+}
+
+const WINDOWED: &str = r#"
+[source.crm.list]
+path = "/people"
+query = { between = "{start},{end}", page = "{page}", size = "{page_size}" }
+records = "$.people[*]"
+[source.crm.cursor]
+path = "$.at"
+format = "unix_s"
+ordered = false
+window = "1h"
+[source.crm.pagination]
+kind = "page"
+page_size = 10
+max_records = 20
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_list_without_order_is_read_in_windows_and_a_cap_that_is_hit_exactly_narrows_the_window() {
+    let rows: Vec<(i64, i64)> = (1..=60).map(|id| (id, NOW + 30 * id)).collect();
+    let crm = Crm::new(WINDOWED, move |asked| {
+        let Some(between) = asked.parameter("between") else { return ok(&json!({"people": []})) };
+        let (start, end) = between.split_once(',').unwrap();
+        let (start, end): (i64, i64) = (start.parse().unwrap(), end.parse().unwrap());
+        // the CRM gives twenty of a query and stops
+        let found: Vec<_> = rows.iter().filter(|(_, at)| (start..=end).contains(at)).take(20).collect();
+        let skipped = 10 * usize::try_from(asked.number("page").unwrap() - 1).unwrap();
+        let page: Vec<Value> =
+            found.iter().rev().skip(skipped).take(10).map(|(id, at)| json!({"id": id, "at": at})).collect();
+        ok(&json!({ "people": page }))
+    })
+    .await;
+    let first = crm.read_all().await;
+    assert!(first.items.is_empty());
+    tokio::time::advance(120 * MINUTE).await;
+    let second = crm.read_after(&first).await;
+    let expected: Vec<String> = (1..=60).map(|id| id.to_string()).collect();
+    assert_eq!(sorted(second.ids()), expected);
+    tokio::time::advance(10 * MINUTE).await;
+    crm.asked();
+    let third = crm.read_after(&second).await;
+    assert!(third.items.is_empty());
+    assert_eq!(crm.asked().len(), 1, "a window that was read is not read again but for the overlap");
+}
+
+const FETCHED: &str = r#"
+[source.crm.list]
+path = "/people"
+records = "$.people[*]"
+[source.crm.pagination]
+kind = "none"
+[source.crm.deletes.flag]
+kind = "flag"
+path = "$.gone"
+equals = true
+merged_into = "$.winner"
+[source.crm.deletes.losers]
+kind = "merged_ids"
+path = "$.losers"
+separator = ";"
+[source.crm.fetch]
+path = "/people/some"
+query = { "id[]" = "{ids}" }
+batch = 2
+records = "$.people[*]"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_record_tells_that_it_is_deleted_and_who_was_merged() {
+    let crm = Crm::new(FETCHED, |_| {
+        ok(&json!({"people": [{"id": 1}, {"id": 2, "gone": true, "winner": 1}, {"id": 1, "losers": "7;8; 1"}]}))
+    })
+    .await;
+    let given = crm.read_all().await;
+    assert_eq!(given.ids(), ["1", "!1", "-2", "?7", "?8", "1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_tells_who_is_missing_and_an_answer_that_ignores_the_ids_tells_nothing() {
+    let crm = Crm::new(FETCHED, |asked| {
+        let ids: Vec<i64> =
+            asked.query.iter().filter(|(name, _)| name == "id[]").map(|(_, id)| id.parse().unwrap()).collect();
+        match ids.as_slice() {
+            [1, 2] => ok(&json!({"people": [{"id": 2, "gone": true}]})),
+            [3] => answer(404, &Value::Null),
+            _ => ok(&json!({"people": [{"id": 1}, {"id": 2}]})),
+        }
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let keys = |ids: &[i64]| ids.iter().map(i64::to_string).collect::<Vec<_>>();
+    let fetched = crm.source.fetch(&keys(&[1, 2, 3]), &stop).await.unwrap();
+    let said: Vec<String> = fetched
+        .iter()
+        .map(|fetched| match fetched {
+            Fetched::Missing { key } => format!("missing {key}"),
+            Fetched::Deleted(Record::Json(record)) => format!("deleted {}", record["id"]),
+            Fetched::Record(_) | Fetched::Deleted(_) => "there".to_owned(),
+        })
+        .collect();
+    assert_eq!(said, ["missing 1", "deleted 2", "missing 3"]);
+    let error = crm.source.fetch(&keys(&[9]), &stop).await.unwrap_err();
+    assert!(error.to_string().contains("ignores the ids"), "{error}");
+}
+
+const STREAMED: &str = r#"
+[source.crm.list]
+path = "/people"
+query = { since = "{start}" }
+records = "$.people[*]"
+[source.crm.cursor]
+path = "$.at"
+format = "unix_s"
+overlap = "10m"
+[source.crm.pagination]
+kind = "none"
+[source.crm.deletes.events]
+kind = "stream"
+path = "/events"
+query = { from = "{start}", page = "{page}" }
+records = "$.events[*]"
+id = "$.who"
+cursor = "$.at"
+action_path = "$.type"
+actions = { deleted = "delete", restored = "fetch" }
+page_size = 2
+[source.crm.deletes.archive]
+kind = "list"
+path = "/archive"
+query = { after = "{next}" }
+records = "$.people[*]"
+id = "$.id"
+next = "$.next"
+every = "24h"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn deletions_come_from_a_stream_with_its_own_place_and_from_a_list_every_so_often() {
+    let crm = Crm::new(STREAMED, |asked| match asked.path.as_str() {
+        "/api/people" => ok(&json!({"people": []})),
+        "/api/events" if asked.number("page") == Some(1) => ok(&json!({"events": [
+            {"who": 5, "at": NOW - 50, "type": "deleted"}, {"who": 6, "at": NOW - 40, "type": "renamed"}]})),
+        "/api/events" => ok(&json!({"events": [{"who": 7, "at": NOW - 30, "type": "restored"}]})),
+        "/api/archive" if asked.parameter("after").is_none() => ok(&json!({"people": [{"id": "a"}], "next": "x"})),
+        "/api/archive" => ok(&json!({"people": [{"id": "b"}]})),
+        other => panic!("{other}"),
+    })
+    .await;
+    let first = crm.read_all().await;
+    assert_eq!(first.ids(), ["?a", "?b", "?5", "!7"]);
+    let from =
+        |asked: &[Asked]| asked.iter().find(|asked| asked.path == "/api/events").unwrap().number("from").unwrap();
+    assert_eq!(from(&crm.asked()), NOW - 24 * 3600, "what was told before a full read is not lost");
+    tokio::time::advance(30 * MINUTE).await;
+    let second = crm.read_after(&first).await;
+    assert_eq!(second.ids(), ["?5", "!7"]);
+    assert_eq!(from(&crm.asked()), NOW - 600);
+    tokio::time::advance(24 * 60 * MINUTE).await;
+    assert_eq!(crm.read_after(&second).await.ids(), ["?a", "?b", "?5", "!7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_hold_before_a_read_halts_it_or_has_everything_read() {
+    let preflight = |otherwise: &str| {
+        format!(
+            "{SORTED}\n[source.crm.preflight]\npath = \"/account\"\nrequire = {{ path = \"$.filters\", equals = true }}\notherwise = \"{otherwise}\""
+        )
+    };
+    for (otherwise, holds) in [("halt", true), ("halt", false), ("scan", false)] {
+        let people = people([(1, NOW - 500_000), (2, NOW - 400_000)]);
+        let crm = Crm::new(&preflight(otherwise), move |asked| match asked.path.as_str() {
+            "/api/account" => ok(&json!({"filters": holds})),
+            _ => page_of(&people, asked, 100),
+        })
+        .await;
+        let given = crm.read(From::Cursor(Cursor::from_text(format!("{{\"at\":{}}}", NOW * 1_000_000)))).await;
+        match (otherwise, holds) {
+            ("halt", false) => assert!(matches!(given.end, Err(SourceError::Preflight)), "{:?}", given.end),
+            ("halt", _) => assert!(given.items.is_empty()),
+            _ => {
+                assert_eq!(sorted(given.ids()), ["1", "2"]);
+                assert!(crm.asked().iter().all(|asked| asked.parameter("since").is_none()));
+                assert_eq!(given.end().warnings.len(), 1);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_is_kept_by_the_source_whoever_asks() {
+    let limited = format!("{FETCHED}\n[source.crm.rate_limit]\nrequests = 2\nper = \"1s\"\nburst = 1");
+    let crm = Crm::new(&limited, |_| ok(&json!({"people": []}))).await;
+    let before = tokio::time::Instant::now();
+    for _ in 0..5 {
+        crm.read_all().await.end.unwrap();
+    }
+    assert!(before.elapsed() >= Duration::from_secs(2), "{:?}", before.elapsed());
+    assert!(crm.asked()[0].headers.contains_key("accept"));
+    assert!(crm.asked().iter().all(|asked| asked.body.is_null()));
+}
