@@ -86,7 +86,7 @@ pub use source_vault::{GrantOwner, SourceVault};
 pub use story::{ConsentStory, ContactStory, DeedStory, FieldStory, HeldStory};
 pub use undone::KeptOptOuts;
 pub use vault::{AccountIdentity, CheckpointVault};
-pub use wanted::WantedRecord;
+pub use wanted::{Rereading, WantedRecord};
 
 /// An open checkpoint. Not shared: [`Store`] hands it from thread to thread.
 pub struct Checkpoint {

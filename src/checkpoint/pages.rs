@@ -55,7 +55,7 @@ impl Checkpoint {
             .and_then(|mut query| query.query_row([context.source.0], |row| row.get(0)))
             .attempt("read rejections")?;
         let fetches = transaction
-            .prepare_cached("SELECT fetches FROM source WHERE id = ?1")
+            .prepare_cached("SELECT rereads = 1 FROM source WHERE id = ?1")
             .and_then(|mut query| query.query_row([context.source.0], |row| row.get(0)))
             .attempt("read how a source is read")?;
         let has_tombstones = transaction

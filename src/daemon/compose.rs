@@ -325,6 +325,7 @@ fn build_source(source: &SourceConfig, Place { state_dir, clock, links }: Place<
             };
             Source::Singer(SingerSource::new(options, clock.clone()))
         }
+        SourceKind::Webhook => Source::Pushed,
         SourceKind::Http(_) => Source::Http(links.find(&source.name).expect("every such source was connected").clone()),
     }
 }

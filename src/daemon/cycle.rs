@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{
-    CheckpointError, Forecast, Hold, Inbox, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store, Way,
+    CheckpointError, Forecast, Hold, Inbox, PageMode, Preview, ReadContext, ReadProof, Rereading, SeenRows, SourceRow,
+    Store, Way,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, ResolvedMapping};
@@ -17,7 +18,7 @@ use crate::plan::Lane;
 use crate::plan::balance::Balance;
 use crate::plan::policy::Policy;
 use crate::plan::repair::Earlier;
-use crate::source::{Cursor, From, Page, ReadEnd, Source, SourceError};
+use crate::source::{Cursor, From, PUSHED, Page, ReadEnd, Source, SourceError};
 
 use super::feeds::tell_last_words;
 use super::foresight::foresee;
@@ -181,7 +182,11 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
     let began = parts.clock.now();
     let is_applied = parts.mode != PageMode::Preview;
     let (reads_all, shape) = (reach == Reach::Full || feed.source.full_only(), feed.shape.clone());
-    let fetches = feed.source.fetches();
+    let rereading = feed.rereading();
+    if rereading == Rereading::Never {
+        let warnings = vec![PUSHED.to_owned()];
+        return Ok(CycleReport { source: feed.name.clone(), warnings, ..CycleReport::default() });
+    }
     let consent_shape = feed.consent_shape.clone();
     let (row, is_full, is_new) = parts
         .store
@@ -198,7 +203,7 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
             let consent = consent_shape.map(|shape| checkpoint.hash().text("consent", &shape));
             let is_consent_new = checkpoint.is_other_consent_mapping(row.id, consent)?;
             if is_applied {
-                checkpoint.note_fetches(row.id, fetches)?;
+                checkpoint.note_rereading(row.id, rereading)?;
                 checkpoint.note_consent_mapping(row.id, consent)?;
                 checkpoint.begin_read(row.id, is_full, began)?;
             }

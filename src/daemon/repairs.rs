@@ -1,15 +1,29 @@
-//! Which earlier way of reading should have told what a cycle brings: what it repairs is counted by that.
+//! How a record can be read again, and which earlier way of reading should have told what a cycle brings: what it repairs is
+//! counted by that.
 
 use std::sync::Arc;
 
-use crate::checkpoint::{CheckpointError, Repairs, SourceRow};
+use crate::checkpoint::{CheckpointError, Repairs, Rereading, SourceRow};
 use crate::plan::Lane;
 use crate::plan::repair::Earlier;
+use crate::source::Source;
 
 use super::cycle::Feed;
 
 /// So many announced records are looked at; with more the counts are a little too high, and there are other worries.
 const ANNOUNCED_MAX: usize = 100_000;
+
+impl Feed {
+    /// How a record of it can be read again.
+    #[must_use]
+    pub fn rereading(&self) -> Rereading {
+        match &self.source {
+            Source::Pushed => Rereading::Never,
+            source if source.fetches() => Rereading::ById,
+            Source::File(_) | Source::Singer(_) | Source::Http(_) => Rereading::All,
+        }
+    }
+}
 
 /// The earlier way, where a cycle in this lane can repair anything: not a first load, and not one that catches up with a
 /// changed mapping or a restored checkpoint.

@@ -155,6 +155,8 @@ pub enum SourceKind {
     Singer(SingerConfig),
     /// A CRM's API by its description, which may be a preset.
     Http(Arc<Description>),
+    /// A system that only pushes: it has a webhook with whole records, and no schedule.
+    Webhook,
 }
 
 /// What happens to a contact that is gone from the CRM.
@@ -187,12 +189,13 @@ enum Kind {
     File,
     Singer,
     Http,
+    Webhook,
 }
 
 impl Kind {
     /// A preset is an HTTP source whose defaults are its own.
     fn words() -> Vec<(&'static str, Self)> {
-        let own = [("file", Self::File), ("singer", Self::Singer), ("http", Self::Http)];
+        let own = [("file", Self::File), ("singer", Self::Singer), ("http", Self::Http), ("webhook", Self::Webhook)];
         own.into_iter().chain(presets::names().map(|name| (name, Self::Http))).collect()
     }
 
@@ -201,6 +204,7 @@ impl Kind {
             Self::File => raw::known_keys::<RawFile>(),
             Self::Singer => raw::known_keys::<RawSinger>(),
             Self::Http => raw::known_keys::<RawHttp>(),
+            Self::Webhook => &[],
         }
     }
 }
@@ -369,7 +373,11 @@ fn resolve_kind(
     raw: &RawSource,
     (rest, key, scope): (Table, Option<&SelectorText>, &Scope),
 ) -> Option<SourceKind> {
-    reader.required(raw.kind.as_ref(), &section.child("kind"), "\"file\" | \"singer\" | \"http\" | the name of a CRM");
+    reader.required(
+        raw.kind.as_ref(),
+        &section.child("kind"),
+        "\"file\" | \"singer\" | \"http\" | \"webhook\" | the name of a CRM",
+    );
     // Without a kind that exists nobody can say which other keys there are.
     let kind = reader.choice(raw.kind.as_ref(), &Kind::words(), &[])?;
     let (foreign, rest): (Table, Table) =
@@ -393,6 +401,10 @@ fn resolve_kind(
             let raw: RawHttp = reader.section(section, rest, others);
             http::resolve(reader, section, &raw, (key, scope))
                 .map(|description| SourceKind::Http(Arc::new(description)))
+        }
+        Kind::Webhook => {
+            let _: webhook::RawPushed = reader.section(section, rest, others);
+            webhook::check_pushed(reader, section, (raw.webhook.as_ref(), [&raw.schedule, &raw.reconcile]))
         }
     }
 }
