@@ -67,10 +67,7 @@ pub(super) async fn sync(
     let filling = line.fill();
     let reading = async {
         let read = read_all(&feeds, reach, &parts, &progress).await;
-        let mut fetched = Ok(());
-        for feed in &feeds {
-            fetched = fetched.and(fetch_wanted(feed, &around, (&line, &stop), &config.program).await);
-        }
+        let fetched = fetch_all(&feeds, &around, (&line, &stop), &config.program).await;
         drop(filling);
         (read, fetched)
     };
@@ -99,6 +96,19 @@ pub(super) async fn sync(
         .await?;
     let sent = *counts.borrow();
     conclude(context, &config, reports, (&ended, sent), &status)
+}
+
+/// Fetches the records that are wanted again.
+async fn fetch_all(
+    feeds: &[Feed],
+    around: &Surroundings,
+    (line, stop): (&Line, &CancellationToken),
+    program: &str,
+) -> Result<(), CheckpointError> {
+    for feed in feeds {
+        fetch_wanted(feed, around, (line, stop), program).await?;
+    }
+    Ok(())
 }
 
 /// Hands files out for as long as the command runs: never ends by itself.

@@ -168,6 +168,13 @@ pub async fn run_session(
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;
+    quiesce(&shared).await;
+    shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
+    ended
+}
+
+/// Waits for refreshes of tokens that are under way.
+async fn quiesce(shared: &Shared) {
     let quiet = async {
         shared.account.refresher.quiesce().await;
         for crm in &shared.crms {
@@ -176,10 +183,8 @@ pub async fn run_session(
     };
     tokio::select! {
         () = quiet => {}
-        () = stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
+        () = shared.stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
     }
-    shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
-    ended
 }
 
 /// Whatever brings records: the access to CRMs, cycles, and what is announced.
