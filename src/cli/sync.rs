@@ -44,10 +44,9 @@ pub(super) async fn sync(
     let Stop { soft: stop, hard } = lifecycle::stop_on_signals(config.shutdown_timeout)
         .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot watch signals")))?;
     let line = Line::of_one_run();
-    let client = account.client.clone();
     let mut sender = Sender::resume(
         around.store.clone(),
-        client,
+        account.client.clone(),
         around.clock.clone(),
         around.random.clone(),
         (settings, line.clone()),
