@@ -433,6 +433,22 @@ async fn errors_in_a_200_are_errors_and_an_expired_query_begins_anew_where_it_wa
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_that_comes_with_a_good_status_is_no_empty_list_and_makes_nobody_missing() {
+    for body in [json!({"error": {"code": 200}}), json!({"people": {"error": "x"}}), json!([])] {
+        let told = body.clone();
+        let crm = Crm::new(FETCHED, move |_| ok(&told)).await;
+        let error = crm.read_all().await.end.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the answer to the list is not understood: it holds no list of records",
+            "{body}"
+        );
+        let error = crm.source.fetch(&["1".to_owned()], &CancellationToken::new()).await.unwrap_err();
+        assert!(error.to_string().contains("no list of records"), "{body}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_is_blocked_halts_itself_and_asks_nobody_for_some_hours() {
     let crm = Crm::new(LINKED, |_| answer(403, &Value::Null)).await;
     let error = crm.read_all().await.end.unwrap_err();
@@ -565,7 +581,7 @@ async fn a_fetch_tells_who_is_missing_and_an_answer_that_ignores_the_ids_tells_n
             Fetched::Record(_) | Fetched::Deleted(_) => "there".to_owned(),
         })
         .collect();
-    assert_eq!(said, ["missing 1", "deleted 2", "missing 3"]);
+    assert_eq!(said, ["deleted 2", "missing 1", "missing 3"]);
     let error = crm.source.fetch(&keys(&[9]), &stop).await.unwrap_err();
     assert!(error.to_string().contains("ignores the ids"), "{error}");
 }

@@ -4,6 +4,7 @@ mod approve;
 mod authorize;
 mod check;
 mod consent;
+mod crm_tokens;
 mod demo;
 mod erased;
 mod estimate;

@@ -14,7 +14,7 @@ use crate::report;
 use super::approve;
 use super::estimate::{DEED_MEMBERS, calls_of, time_of};
 use super::session::{self, Role};
-use super::{Context, Exit, Failure, Output};
+use super::{Context, Exit, Failure, Output, crm_tokens};
 
 pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
@@ -23,16 +23,22 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
         around.store.call(|checkpoint| Ok((checkpoint.load_status()?, checkpoint.count_inbox()?))).await?;
     let (grant, account) =
         around.store.call(|checkpoint| Ok((checkpoint.load_grant()?, checkpoint.load_account()?))).await?;
+    let crms = crm_tokens::load(&config, &around).await?;
     let now = around.clock.now();
     match context.output {
         Output::Json => {
             let mut document = document(&config, &status, grant.as_ref(), account.as_deref());
             document["announced"] = serde_json::json!(announced);
+            document["source_tokens"] = crm_tokens::document(&crms);
             report::say_json(&document);
         }
         Output::Text => {
-            let tokens = tokens(grant.as_ref(), &config.program, now);
-            show(&config, &status, (tokens, account.as_deref()), now);
+            let mut rows = vec![
+                vec!["account".to_owned(), account.as_deref().unwrap_or("not authorized yet").to_owned()],
+                vec!["tokens".to_owned(), tokens(grant.as_ref(), &config.program, now)],
+            ];
+            rows.extend(crm_tokens::rows(&crms, &config.program, now));
+            show(&config, &status, rows, now);
             show_announced(&announced, &status.repaired, now);
         }
     }
@@ -139,7 +145,7 @@ fn import_document(import: &OpenImport) -> serde_json::Value {
     })
 }
 
-fn token_state(grant: &Grant) -> &'static str {
+pub(super) fn token_state(grant: &Grant) -> &'static str {
     match grant.condition {
         Condition::Active => "authorized",
         Condition::NeedsAuthorization { .. } => "needs authorization",
@@ -158,23 +164,21 @@ fn lanes_to_empty(config: &Config, status: &StatusReport) -> Vec<(String, u64, D
     status.lanes.iter().map(&mut with_time).collect()
 }
 
-fn show(config: &Config, status: &StatusReport, (tokens, account): (String, Option<&str>), now: Timestamp) {
+fn show(config: &Config, status: &StatusReport, mut rows: Vec<Vec<String>>, now: Timestamp) {
     for alert in &status.alerts {
         report::say(&format!("ALERT since {}: {}\n  hint: {}", alert.since, alert.text, alert.hint));
     }
     let ago = |time: Option<Timestamp>| {
         time.map_or("never".to_owned(), |time| format!("{} ago", report::span(now.since(time))))
     };
-    let mut rows = vec![
-        vec!["account".to_owned(), account.unwrap_or("not authorized yet").to_owned()],
-        vec!["tokens".to_owned(), tokens],
+    rows.extend([
         vec!["contacts".to_owned(), status.contacts.to_string()],
         vec!["acknowledged".to_owned(), status.acknowledged.to_string()],
         vec!["under way".to_owned(), format!("{} in {} imports", status.under_way, count_running(status))],
         vec!["waiting".to_owned(), status.open.to_string()],
         vec!["rejected".to_owned(), format!("{} (see `reteno-sync rejected list`)", status.rejections)],
         vec!["oldest open change".to_owned(), status.oldest_open.map_or("none".to_owned(), |time| ago(Some(time)))],
-    ];
+    ]);
     if status.starved > 0 {
         rows.push(vec!["waiting for a full read".to_owned(), status.starved.to_string()]);
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
 use secrecy::SecretString;
 use serde_json_path::JsonPath;
 use tokio::sync::Notify;
@@ -44,13 +43,14 @@ pub struct CrmAccount {
 /// The CRMs of the configuration that want tokens, in the order of their sources.
 #[must_use]
 pub fn connect_crms(config: &Config, around: &Surroundings) -> Vec<Arc<CrmAccount>> {
-    config.sources.iter().filter_map(|source| connect_crm(config, source, around)).map(Arc::new).collect()
+    let wants_tokens = |source: &SourceConfig| match &source.auth {
+        AuthConfig::None | AuthConfig::Header { .. } => None,
+        AuthConfig::OAuth2(oauth) => Some(Arc::new(connect_crm(config, (source, oauth), around))),
+    };
+    config.sources.iter().filter_map(wants_tokens).collect()
 }
 
-/// The CRM of a source, where it wants tokens.
-#[must_use]
-pub fn connect_crm(config: &Config, source: &SourceConfig, around: &Surroundings) -> Option<CrmAccount> {
-    let AuthConfig::OAuth2(oauth) = &source.auth else { return None };
+fn connect_crm(config: &Config, (source, oauth): (&SourceConfig, &OAuthConfig), around: &Surroundings) -> CrmAccount {
     let app = Arc::new(build_app(&source.name, oauth, &config.reteno.redirect.text));
     let reteno = &config.reteno;
     let timeouts =
@@ -65,13 +65,13 @@ pub fn connect_crm(config: &Config, source: &SourceConfig, around: &Surroundings
     let mandate = Mandate { source: source.name.clone(), allows_new_account: false, program: config.program.clone() };
     let authorizer =
         (!asks_nobody).then(|| Arc::new(Authorizer::new(endpoint, Arc::new(vault), lock_path, clock, mandate)));
-    Some(CrmAccount {
+    CrmAccount {
         source: source.name.clone(),
         refresher,
         authorizer,
         desk: CheckpointVault::on(around.store.clone(), random),
         granted: Notify::new(),
-    })
+    }
 }
 
 /// Whose tokens a source's are.
@@ -86,12 +86,9 @@ pub fn owner(source: &SourceConfig, oauth: &OAuthConfig) -> GrantOwner {
 pub fn connect_source(config: &Config, source: &SourceConfig, around: &Surroundings) -> SourceAuth {
     match &source.auth {
         AuthConfig::None => SourceAuth::None,
-        AuthConfig::Header { name, value } => SourceAuth::Header {
-            name: HeaderName::from_bytes(name.as_bytes()).expect("the configuration has read the same name"),
-            value: value.clone(),
-        },
+        AuthConfig::Header { name, value } => SourceAuth::Header { name: name.clone(), value: value.clone() },
         AuthConfig::OAuth2(oauth) => {
-            let crm = connect_crm(config, source, around).expect("it wants tokens");
+            let crm = connect_crm(config, (source, oauth), around);
             let command = crm.authorizer.as_ref().map(|_| command(&source.name, &config.program));
             SourceAuth::OAuth2(Tokens {
                 source: source.name.clone(),

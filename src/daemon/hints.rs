@@ -282,8 +282,8 @@ impl<'a> Hints<'a> {
         if self.failures >= FAILURES_UNTOLD {
             let text =
                 format!("source {} cannot fetch what its webhook announced: {}", self.name, report::chain(error));
-            let usual = "it is tried again, and nothing is lost; the source's own reads go on";
-            let hint = error.hint().unwrap_or(usual.into());
+            let hint =
+                error.hint().unwrap_or("it is tried again, and nothing is lost; the source's own reads go on".into());
             self.alarm.raise(&self.alert(), &text, &hint).await?;
         }
         Ok(())

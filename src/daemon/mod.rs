@@ -26,6 +26,7 @@ pub mod pace;
 pub mod proof;
 mod repairs;
 pub mod run;
+mod run_error;
 pub mod sender;
 mod sending;
 pub mod standing;

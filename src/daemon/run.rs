@@ -1,7 +1,6 @@
 //! The daemon: reads each source on its schedule, sends, keeps the tokens alive, answers on its listener, and starts
 //! anew with a changed configuration when asked to.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::checkpoint::{CheckpointError, Inbox, PageMode};
+use crate::checkpoint::{Inbox, PageMode};
 use crate::clock::Timestamp;
-use crate::config::{Config, MissingCredentials, SourceConfig};
+use crate::config::{Config, SourceConfig};
 use crate::contact::Catalog;
 use crate::listener::{PublicServices, Readiness};
 
@@ -28,6 +27,7 @@ use super::lifecycle::Stop;
 use super::links::CrmLinks;
 use super::listening::{bind, finish_callbacks, serve_private, serve_public};
 use super::proof::LateProof;
+pub use super::run_error::RunError;
 use super::sender::{Line, Sender, Until};
 use super::standing::tell_standing;
 use super::systemd::tell_status;
@@ -41,42 +41,6 @@ const DAY: Duration = Duration::from_hours(24);
 const OTHERS_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-
-/// Why the daemon cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The account is not configured.
-    #[error(transparent)]
-    Credentials(#[from] MissingCredentials),
-    /// A listener's address cannot be used.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// `listen.address`, or `listen.public_address`.
-        address: SocketAddr,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The checkpoint broke.
-    #[error("the daemon cannot go on without its checkpoint")]
-    Checkpoint(#[from] CheckpointError),
-}
-
-impl RunError {
-    /// What repairs it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Credentials(error) => Some(error.hint().to_owned()),
-            Self::Listen { .. } => Some(
-                "set listen.address, or listen.public_address, to a free port of this machine, or to \"off\"; redirect_uri \
-                 must agree"
-                    .to_owned(),
-            ),
-            Self::Checkpoint(error) => error.hint(),
-        }
-    }
-}
 
 /// Everything that the tasks of one configuration share.
 pub(super) struct Shared {
@@ -155,10 +119,7 @@ pub async fn run_session(
         tasks.spawn(serve_public(listener, services, parked.clone()));
     }
     spawn_readers(&mut tasks, &shared);
-    tasks.spawn(keep_tokens(Arc::clone(&shared)));
-    tasks.spawn(count_days(Arc::clone(&shared)));
-    tasks.spawn(tell_status(Arc::clone(&shared)));
-    tasks.spawn(watch_others(Arc::clone(&shared)));
+    spawn_keepers(&mut tasks, &shared);
     started();
     let soft = stop.soft.clone();
     tasks.spawn(async move {
@@ -168,13 +129,27 @@ pub async fn run_session(
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;
-    quiesce(&shared).await;
+    finish_refreshes(&shared).await;
     shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
     ended
 }
 
-/// Waits for refreshes of tokens that are under way.
-async fn quiesce(shared: &Shared) {
+/// The tasks that keep what others need.
+fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
+    tasks.spawn(keep_tokens(Arc::clone(shared)));
+    for crm in &shared.crms {
+        let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
+        let (program, stop) = (shared.config.program.clone(), shared.stop.soft.clone());
+        let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
+        tasks.spawn(async { Ok(keep.await?) });
+    }
+    tasks.spawn(count_days(Arc::clone(shared)));
+    tasks.spawn(tell_status(Arc::clone(shared)));
+    tasks.spawn(watch_others(Arc::clone(shared)));
+}
+
+/// An answer on its way still reaches the vault.
+async fn finish_refreshes(shared: &Shared) {
     let quiet = async {
         shared.account.refresher.quiesce().await;
         for crm in &shared.crms {
@@ -187,14 +162,8 @@ async fn quiesce(shared: &Shared) {
     }
 }
 
-/// Whatever brings records: the access to CRMs, cycles, and what is announced.
+/// Whatever brings records: cycles, and what is announced.
 fn spawn_readers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
-    for crm in &shared.crms {
-        let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
-        let (program, stop) = (shared.config.program.clone(), shared.stop.soft.clone());
-        let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
-        tasks.spawn(async { Ok(keep.await?) });
-    }
     for source in &shared.config.sources {
         tasks.spawn(follow_schedule(Arc::clone(shared), source.clone()));
         tasks.spawn(attend(Arc::clone(shared), source.clone()));

@@ -145,7 +145,8 @@ pub fn invented_contacts(seed: u64, count: usize) -> Vec<CrmRow> {
     (1..=count).map(|number| invented(seed, number)).collect()
 }
 
-fn invented(seed: u64, number: usize) -> CrmRow {
+/// The `number`th of them, from 1.
+pub(super) fn invented(seed: u64, number: usize) -> CrmRow {
     let place = u64::try_from(number).unwrap_or(u64::MAX);
     let random = draw::sequence(seed, STREAM.wrapping_add(place));
     let pick = |bound: usize| usize::try_from(draw::below(&random, u64::try_from(bound).unwrap_or(1))).unwrap_or(0);

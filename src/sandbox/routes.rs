@@ -101,7 +101,7 @@ pub(super) fn route(method: &Method, path: &str) -> Route {
 }
 
 /// The part of `path` that stands where the template has `{}`; empty where it has none; `None` where they differ.
-fn variable_part<'a>(template: &str, path: &'a str) -> Option<&'a str> {
+pub(super) fn variable_part<'a>(template: &str, path: &'a str) -> Option<&'a str> {
     match template.split_once("{}") {
         None => (template == path).then_some(""),
         Some((before, after)) => {

@@ -1,5 +1,6 @@
 //! The sandbox's contacts calls: what it refuses, what it writes, whom it finds.
 
+mod crm_api;
 mod deeds;
 mod faults;
 mod oauth;

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use http::{HeaderName, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use toml::Value;
 use url::Url;
 
 use super::contact::json_path;
-use super::oauth2::{self, OAuthConfig};
 use super::scope::{FilledText, Scope};
+use super::tokens::{self, OAuthConfig};
 use crate::config::problem::KeyPath;
 use crate::config::raw::{self, Leaf};
 use crate::config::reader::Reader;
@@ -57,8 +58,8 @@ pub enum AuthConfig {
     None,
     /// The same header in every request.
     Header {
-        /// A header's name, in lower case.
-        name: String,
+        /// The header's name.
+        name: HeaderName,
         /// Its whole value, as a header may hold it.
         value: SecretString,
     },
@@ -91,7 +92,7 @@ impl Kind {
             Self::Bearer => &["header", "prefix", "token", "token_file"],
             Self::ApiKey => &["header", "prefix", "key", "key_file"],
             Self::Basic => &["user", "password", "password_file"],
-            Self::OAuth2 => oauth2::KEYS,
+            Self::OAuth2 => tokens::KEYS,
         }
     }
 }
@@ -124,7 +125,7 @@ pub(super) fn resolve(reader: &mut Reader, leaf: Option<&Leaf>, scope: &Scope) -
         Kind::Bearer => bearer(&mut part, &raw),
         Kind::ApiKey => api_key(&mut part, &raw),
         Kind::Basic => basic(&mut part, &raw),
-        Kind::OAuth2 => oauth2::resolve(&mut part, &raw).map(|config| AuthConfig::OAuth2(Box::new(config))),
+        Kind::OAuth2 => tokens::resolve(&mut part, &raw).map(|config| AuthConfig::OAuth2(Box::new(config))),
     }
 }
 
@@ -177,7 +178,7 @@ impl Part<'_> {
         self.reader.url(Some(&filled)).map(|url| (text, url))
     }
 
-    /// A JSONPath of RFC 9535.
+    /// A path of RFC 9535.
     pub(super) fn path(&mut self, leaf: Option<&Leaf>) -> Option<String> {
         let text = self.reader.text(leaf, "a JSONPath such as \"$.error\"")?;
         json_path(self.reader, leaf?, text).map(|()| text.to_owned())
@@ -213,15 +214,15 @@ impl Part<'_> {
         found
     }
 
-    fn header(&mut self, leaf: Option<&Leaf>, usual: Option<&str>) -> Option<String> {
+    fn header(&mut self, leaf: Option<&Leaf>, usual: Option<HeaderName>) -> Option<HeaderName> {
         const ACCEPTED: &str = "the name of a header such as \"X-Api-Key\"";
         if let (None, Some(usual)) = (leaf, usual) {
-            return Some(usual.to_owned());
+            return Some(usual);
         }
         self.required(leaf, "header", ACCEPTED);
         let text = self.reader.text(leaf, ACCEPTED)?;
-        match http::HeaderName::from_bytes(text.as_bytes()) {
-            Ok(name) => Some(name.as_str().to_owned()),
+        match HeaderName::from_bytes(text.as_bytes()) {
+            Ok(name) => Some(name),
             Err(_) => self.reader.refuse(leaf?, "is not the name of a header", ACCEPTED),
         }
     }
@@ -251,7 +252,7 @@ impl Part<'_> {
 }
 
 fn bearer(part: &mut Part<'_>, raw: &RawAuth) -> Option<AuthConfig> {
-    let name = part.header(raw.header.as_ref(), Some("authorization"));
+    let name = part.header(raw.header.as_ref(), Some(header::AUTHORIZATION));
     let prefix = part.prefix(raw.prefix.as_ref(), "Bearer");
     let token = part.demanded("token", raw.token.as_ref(), raw.token_file.as_ref());
     let value = part.value("token", &prefix?, &token?);
@@ -278,7 +279,7 @@ fn basic(part: &mut Part<'_>, raw: &RawAuth) -> Option<AuthConfig> {
     }
     let pair = format!("{}:{}", user.expose(), password?.expose_secret());
     let value = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
-    Some(AuthConfig::Header { name: "authorization".to_owned(), value: SecretString::from(value) })
+    Some(AuthConfig::Header { name: header::AUTHORIZATION, value: SecretString::from(value) })
 }
 
 /// The statuses that ask for another token.

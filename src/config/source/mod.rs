@@ -6,13 +6,14 @@ mod contact;
 mod file;
 mod form;
 pub(super) mod http;
-mod oauth2;
+mod on_delete;
 mod scope;
 mod segments;
 mod singer;
 mod subscriptions;
 mod times;
 mod together;
+mod tokens;
 mod webhook;
 
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub use file::{FileConfig, FileFormat};
 pub use form::FormText;
 pub(super) use form::RawForm;
 pub(super) use http::RawHttp;
-pub use oauth2::{OAuthClientAuth, OAuthConfig, OAuthGrant, TokenBody};
+pub use on_delete::OnDelete;
 pub use scope::{FilledText, Scope};
 pub(super) use segments::RawSegment;
 pub use segments::SegmentText;
@@ -40,6 +41,7 @@ pub(super) use singer::RawSinger;
 pub use singer::{CatalogArgument, ReplicationMethod, SingerConfig};
 pub use subscriptions::{CategoryText, SubscriptionsText};
 pub(super) use subscriptions::{RawCategory, RawSubscriptions};
+pub use tokens::{OAuthClientAuth, OAuthConfig, OAuthGrant, TokenBody};
 
 use super::guard::{self, Guard, RawGuard};
 use super::problem::KeyPath;
@@ -80,8 +82,8 @@ pub(super) struct RawSource {
     contact: Option<Leaf>,
     vars: Option<Leaf>,
     secrets: Option<Leaf>,
-    webhook: Option<Leaf>,
     auth: Option<Leaf>,
+    webhook: Option<Leaf>,
 }
 
 /// Keys of a source that hold sections.
@@ -140,10 +142,10 @@ pub struct SourceConfig {
     pub form: Option<FormText>,
     /// The values that its other keys may name.
     pub scope: Scope,
-    /// What the CRM posts to us; with it records can be fetched by their ids, or come whole.
-    pub webhook: Option<Arc<Webhook>>,
     /// How its requests are let in.
     pub auth: AuthConfig,
+    /// What the CRM posts to us; with it records can be fetched by their ids, or come whole.
+    pub webhook: Option<Arc<Webhook>>,
 }
 
 /// The kinds of source.
@@ -157,31 +159,6 @@ pub enum SourceKind {
     Http(Arc<Description>),
     /// A system that only pushes: it has a webhook with whole records, and no schedule.
     Webhook,
-}
-
-/// What happens to a contact that is gone from the CRM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDelete {
-    /// Nothing.
-    Keep,
-    /// It leaves its segments.
-    Detach,
-    /// Its e-mail address gets no more mails.
-    Unsubscribe,
-    /// It is deleted, restorable in Reteno.
-    Delete,
-    /// It is erased for ever, and may not come back.
-    Erase,
-}
-
-impl OnDelete {
-    const WORDS: [(&str, Self); 5] = [
-        ("keep", Self::Keep),
-        ("detach", Self::Detach),
-        ("unsubscribe", Self::Unsubscribe),
-        ("delete", Self::Delete),
-        ("erase", Self::Erase),
-    ];
 }
 
 #[derive(Clone, Copy)]
@@ -307,8 +284,8 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
             segments: driven.segments?,
             form: driven.form,
             scope,
-            webhook: webhook.map(Arc::new),
             auth: auth?,
+            webhook: webhook.map(Arc::new),
         })
     };
     (source(), member)
@@ -327,14 +304,14 @@ struct Driven {
 
 fn driven(reader: &mut Reader, section: &KeyPath, raw: &RawSource, account: Account) -> Driven {
     let maps_email = names(raw, Field::Email).unwrap_or(true);
-    let on_delete = reader.choice(raw.on_delete.as_ref(), &OnDelete::WORDS, &[]);
+    let on_delete = reader.choice(raw.on_delete.as_ref(), &on_delete::WORDS, &[]);
     let consent = consent::resolve(reader, &section.child("consent"), raw.consent.as_ref(), maps_email);
     let subscriptions = subscriptions::resolve(reader, &section.child("subscriptions"), raw.subscriptions.as_ref());
     let segments = segments::resolve(reader, raw.segments.as_ref());
     let form = form::resolve(reader, &section.child("form"), raw, on_delete, account.restore_deleted);
     if let (Some(leaf), Some(on_delete), Some(segments)) = (&raw.on_delete, on_delete, &segments) {
         let can_detach = segments.iter().any(|segment| segment.group_id.is_some());
-        check_on_delete(reader, leaf, on_delete, (can_detach, maps_email));
+        on_delete::check(reader, leaf, on_delete, (can_detach, maps_email));
     }
     let guard = match &raw.guard {
         Some(leaf) => reader.table(Some(leaf)).and_then(|table| {
@@ -344,21 +321,6 @@ fn driven(reader: &mut Reader, section: &KeyPath, raw: &RawSource, account: Acco
         None => account.guard,
     };
     Driven { on_delete, guard, consent, subscriptions, segments, form }
-}
-
-fn check_on_delete(reader: &mut Reader, leaf: &Leaf, on_delete: OnDelete, (can_detach, maps_email): (bool, bool)) {
-    let section = leaf.key.parent().unwrap_or_default();
-    match on_delete {
-        OnDelete::Detach if !can_detach => {
-            let accepted = format!("a segment with its group_id in [{section}.segments]");
-            reader.refuse::<()>(leaf, "takes contacts out of segments, and none has a group_id", accepted);
-        }
-        OnDelete::Unsubscribe if !maps_email => {
-            let accepted = format!("email = \"…\" in [{section}.contact]");
-            reader.refuse::<()>(leaf, "needs the address that is unsubscribed, and email is not mapped", accepted);
-        }
-        OnDelete::Keep | OnDelete::Detach | OnDelete::Unsubscribe | OnDelete::Delete | OnDelete::Erase => {}
-    }
 }
 
 /// Whether the mapping names the field, right or wrong; `None` where there is no mapping.

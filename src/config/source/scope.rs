@@ -224,13 +224,13 @@ impl Scope {
             return text.map(|text| self.vars.insert(name, text)).is_some();
         }
         let secret = match &leaf.value {
-            Value::Table(table) => self.file(reader, leaf, table.clone()),
+            Value::Table(table) => self.file(reader, leaf, table),
             _ => self.given(reader, (Some(leaf), None), &name),
         };
         secret.map(|secret| self.secrets.insert(name, secret)).is_some()
     }
 
-    fn file(&self, reader: &mut Reader, leaf: &Leaf, table: Table) -> Option<SecretString> {
+    fn file(&self, reader: &mut Reader, leaf: &Leaf, table: &Table) -> Option<SecretString> {
         let file = table.get("file").map(|path| Leaf::of(leaf.key.child("file"), path.clone()));
         for key in table.keys().filter(|key| *key != "file") {
             reader.unknown(&leaf.key.child(key), ["file"]);

@@ -9,6 +9,7 @@ use http::{HeaderName, Method};
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
+use super::records::RecordsPath;
 use super::template::{JsonTemplate, Template, Variable};
 use super::time::{ChangeTime, TimeFormat};
 use crate::contact::Selector;
@@ -100,7 +101,7 @@ pub struct List {
     /// The request of a page.
     pub call: Call,
     /// The records of an answer.
-    pub records: JsonPath,
+    pub records: RecordsPath,
     /// Statuses that mean that there is nothing.
     pub empty_statuses: Vec<u16>,
 }
@@ -245,9 +246,12 @@ pub struct Fetch {
     /// The request.
     pub call: Call,
     /// The records of its answer.
-    pub records: JsonPath,
+    pub records: RecordsPath,
     /// Ids in one request.
     pub batch: usize,
+    /// Asked for one that was merged into another, the CRM gives the other, under its own id. Otherwise a record that was
+    /// not asked for means that it pays no heed to the ids.
+    pub follows_merges: bool,
 }
 
 /// What an answer means that is no list.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::HttpSource;
 use super::description::{Description, Fetch};
 use super::link::{Ask, Link, Reply};
-use super::records::{is_deleted, text};
+use super::records::{is_deleted, no_records, text};
 use super::template::Bindings;
 use crate::contact::Record;
 use crate::source::{Fetched, SourceError};
@@ -39,17 +39,25 @@ async fn fetch_batch(
     let bindings = Bindings { ids: keys.to_vec(), page_size: Some(fetch.batch.max(1) as u64), ..Bindings::default() };
     let ask = Ask { what: "fetch", call: &fetch.call, next_link: None, bindings, empty_statuses: &MISSING };
     let records: Vec<Value> = match link.ask(&ask, stop).await? {
-        Reply::Answer(answer) => fetch.records.query(&answer.body).all().into_iter().cloned().collect(),
+        Reply::Answer(answer) => {
+            let records = fetch.records.select(&answer.body).ok_or_else(|| no_records("fetch"))?;
+            records.into_iter().cloned().collect()
+        }
         Reply::Empty { .. } => Vec::new(),
         Reply::Restart => {
             let reason = "its error asks to begin anew, which a fetch cannot".to_owned();
             return Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason });
         }
     };
-    by_key(link.description(), keys, records)
+    by_key(link.description(), fetch, keys, records)
 }
 
-fn by_key(description: &Description, keys: &[String], records: Vec<Value>) -> Result<Vec<Fetched>, SourceError> {
+fn by_key(
+    description: &Description,
+    fetch: &Fetch,
+    keys: &[String],
+    records: Vec<Value>,
+) -> Result<Vec<Fetched>, SourceError> {
     let asked: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
     let mut found: BTreeMap<String, Value> = BTreeMap::new();
     for record in records {
@@ -61,19 +69,21 @@ fn by_key(description: &Description, keys: &[String], records: Vec<Value>) -> Re
         let key = text(&description.key, &record);
         let Record::Json(record) = record else { continue };
         match key {
-            Some(key) if asked.contains(key.as_str()) => drop(found.insert(key, record)),
+            Some(key) if asked.contains(key.as_str()) || fetch.follows_merges => drop(found.insert(key, record)),
             Some(_) | None => {
                 let reason = "it brings records that were not asked for: the CRM ignores the ids".to_owned();
                 return Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason });
             }
         }
     }
-    Ok(keys
-        .iter()
-        .map(|key| match found.remove(key) {
-            Some(record) if is_deleted(description, &record) => Fetched::Deleted(Record::Json(record)),
-            Some(record) => Fetched::Record(Record::Json(record)),
-            None => Fetched::Missing { key: key.clone() },
-        })
-        .collect())
+    let missing: Vec<Fetched> =
+        keys.iter().filter(|key| !found.contains_key(*key)).map(|key| Fetched::Missing { key: key.clone() }).collect();
+    let records = found.into_values().map(|record| {
+        if is_deleted(description, &record) {
+            Fetched::Deleted(Record::Json(record))
+        } else {
+            Fetched::Record(Record::Json(record))
+        }
+    });
+    Ok(records.chain(missing).collect())
 }

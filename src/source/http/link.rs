@@ -139,10 +139,13 @@ impl Link {
         let (mut failures, mut is_renewed, mut waited) = (0, false, Duration::ZERO);
         loop {
             self.pass(stop, &mut waited).await?;
+            let mut authorization = HeaderMap::new();
+            let token = self.auth.authorize(&mut authorization).await.map_err(SourceError::NoToken)?;
+            // the host may have come with the token
             let bindings = Bindings { base_url: self.auth.base_url(), ..ask.bindings.clone() };
             let request = build_request(&self.description.base_url, ask, &bindings)?;
             let (mut parts, body) = request.into_parts();
-            let token = self.auth.authorize(&mut parts.headers).await.map_err(SourceError::NoToken)?;
+            parts.headers.extend(authorization);
             let asked_at = self.clock.now();
             let outcome = tokio::select! {
                 outcome = self.exchange.exchange(http::Request::from_parts(parts, body)) => outcome,

@@ -10,7 +10,7 @@ mod link;
 mod place;
 mod reaction;
 mod read;
-mod records;
+pub mod records;
 mod request;
 pub mod template;
 pub mod time;

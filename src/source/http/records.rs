@@ -1,11 +1,46 @@
 //! What a record says beside its fields: that it is deleted, and who was merged into it. Pure.
 
 use serde_json::Value;
+use serde_json_path::{JsonPath, ParseError};
 
 use super::description::{Deletes, Description};
 use super::walk::Found;
 use crate::contact::{Read, Record, Selector};
-use crate::source::{Item, Place};
+use crate::source::{Item, Place, SourceError};
+
+/// Where the records of an answer are.
+#[derive(Clone, Debug)]
+pub struct RecordsPath {
+    path: JsonPath,
+    /// What holds them, where the path ends with all its items.
+    holder: Option<JsonPath>,
+}
+
+impl RecordsPath {
+    /// Reads a `JSONPath`.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let holder = text.trim_end().strip_suffix("[*]").map(JsonPath::parse).transpose()?;
+        Ok(Self { path: JsonPath::parse(text)?, holder })
+    }
+
+    /// The records; `None` where there is not even what would hold them: an error that came with a good status is no
+    /// empty list.
+    pub(super) fn select<'a>(&self, body: &'a Value) -> Option<Vec<&'a Value>> {
+        let Some(holder) = &self.holder else {
+            let found = self.path.query(body).all();
+            return (!found.is_empty()).then_some(found);
+        };
+        let holder = holder.query(body).first()?;
+        match holder {
+            Value::Array(_) => Some(self.path.query(body).all()),
+            Value::Null | Value::Bool(false) => Some(Vec::new()),
+            Value::Bool(true) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
+        }
+    }
+}
 
 /// Whether a record says of itself that it is deleted.
 pub(super) fn is_deleted(description: &Description, record: &Value) -> bool {
@@ -42,6 +77,11 @@ pub(super) fn items_of(description: &Description, found: Found, place: Place) ->
         Item::Record { record, place }
     });
     items
+}
+
+/// An answer that has no place for records.
+pub(super) fn no_records(what: &str) -> SourceError {
+    SourceError::NotUnderstood { what: what.to_owned(), reason: "it holds no list of records".to_owned() }
 }
 
 /// The text at a place of a record.

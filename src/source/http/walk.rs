@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::description::{CursorRule, List, Pagination, Paging, Restart};
 use super::link::{Ask, Link, Reply};
+use super::records::no_records;
 use super::template::{Bindings, Variable};
 use super::time::ChangeTime;
 use crate::clock::Timestamp;
@@ -161,19 +162,23 @@ impl<'a> Walk<'a> {
         if self.is_over {
             return Ok(None);
         }
-        let (asked_at, body) = match self.link.ask(&self.build_ask(), stop).await? {
-            Reply::Answer(answer) => (answer.asked_at, answer.body),
-            Reply::Empty { asked_at } => (asked_at, Value::Null),
+        let (asked_at, answer) = match self.link.ask(&self.build_ask(), stop).await? {
+            Reply::Answer(answer) => (answer.asked_at, Some(answer.body)),
+            Reply::Empty { asked_at } => (asked_at, None),
             Reply::Restart => {
                 self.restart_or_end(true)?;
                 return Ok(Some(Step { asked_at: self.link.clock().now(), found: Vec::new() }));
             }
         };
-        let records = self.query.list.records.query(&body).all();
+        let body = answer.as_ref().unwrap_or(&Value::Null);
+        let records = match answer {
+            Some(_) => self.query.list.records.select(body).ok_or_else(|| no_records(&self.query.what))?,
+            None => Vec::new(),
+        };
         let count = records.len() as u64;
         let found: Vec<Found> = records.into_iter().map(|record| self.find(record)).collect();
         let found = self.note(found);
-        let has_more = self.has_more(&body, count);
+        let has_more = self.has_more(body, count);
         self.pages += 1;
         self.records += count;
         self.total += found.len() as u64;

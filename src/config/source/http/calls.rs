@@ -10,6 +10,7 @@ use crate::config::problem::KeyPath;
 use crate::config::raw::Leaf;
 use crate::config::source::contact::json_path;
 use crate::source::http::description::{Call, Fetch, Preflight};
+use crate::source::http::records::RecordsPath;
 use crate::source::http::template::{JsonTemplate, Template, Variable};
 
 #[derive(Deserialize)]
@@ -41,6 +42,7 @@ pub(in crate::config) struct RawFetch {
     body: Option<Leaf>,
     records: Option<Leaf>,
     batch: Option<Leaf>,
+    follows_merges: Option<Leaf>,
 }
 
 /// The leaves of a request, wherever they stand.
@@ -151,6 +153,12 @@ impl Resolver<'_> {
         self.json_path(leaf)?
     }
 
+    /// Where records are, which must be there.
+    pub(super) fn records(&mut self, leaf: Option<&Leaf>, key: &KeyPath) -> Option<RecordsPath> {
+        self.required_path(leaf, key)?;
+        RecordsPath::parse(leaf?.value.as_str()?).ok()
+    }
+
     /// A `JSONPath`; `Some(None)` where there is none.
     pub(super) fn json_path(&mut self, leaf: Option<&Leaf>) -> Option<Option<JsonPath>> {
         let Some(leaf) = leaf else { return Some(None) };
@@ -201,7 +209,7 @@ impl Resolver<'_> {
     pub(super) fn fetch(&mut self, leaf: Option<&Leaf>) -> Option<Option<Fetch>> {
         let Some(raw) = self.section::<RawFetch>(leaf)? else { return Some(None) };
         let section = leaf.map(|leaf| leaf.key.clone()).unwrap_or_default();
-        let RawFetch { method, path, query, headers, body, records, batch } = &raw;
+        let RawFetch { method, path, query, headers, body, records, batch, follows_merges } = &raw;
         let leaves = CallLeaves {
             method: method.as_ref(),
             path: path.as_ref(),
@@ -210,13 +218,17 @@ impl Resolver<'_> {
             body: body.as_ref(),
         };
         let call = self.call(&section, &leaves);
-        let records = self.required_path(records.as_ref(), &section.child("records"));
+        let records = self.records(records.as_ref(), &section.child("records"));
         let takes_many = call.as_ref().is_some_and(|call| call.uses(Variable::Ids));
         let batch = match batch {
             Some(leaf) => self.reader.whole(Some(leaf), 1..=1000),
             None => Some(if takes_many { 50 } else { 1 }),
         };
         let batch = if takes_many { batch? as usize } else { 1 };
-        Some(Some(Fetch { call: call?, records: records?, batch }))
+        let follows_merges = match follows_merges {
+            Some(leaf) => self.reader.flag(Some(leaf)),
+            None => Some(false),
+        };
+        Some(Some(Fetch { call: call?, records: records?, batch, follows_merges: follows_merges? }))
     }
 }

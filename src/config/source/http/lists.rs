@@ -89,7 +89,7 @@ impl Resolver<'_> {
         (records, empty_statuses): (Option<&Leaf>, Option<&Leaf>),
     ) -> Option<List> {
         let call = self.call(section, leaves);
-        let records = self.required_path(records, &section.child("records"));
+        let records = self.records(records, &section.child("records"));
         let empty_statuses = self.statuses(empty_statuses);
         Some(List { call: call?, records: records?, empty_statuses: empty_statuses? })
     }
@@ -161,7 +161,10 @@ impl Resolver<'_> {
         let Some(leaf) = leaf else { return Some(None) };
         let text = match &leaf.value {
             Value::Datetime(at) => at.to_string(),
-            _ => self.reader.text(Some(leaf), ACCEPTED)?.to_owned(),
+            _ => {
+                let text = self.reader.text(Some(leaf), ACCEPTED)?;
+                self.scope.fill(self.reader, leaf, text)?.expose().to_owned()
+            }
         };
         match TimeFormat::Rfc3339.read(&text) {
             Some(at) => Some(Some(at)),

@@ -112,7 +112,8 @@ pub(super) fn resolve(
 impl Resolver<'_> {
     /// A section of our own: `Some(None)` where there is none, `None` where it is no table.
     fn section<T: serde::de::DeserializeOwned>(&mut self, leaf: Option<&Leaf>) -> Option<Option<T>> {
-        let Some(leaf) = leaf else { return Some(None) };
+        // `false` takes a preset's away
+        let Some(leaf) = leaf.filter(|leaf| leaf.value != Value::Boolean(false)) else { return Some(None) };
         let table = self.reader.table(Some(leaf))?;
         Some(Some(self.reader.section(&leaf.key, table, &[])))
     }

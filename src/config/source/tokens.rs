@@ -64,9 +64,9 @@ pub struct OAuthConfig {
     pub scope: Option<String>,
     /// Further parameters of a token request; they win over ours of the same name.
     pub extra: Vec<(String, FilledText)>,
-    /// Where the answer says which host to ask: a JSONPath.
+    /// Where the answer says which host to ask: a path of RFC 9535.
     pub base_url_path: Option<String>,
-    /// Where an answer says that it is an error, whatever its status: a JSONPath.
+    /// Where an answer says that it is an error, whatever its status: likewise.
     pub error_path: Option<String>,
     /// The word before the token in the header.
     pub prefix: String,
