@@ -78,8 +78,7 @@ pub(super) async fn sync(
         () = drawing => ((Vec::new(), Ok(())), Ok(Ended::Stopped)),
         () = hard.cancelled() => ((Vec::new(), Ok(())), Ok(Ended::Stopped)),
     };
-    fetched?;
-    let ended = ended?;
+    let ended = fetched.and(ended)?;
     tell_reads(&reports, &around, &config.program).await?;
     tokio::select! {
         () = account.refresher.quiesce() => {}
