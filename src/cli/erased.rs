@@ -1,11 +1,9 @@
 //! `erased lift`: lets an erased contact come back.
 
-use crate::contact::Catalog;
-use crate::daemon::compose;
-use crate::daemon::links::CrmLinks;
 use crate::report;
 
-use super::explain::{Found, guess_source, look_up};
+use super::explain::guess_source;
+use super::look_up::{Found, look_up};
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
@@ -24,21 +22,7 @@ pub(super) async fn lift(context: &Context, text: &str) -> Result<Exit, Failure>
         && let Some(configured) = config.sources.iter().find(|source| source.name == name)
     {
         // it may be one that has come back under another id: only its record tells by what it is known
-        let catalog = match compose::connect(&config, &around, false) {
-            Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
-            Err(_) => Catalog::empty(),
-        };
-        let (feed, _) = compose::build_feed(
-            configured,
-            config.identity,
-            &catalog,
-            compose::Place {
-                state_dir: &config.state_dir,
-                clock: &around.clock,
-                links: &CrmLinks::connect(&config, &around),
-            },
-        );
-        match look_up(&feed.source, &feed.mapping, &key).await {
+        match look_up((&config, &around), configured, &key).await? {
             Found::Contact(contact) => {
                 let name = name.clone();
                 let lift =

@@ -1,28 +1,13 @@
 //! `explain KEY`: one contact's story. At rest only hashes are known; the record is read now, where the source can.
 
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-
 use crate::checkpoint::{ConsentStory, ContactStory, DeedStory, HeldStory, RejectionRow};
-use crate::contact::{Catalog, Contact, Mapped, ResolvedMapping, Wanted};
-use crate::daemon::compose;
-use crate::daemon::links::CrmLinks;
+use crate::contact::Wanted;
 use crate::report;
-use crate::source::{From, Item, Page, Place, Source};
 
+use super::look_up::{Found, look_up};
 use super::segments::FieldNames;
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
-
-/// What the source says of the contact now.
-pub(super) enum Found {
-    Contact(Box<Contact>),
-    Filtered,
-    Rejected(Vec<String>),
-    Deleted,
-    Missing,
-    NotRead(String),
-}
 
 pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
@@ -58,23 +43,7 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
     let found = match config.sources.iter().find(|source| source.name == name) {
         None => Found::NotRead(format!("source {name} is not configured")),
         Some(_) if offline => Found::NotRead("--offline".to_owned()),
-        Some(source) => {
-            let catalog = match compose::connect(&config, &around, false) {
-                Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
-                Err(_) => Catalog::empty(),
-            };
-            let (feed, _) = compose::build_feed(
-                source,
-                config.identity,
-                &catalog,
-                compose::Place {
-                    state_dir: &config.state_dir,
-                    clock: &around.clock,
-                    links: &CrmLinks::connect(&config, &around),
-                },
-            );
-            look_up(&feed.source, &feed.mapping, &key).await
-        }
+        Some(source) => look_up((&config, &around), source, &key).await?,
     };
     if story.is_none()
         && rejections.is_empty()
@@ -113,59 +82,6 @@ pub(super) fn guess_source(config: &crate::config::Config, text: &str) -> (Strin
             let only = config.sources.first().map_or("", |source| source.name.as_str());
             (only.to_owned(), text.to_owned())
         }
-    }
-}
-
-/// Reads the source to its end: where a record comes twice, the one that counts may be the last.
-pub(super) async fn look_up(source: &Source, mapping: &ResolvedMapping, key: &str) -> Found {
-    let (sender, mut pages) = mpsc::channel::<Page>(1);
-    let search = async {
-        let mut found = Found::Missing;
-        while let Some(page) = pages.recv().await {
-            for item in page.items {
-                let next = match_item(mapping, &item, key);
-                found = next.filter(|next| counts_over(next, &found, &item)).unwrap_or(found);
-            }
-        }
-        found
-    };
-    match tokio::join!(source.read(From::Beginning, sender, CancellationToken::new()), search) {
-        (Err(error), Found::Missing) => Found::NotRead(error.to_string()),
-        (_, found) => found,
-    }
-}
-
-/// What an item says of the contact; nothing where it is of another one.
-fn match_item(mapping: &ResolvedMapping, item: &Item, key: &str) -> Option<Found> {
-    match item {
-        Item::Record { record, .. } => match mapping.map(record) {
-            Ok(Mapped::Contact(contact)) => (contact.key == key).then(|| Found::Contact(Box::new(contact))),
-            Ok(Mapped::Filtered { key: other }) => (other == key).then_some(Found::Filtered),
-            Err(rejection) => (rejection.key.as_deref() == Some(key))
-                .then(|| Found::Rejected(rejection.reasons.iter().map(ToString::to_string).collect())),
-        },
-        Item::Deleted { record, .. } => {
-            mapping.read_id(record).is_ok_and(|other| other == key).then_some(Found::Deleted)
-        }
-        Item::Pointed { key: other, is_deleted, .. } => (*is_deleted && other == key).then_some(Found::Deleted),
-        Item::Malformed { .. } => None,
-    }
-}
-
-/// As in `sync`: of two contacts the one that was changed later; without that the first of a file and the last of a tap.
-fn counts_over(next: &Found, found: &Found, item: &Item) -> bool {
-    let (Item::Record { place, .. }
-    | Item::Deleted { place, .. }
-    | Item::Pointed { place, .. }
-    | Item::Malformed { place, .. }) = item;
-    let is_later_better = matches!(place, Place::Message(_) | Place::Answer { .. });
-    match (found, next) {
-        (Found::Contact(found), Found::Contact(next)) => match (found.changed_at, next.changed_at) {
-            (Some(before), Some(after)) if before != after => after > before,
-            (Some(_) | None, Some(_) | None) => is_later_better,
-        },
-        (Found::Contact(_), _) => is_later_better,
-        (Found::Filtered | Found::Rejected(_) | Found::Deleted | Found::Missing | Found::NotRead(_), _) => true,
     }
 }
 
@@ -265,88 +181,5 @@ fn show_protections(story: &ContactStory) {
     for DeedStory { kind, state, cause: _, not_before } in &story.deeds {
         let when = not_before.map_or(String::new(), |time| format!(", not before {time}"));
         report::say(&format!("to be done: {kind} ({}{when})", state.name()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::contact::{FieldMapping, FieldRef, Mapping, OnInvalid, Record, Selector, WriteRule};
-
-    fn mapping() -> ResolvedMapping {
-        let field = |name: &str, place: &str| FieldMapping {
-            field: FieldRef::parse(name).unwrap(),
-            selector: Selector::parse(place).unwrap(),
-            on_invalid: OnInvalid::DropField,
-            region: None,
-            prefix: String::new(),
-            write: WriteRule::Always,
-        };
-        let mapping = Mapping {
-            key: Selector::parse("id").unwrap(),
-            fields: vec![field("email", "mail")],
-            changed_at: Some(Selector::parse("at").unwrap()),
-            filter: None,
-            consent: None,
-            subscriptions: None,
-            null_values: Vec::new(),
-            segments: Vec::new(),
-        };
-        mapping.resolve(&Catalog::empty()).0
-    }
-
-    /// The last word on contact 7 after these records.
-    fn said(place: Place, records: &[Value]) -> String {
-        let mut found = Found::Missing;
-        for record in records {
-            let is_deleted = !record["gone"].is_null();
-            let record = Record::Json(record.clone());
-            let item = if is_deleted {
-                Item::Deleted { record, place, is_current: false }
-            } else {
-                Item::Record { record, place }
-            };
-            let next = match_item(&mapping(), &item, "7");
-            found = next.filter(|next| counts_over(next, &found, &item)).unwrap_or(found);
-        }
-        match found {
-            Found::Contact(contact) => shown(&contact.fields[0].1),
-            Found::Rejected(reasons) => reasons.join("; "),
-            Found::Deleted => "deleted".to_owned(),
-            Found::Filtered | Found::Missing | Found::NotRead(_) => "nothing".to_owned(),
-        }
-    }
-
-    #[test]
-    fn the_record_that_counts_is_the_one_that_sync_takes() {
-        let a = || json!({"id": 7, "mail": "a@example.com"});
-        let b = || json!({"id": 7, "mail": "b@example.com"});
-        let at = |mut record: Value, at: &str| {
-            record["at"] = json!(at);
-            record
-        };
-        let (deleted, bad) = (json!({"id": 7, "gone": true}), json!({"id": 7, "mail": ""}));
-        let (line, message) = (Place::Line(2), Place::Message(2));
-        let no_channel = "no valid e-mail address or phone number";
-        let table = [
-            (message, vec![a(), b(), json!({"id": 8, "mail": "c@example.com"})], "b@example.com"),
-            (line, vec![a(), b()], "a@example.com"),
-            // the change time decides
-            (message, vec![at(a(), "2024-02-01"), at(b(), "2024-01-01")], "a@example.com"),
-            (line, vec![at(a(), "2024-01-01"), at(b(), "2024-02-01")], "b@example.com"),
-            // what a tap deletes is gone, what comes again is back
-            (message, vec![a(), deleted.clone()], "deleted"),
-            (message, vec![deleted, a()], "a@example.com"),
-            // what cannot be used
-            (message, vec![a(), bad.clone()], no_channel),
-            (line, vec![bad.clone(), a()], "a@example.com"),
-            (line, vec![a(), bad], "a@example.com"),
-            (line, vec![json!({"id": 8, "mail": "c@example.com"})], "nothing"),
-        ];
-        for (place, records, wanted) in table {
-            assert_eq!(said(place, &records), wanted, "{place} {records:?}");
-        }
     }
 }

@@ -10,6 +10,7 @@ mod erased;
 mod estimate;
 mod exit;
 mod explain;
+mod look_up;
 mod manual;
 mod plan;
 mod plan_words;

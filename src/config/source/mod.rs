@@ -6,6 +6,7 @@ mod contact;
 mod file;
 mod form;
 pub(super) mod http;
+mod kind;
 mod on_delete;
 mod scope;
 mod segments;
@@ -32,7 +33,6 @@ pub(super) use file::RawFile;
 pub use file::{FileConfig, FileFormat};
 pub use form::FormText;
 pub(super) use form::RawForm;
-pub(super) use http::RawHttp;
 pub use on_delete::OnDelete;
 pub use scope::{FilledText, Scope};
 pub(super) use segments::RawSegment;
@@ -51,7 +51,6 @@ use super::reteno::{DedupeOn, RestoreDeleted};
 use super::schedule::Schedule;
 use crate::contact::Field;
 use crate::source::http::description::Description;
-use crate::source::presets;
 use crate::source::webhook::Webhook;
 use together::Member;
 
@@ -161,31 +160,6 @@ pub enum SourceKind {
     Webhook,
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    File,
-    Singer,
-    Http,
-    Webhook,
-}
-
-impl Kind {
-    /// A preset is an HTTP source whose defaults are its own.
-    fn words() -> Vec<(&'static str, Self)> {
-        let own = [("file", Self::File), ("singer", Self::Singer), ("http", Self::Http), ("webhook", Self::Webhook)];
-        own.into_iter().chain(presets::names().map(|name| (name, Self::Http))).collect()
-    }
-
-    fn keys(self) -> &'static [&'static str] {
-        match self {
-            Self::File => raw::known_keys::<RawFile>(),
-            Self::Singer => raw::known_keys::<RawSinger>(),
-            Self::Http => raw::known_keys::<RawHttp>(),
-            Self::Webhook => &[],
-        }
-    }
-}
-
 impl SourceConfig {
     /// The mapping of one of Reteno's standard fields.
     #[must_use]
@@ -248,7 +222,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let null_values = null_values(reader, raw.null_values.as_ref());
     let fields = mapping(reader, &section, &raw);
     let key = key_of(reader, &section, &raw, &fields, account.dedupe_on);
-    let kind = resolve_kind(reader, &section, &raw, (rest, key.as_ref(), &scope));
+    let kind = kind::resolve(reader, &section, &raw, (rest, key.as_ref(), &scope));
     let webhook = webhook::resolve_for(reader, &section, raw.webhook.as_ref(), (&scope, kind.as_ref()));
     let shares_ids = reader.flag(raw.shares_ids.as_ref());
     let clear_at_first_sight = reader.flag(raw.clear_at_first_sight.as_ref());
@@ -327,53 +301,6 @@ fn driven(reader: &mut Reader, section: &KeyPath, raw: &RawSource, account: Acco
 fn names(raw: &RawSource, field: Field) -> Option<bool> {
     let mapping = raw.contact.as_ref()?.value.as_table()?;
     Some(mapping.contains_key(field.standard_name()?))
-}
-
-fn resolve_kind(
-    reader: &mut Reader,
-    section: &KeyPath,
-    raw: &RawSource,
-    (rest, key, scope): (Table, Option<&SelectorText>, &Scope),
-) -> Option<SourceKind> {
-    reader.required(
-        raw.kind.as_ref(),
-        &section.child("kind"),
-        "\"file\" | \"singer\" | \"http\" | \"webhook\" | the name of a CRM",
-    );
-    // Without a kind that exists nobody can say which other keys there are.
-    let kind = reader.choice(raw.kind.as_ref(), &Kind::words(), &[])?;
-    let (foreign, rest): (Table, Table) =
-        rest.into_iter().partition(|(key, _)| !kind.keys().contains(&key.as_str()) && owner(key).is_some());
-    for key in foreign.keys() {
-        let what = format!("belongs to kind = \"{}\"", owner(key).unwrap_or_default());
-        let problem = reader.problem(&section.child(key), what).hint("remove it, or change the kind");
-        reader.push(problem);
-    }
-    let others = raw::known_keys::<RawSource>();
-    match kind {
-        Kind::File => {
-            let raw: RawFile = reader.section(section, rest, others);
-            file::resolve(reader, section, &raw).map(SourceKind::File)
-        }
-        Kind::Singer => {
-            let raw: RawSinger = reader.section(section, rest, others);
-            singer::resolve(reader, section, &raw).map(SourceKind::Singer)
-        }
-        Kind::Http => {
-            let raw: RawHttp = reader.section(section, rest, others);
-            http::resolve(reader, section, &raw, (key, scope))
-                .map(|description| SourceKind::Http(Arc::new(description)))
-        }
-        Kind::Webhook => {
-            let _: webhook::RawPushed = reader.section(section, rest, others);
-            webhook::check_pushed(reader, section, (raw.webhook.as_ref(), [&raw.schedule, &raw.reconcile]))
-        }
-    }
-}
-
-/// The kind that has this key.
-fn owner(key: &str) -> Option<&'static str> {
-    Kind::words().into_iter().find(|(_, kind)| kind.keys().contains(&key)).map(|(word, _)| word)
 }
 
 fn filter(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<String> {

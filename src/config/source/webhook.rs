@@ -70,7 +70,8 @@ pub(super) fn resolve_for(
     leaf: Option<&Leaf>,
     (scope, kind): (&Scope, Option<&SourceKind>),
 ) -> Option<Webhook> {
-    let leaf = leaf?;
+    // `false` takes that of a preset away
+    let leaf = leaf.filter(|leaf| leaf.value != Value::Boolean(false))?;
     let webhook = resolve(reader, &section.child("webhook"), Some(leaf), scope)?;
     let can_fetch = match kind? {
         SourceKind::Http(description) => description.fetch.is_some(),
