@@ -200,7 +200,7 @@ fn the_file_shrinks_with_what_it_holds() {
             stores_cursor: false,
             mode,
             policy,
-            way: Way::Cycle,
+            way: Way::Cycle(None),
         };
         opened.checkpoint.record_page(&context, &mut SeenRows::default(), contacts.collect(), None).unwrap();
         opened.checkpoint.settle_disk().unwrap();

@@ -92,6 +92,24 @@ async fn a_ghost_that_lands_last_does_not_stay() {
     assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("edit"));
 }
 
+/// A copy of the first value may still land; the second is under way when the third is typed.
+#[tokio::test(start_paused = true)]
+async fn an_edit_during_a_call_is_sent_at_its_end_although_a_ghost_lives() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("1", &[(TOWN, "start")])]).await;
+    world.send_for(HOUR).await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::LoseAnswer));
+    world.crm_says(&[("1", &[(TOWN, "first")])]).await;
+    world.send_for(10 * MINUTE).await;
+    assert_eq!(world.sandbox.tally().bodies_repeated, 1);
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::DelayImport(5 * MINUTE)));
+    world.crm_says(&[("1", &[(TOWN, "second")])]).await;
+    world.send_for(MINUTE).await;
+    world.crm_says(&[("1", &[(TOWN, "third")])]).await;
+    world.send_for(20 * MINUTE).await;
+    assert_eq!(world.reteno_holds("1", "town").as_deref(), Some("third"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_older_page_after_a_newer_fetch_moves_nothing_back() {
     let mut world = World::begin().await;

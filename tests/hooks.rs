@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reteno_sync::checkpoint::{Inbox, InboxError, InboxEvent, Incoming, ReadProof, SeenRows};
+use reteno_sync::checkpoint::{Inbox, InboxError, InboxEvent, Incoming, ReadProof, Repairs, SeenRows, Way};
 use reteno_sync::clock::Timestamp;
 use reteno_sync::config;
 use reteno_sync::contact::{Catalog, Contact, Field, Record};
@@ -19,6 +19,7 @@ use reteno_sync::daemon::links::CrmLinks;
 use reteno_sync::plan::Lane;
 use reteno_sync::plan::guard::Guard;
 use reteno_sync::plan::policy::Ending;
+use reteno_sync::plan::repair::{Earlier, RepairCause};
 use reteno_sync::source::{Fetched, SourceError};
 use support::{HOUR, MINUTE, World, contact};
 
@@ -364,6 +365,7 @@ async fn a_read_under_way_is_weighed_whole_although_webhooks_are_weighed_at_once
         from_beginning: true,
         has_values: true,
         is_full: false,
+        earlier: None,
     };
     let now = stage.world.clock.now();
     stage
@@ -406,7 +408,7 @@ async fn a_full_read_that_began_before_a_webhook_made_a_contact_does_not_count_i
         stage.announce("2").await;
         stage.act().await;
         let policy = Arc::clone(&context.policy);
-        let proof = ReadProof { policy, began, from_beginning: true, has_values: true, is_full: true };
+        let proof = ReadProof { policy, began, from_beginning: true, has_values: true, is_full: true, earlier: None };
         let now = stage.world.clock.now();
         let gone = stage.world.store.call(move |checkpoint| {
             checkpoint.begin_read(context.source, true, began)?;
@@ -621,4 +623,127 @@ async fn a_deletion_that_a_read_tells_is_confirmed_by_a_fetch() {
     stage.world.send_for(HOUR).await;
     let deleted: Vec<_> = stage.world.sandbox.contacts().into_iter().filter(|contact| contact.deleted).collect();
     assert_eq!(deleted.len(), 1);
+}
+
+/// What was repaired, by cause.
+async fn repaired(stage: &Stage) -> Vec<(RepairCause, u64)> {
+    let all = stage.world.store.call(|checkpoint| checkpoint.load_repaired()).await.unwrap();
+    all.into_iter().map(|row| (row.cause, row.contacts)).collect()
+}
+
+/// A page of a cycle behind an earlier way of reading.
+async fn cycle_page(stage: &Stage, earlier: Earlier, contacts: Vec<Contact>) {
+    let mut context = stage.world.context(stage.world.clock.now().0, false);
+    let announced = Arc::new(stage.inbox.announced("crm", 100).await.unwrap());
+    context.way = Way::Cycle(Some(Repairs { earlier, announced }));
+    let items = contacts.into_iter().map(Incoming::Contact).collect();
+    stage
+        .world
+        .store
+        .call(move |checkpoint| checkpoint.record_page(&context, &mut SeenRows::default(), items, None))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_webhook_should_have_announced_is_counted_as_lost() {
+    let stage = Stage::begin().await;
+    let webhook = Earlier::Webhook { covered_at: Some(stage.world.clock.now().0) };
+    let dated = |key: &str, town_of: &str, minutes_ago: i64| {
+        let changed_at = Some(stage.world.clock.now().0 - minutes_ago * 60_000);
+        Contact { changed_at, ..town(key, town_of) }
+    };
+    // announced, and not acted on yet
+    stage.announce("1").await;
+    cycle_page(&stage, webhook, vec![dated("1", "Kyiv", 60)]).await;
+    assert_eq!(repaired(&stage).await, []);
+    // never announced; one that changed a moment ago may still be
+    cycle_page(&stage, webhook, vec![dated("2", "Kyiv", 60), dated("3", "Kyiv", 1)]).await;
+    assert_eq!(repaired(&stage).await, [(RepairCause::WebhookLost, 1)]);
+    // the same records again change nothing, and repair nothing
+    cycle_page(&stage, webhook, vec![dated("2", "Kyiv", 60), dated("3", "Kyiv", 1)]).await;
+    assert_eq!(repaired(&stage).await, [(RepairCause::WebhookLost, 1)]);
+    // what the webhook's own fetch brings is no repair
+    stage.set("4", "Kyiv");
+    stage.announce("4").await;
+    stage.act().await;
+    assert_eq!(repaired(&stage).await, [(RepairCause::WebhookLost, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_counts_what_polling_missed_by_cause() {
+    let stage = Stage::begin().await;
+    let covered = stage.world.clock.now();
+    tokio::time::advance(MINUTE).await;
+    let polls = Earlier::Polls { covered_at: Some(covered.0) };
+    let dated = |key: &str, town_of: &str, at: i64| Contact { changed_at: Some(at), ..town(key, town_of) };
+    let old = covered.0 - 3_600_000;
+    stage.page(stage.world.clock.now(), Lane::Live, vec![dated("1", "Kyiv", old), dated("2", "Kyiv", old)]).await;
+    tokio::time::advance(MINUTE).await;
+    // one with a time that a poll covered, one whose time did not move, one that the next poll would bring
+    let found = vec![dated("1", "Lviv", old + 1000), dated("2", "Lviv", old), dated("3", "Lviv", covered.0 + 30_000)];
+    cycle_page(&stage, polls, found).await;
+    assert_eq!(repaired(&stage).await, [(RepairCause::PollMissed, 1), (RepairCause::Undated, 1)]);
+    // a contact that two whole reads lack, and nothing else told of
+    for round in 0..2 {
+        tokio::time::advance(MINUTE).await;
+        let began = stage.world.clock.now();
+        let context = stage.world.context(began.0, true);
+        let policy = Arc::clone(&context.policy);
+        let earlier = Some(polls);
+        let proof = ReadProof { policy, began, from_beginning: true, has_values: true, is_full: true, earlier };
+        let here = vec![Incoming::Contact(dated("1", "Lviv", old + 1000)), Incoming::Contact(dated("2", "Lviv", old))];
+        let gone = stage.world.store.call(move |checkpoint| {
+            let mut seen = SeenRows::default();
+            checkpoint.record_page(&context, &mut seen, here, None)?;
+            checkpoint.finish_read(context.source, &proof, &seen, None, began)
+        });
+        assert_eq!(gone.await.unwrap(), 1, "round {round}");
+    }
+    let all = repaired(&stage).await;
+    assert!(all.contains(&(RepairCause::DeletionUnseen, 1)), "{all:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retried_rejection_is_fetched_alone() {
+    let mut stage = Stage::begin().await;
+    stage.world.sandbox.poison(["bad".to_owned()]);
+    for key in ["good", "bad"] {
+        stage.set(key, "Kyiv");
+        stage.announce(key).await;
+    }
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.status().await.rejected, 1);
+    stage.world.sandbox.poison([]);
+    let asked = stage.asked().len();
+    let retried = stage.world.store.call(|checkpoint| checkpoint.retry_rejected(Some("bad"))).await.unwrap();
+    assert_eq!((retried.contacts, retried.fetched, retried.sources.len()), (1, 1, 0));
+    stage.act().await;
+    assert_eq!(stage.asked()[asked..], [["bad"]]);
+    stage.world.send_for(HOUR).await;
+    let status = stage.world.status().await;
+    assert_eq!((status.rejected, status.starved, status.acknowledged), (0, 0, 2));
+    assert!(!status.sources[0].full_read_wanted);
+}
+
+/// As `a_partial_record_waits_for_the_address_that_it_lacks` of the histories, where the source can be asked.
+#[tokio::test(start_paused = true)]
+async fn a_contact_whose_values_are_missing_is_fetched_alone() {
+    let mut stage = Stage::begin().await;
+    stage.set("1", "Kyiv");
+    stage.announce("1").await;
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    let mut partial = town("1", "Lviv");
+    partial.fields.retain(|(field, _)| *field != Field::Email);
+    stage.set("1", "Lviv");
+    tokio::time::advance(MINUTE).await;
+    stage.page(stage.world.clock.now(), Lane::Live, vec![partial]).await;
+    let status = stage.world.status().await;
+    assert_eq!((status.starved, status.wanted, status.sources[0].full_read_wanted), (1, 1, false));
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Lviv"));
+    assert_eq!(stage.world.status().await.wanted, 0);
 }

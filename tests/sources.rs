@@ -402,6 +402,7 @@ async fn who_was_seen_by_another_path_after_a_full_read_began_is_not_gone() {
             from_beginning: true,
             has_values: true,
             is_full: true,
+            earlier: None,
         };
         checkpoint.finish_read(source, &proof, &seen, None, began.plus(HOUR))
     });
@@ -427,6 +428,7 @@ async fn places_are_forgotten_by_the_next_read_of_everything_or_after_a_day() {
                 from_beginning,
                 has_values: false,
                 is_full: false,
+                earlier: None,
             };
             checkpoint.finish_read(source, &proof, &seen, None, at)
         });

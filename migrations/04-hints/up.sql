@@ -1,6 +1,6 @@
 -- Records that are fetched by themselves, and what polling or a reconcile had to repair.
 
-ALTER TABLE source ADD COLUMN fetches INTEGER NOT NULL DEFAULT 0 CHECK (fetches IN (0, 1)); -- a record can be asked for by its id
+ALTER TABLE source ADD COLUMN rereads INTEGER NOT NULL DEFAULT 0 CHECK (rereads IN (0, 1, 2)); -- 0: all of it; 1: a record by its id; 2: nothing, it only pushes
 ALTER TABLE source ADD COLUMN covered_at INTEGER;  -- when the last read that came to its end began: what changed before is in it
 
 -- Records that must be read once more. Sources that cannot fetch want a full read instead.

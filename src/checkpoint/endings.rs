@@ -4,8 +4,10 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint};
 use crate::plan::SourceId;
+use crate::plan::change::ReadStamp;
 use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::policy::{Ending, Policy};
+use crate::plan::repair::RepairCause;
 
 use super::channels::yield_channels;
 use super::deeds::{NewDeed, store_deed};
@@ -38,7 +40,13 @@ impl Page<'_> {
             return Ok(());
         }
         self.outcome.balance.gone += 1;
-        let is_told = matches!(self.context.way, Way::Cycle) && !is_confirmed;
+        let came = ReadStamp { asked_at: self.context.asked_at, changed_at: None };
+        if let (0, Some(cause)) = (row.sightings, self.context.cause_of(key, Some(row.known.stamp), came)) {
+            // a read of changes that is told of a deletion has not missed it
+            let cause = if cause == RepairCause::Undated { RepairCause::DeletionUnseen } else { cause };
+            *self.outcome.repaired.entry(cause).or_default() += 1;
+        }
+        let is_told = matches!(self.context.way, Way::Cycle(_)) && !is_confirmed;
         if is_told && row.sightings < SIGHTINGS_NEEDED && self.fetches {
             want_record(self.transaction, self.context.source, key, true)?;
         }
@@ -97,24 +105,26 @@ impl Checkpoint {
     }
 }
 
-/// Marks what a complete read did not see, and ends those that it did not see for the second time.
+/// Marks what a complete read did not see, and ends those that it did not see for the second time; says how many those are.
 pub(super) fn mark_missing(
     transaction: &Transaction<'_>,
     missing: &[i64],
     policy: &Policy,
     of: (SourceId, i64, i64),
-) -> Result<(), CheckpointError> {
+) -> Result<u64, CheckpointError> {
     const ACTION: &str = "mark a gone contact";
+    let mut ended = 0;
     let mut mark = transaction
         .prepare_cached("UPDATE contact SET sightings = sightings + 1 WHERE id = ?1 RETURNING sightings")
         .attempt(ACTION)?;
     for id in missing {
         let sightings: i64 = mark.query_row([id], |row| row.get(0)).attempt(ACTION)?;
         if sightings == SIGHTINGS_NEEDED {
+            ended += 1;
             end_contact(transaction, policy, *id, of)?;
         }
     }
-    Ok(())
+    Ok(ended)
 }
 
 /// Writes down what is to be done about a contact that is gone.

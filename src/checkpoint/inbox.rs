@@ -8,6 +8,7 @@
 //! Hints of one record are one row, whatever their number. Whole records stand sealed, each as a row, in the order in which
 //! they came. Never answers before the commit; never keeps what was acted on.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -240,31 +241,18 @@ impl Inbox {
         self.call(|disk| count(&disk.connection)).await
     }
 
-    /// Of these records of a source, those that were announced and not acted on.
-    pub async fn waiting(&self, source: &str, mut keys: Vec<String>) -> Result<Vec<String>, CheckpointError> {
+    /// The records of a source that are announced and not acted on yet, at most so many of them.
+    pub async fn announced(&self, source: &str, limit: usize) -> Result<BTreeSet<String>, CheckpointError> {
+        const ACTION: &str = "look for what was announced";
         let source = source.to_owned();
         self.call(move |disk| {
-            const ACTION: &str = "look for what was announced";
-            let mut any = disk
-                .connection
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM event WHERE source = ?1)")
-                .attempt(ACTION)?;
-            if !any.query_row([&source], |row| row.get::<_, bool>(0)).attempt(ACTION)? {
-                return Ok(Vec::new());
-            }
-            let mut is_waiting = disk
-                .connection
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM event WHERE source = ?1 AND key = ?2)")
-                .attempt(ACTION)?;
-            let mut failed = Ok(());
-            keys.retain(|key| match is_waiting.query_row([&source, key], |row| row.get(0)) {
-                Ok(found) => found,
-                Err(error) => {
-                    failed = Err(error);
-                    false
-                }
-            });
-            failed.attempt(ACTION).map(|()| keys)
+            disk.connection
+                .prepare_cached("SELECT key FROM event WHERE source = ?1 LIMIT ?2")
+                .and_then(|mut query| {
+                    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                    query.query_map(params![source, limit], |row| row.get(0))?.collect()
+                })
+                .attempt(ACTION)
         })
         .await
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use crate::contact::{Contact, Field, Fingerprint};
 use crate::plan::balance::Balance;
+use crate::plan::change::ReadStamp;
 use crate::plan::guard::{Harm, Verb};
 use crate::plan::policy::Policy;
+use crate::plan::repair::{Earlier, RepairCause, cause_of_change};
 use crate::plan::{Lane, SourceId};
 
 /// What a page may do.
@@ -50,11 +52,10 @@ pub struct ReadContext {
 }
 
 /// By which way a page comes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub enum Way {
-    /// A cycle reads the source.
-    #[default]
-    Cycle,
+    /// A cycle reads the source. What it changes may be a repair of what an earlier way should have told.
+    Cycle(Option<Repairs>),
     /// Somebody asked for these records alone, or they came by themselves: each is all that the source has of it.
     Announced {
         /// The source has never been read to its end: whom it makes belongs to the first load.
@@ -62,7 +63,26 @@ pub enum Way {
     },
 }
 
+/// What a read may repair.
+#[derive(Clone, Debug)]
+pub struct Repairs {
+    /// Which earlier way should have told it.
+    pub earlier: Earlier,
+    /// Records that are announced and not acted on yet: nothing was missed of them.
+    pub announced: Arc<BTreeSet<String>>,
+}
+
 impl ReadContext {
+    /// Why a change of this record comes only now, where it is a repair.
+    pub(super) fn cause_of(&self, key: &str, known: Option<ReadStamp>, came: ReadStamp) -> Option<RepairCause> {
+        match &self.way {
+            Way::Cycle(Some(repairs)) if self.mode == PageMode::Apply && !repairs.announced.contains(key) => {
+                cause_of_change(repairs.earlier, known, came, self.now)
+            }
+            Way::Cycle(_) | Way::Announced { .. } => None,
+        }
+    }
+
     /// What a record does not say is not said anywhere.
     pub(super) const fn has_whole_records(&self) -> bool {
         self.is_full || matches!(self.way, Way::Announced { .. })
@@ -182,6 +202,8 @@ impl Preview {
 pub struct PageOutcome {
     /// Counts of its records.
     pub balance: Balance,
+    /// Contacts that it repaired, by what had missed them.
+    pub repaired: BTreeMap<RepairCause, u64>,
     /// Of the rejected: those without a usable id, which may be anyone.
     pub unnamed: u64,
     /// What would be sent (only in [`PageMode::Preview`]).

@@ -33,6 +33,7 @@ mod reads;
 mod rejections;
 mod removal;
 mod renewal;
+mod repaired;
 mod report;
 mod requests;
 mod retries;
@@ -70,11 +71,12 @@ pub use guard::Weighed;
 pub use holds::{Approval, Approved, HeldItem, Hold};
 pub use imports::{CallKind, ImportState, OpenImport};
 pub use inbox::{Inbox, InboxCount, InboxError, InboxEvent, WaitingEvent};
-pub use incoming::{Incoming, PageMode, PageOutcome, Preview, ReadContext, Way};
+pub use incoming::{Incoming, PageMode, PageOutcome, Preview, ReadContext, Repairs, Way};
 pub use intents::{BegunImport, Letter};
 pub use open::{OpenOptions, Opened};
 pub use reads::{ReadProof, SeenRows, SourceRow};
 pub use rejections::{RejectionKind, RejectionRow};
+pub use repaired::Repaired;
 pub use report::{DeedCount, DeedState, LaneCount, StatusReport};
 pub use retries::{RejectionChoice, Retried};
 pub use sendable::SendRules;
@@ -84,7 +86,7 @@ pub use source_vault::{GrantOwner, SourceVault};
 pub use story::{ConsentStory, ContactStory, DeedStory, FieldStory, HeldStory};
 pub use undone::KeptOptOuts;
 pub use vault::{AccountIdentity, CheckpointVault};
-pub use wanted::WantedRecord;
+pub use wanted::{Rereading, WantedRecord};
 
 /// An open checkpoint. Not shared: [`Store`] hands it from thread to thread.
 pub struct Checkpoint {

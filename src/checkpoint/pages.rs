@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Transaction, params};
 
 use crate::contact::{Contact, Field, FieldPrints, Fingerprinter};
 use crate::plan::balance::Seen;
-use crate::plan::change::{ReadStamp, Sides, Twins, desired_after, observe};
+use crate::plan::change::{Observation, ReadStamp, Sides, Twins, desired_after, observe};
 use crate::plan::guard::harms_of;
 use crate::plan::policy::fields_that_count;
 use crate::random::Random;
@@ -12,6 +12,7 @@ use crate::random::Random;
 use super::incoming::{Incoming, PageMode, PageOutcome, ReadContext, SAMPLES_MAX};
 use super::reads::SeenRows;
 use super::rejections::RejectionKind;
+use super::repaired::add_repaired;
 use super::rows::Row;
 use super::seal::Sealer;
 use super::stuck::Stuck;
@@ -54,7 +55,7 @@ impl Checkpoint {
             .and_then(|mut query| query.query_row([context.source.0], |row| row.get(0)))
             .attempt("read rejections")?;
         let fetches = transaction
-            .prepare_cached("SELECT fetches FROM source WHERE id = ?1")
+            .prepare_cached("SELECT rereads = 1 FROM source WHERE id = ?1")
             .and_then(|mut query| query.query_row([context.source.0], |row| row.get(0)))
             .attempt("read how a source is read")?;
         let has_tombstones = transaction
@@ -76,6 +77,7 @@ impl Checkpoint {
             page.record(item, seen)?;
         }
         let outcome = page.outcome;
+        add_repaired(&transaction, context.source, &outcome.repaired, context.now)?;
         if context.mode == PageMode::Preview {
             transaction.rollback().attempt("leave everything as it was")?;
             return Ok(outcome);
@@ -174,6 +176,7 @@ impl Page<'_> {
             self.preview(contact, moved.as_ref(), row.as_ref());
             return Ok(());
         }
+        self.note_repair(&contact.key, row.as_ref(), (stamp, &observation));
         let (id, sides) = match (moved, &row) {
             (Some(sides), None) => {
                 let id = self.insert(&contact.key, &fields, &sides, stamp)?;
@@ -194,6 +197,17 @@ impl Page<'_> {
         };
         self.outcome.balance.count(if is_shadowed { Seen::Rejected } else { observation.seen });
         self.list(contact, line, &observation, row.as_ref())
+    }
+
+    /// Counts a change that an earlier way of reading should have told.
+    fn note_repair(&mut self, key: &str, row: Option<&Row>, (stamp, observation): (ReadStamp, &Observation)) {
+        if observation.seen != Seen::Changed {
+            return;
+        }
+        let known = row.map(|row| row.known.stamp);
+        if let Some(cause) = self.context.cause_of(key, known, stamp) {
+            *self.outcome.repaired.entry(cause).or_default() += 1;
+        }
     }
 
     /// What else a record that counts comes to, beside its fields. Says whether another contact is sent in its place.

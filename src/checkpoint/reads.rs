@@ -1,5 +1,6 @@
 //! Sources, their cursors, and what a complete read proves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
@@ -7,9 +8,11 @@ use rusqlite::{OptionalExtension, params};
 use crate::clock::Timestamp;
 use crate::plan::SourceId;
 use crate::plan::policy::Policy;
+use crate::plan::repair::{Earlier, cause_of_lack};
 
 use super::endings::mark_missing;
 use super::rejections::{Superseded, forget_superseded};
+use super::repaired::add_repaired;
 use super::requests::forget_read_request;
 use super::{Attempt, Checkpoint, CheckpointError};
 
@@ -81,6 +84,8 @@ pub struct ReadProof {
     pub has_values: bool,
     /// Every record of the source was seen, so what was not seen is gone.
     pub is_full: bool,
+    /// Which earlier way should have told what is gone, where it is to be counted.
+    pub earlier: Option<Earlier>,
 }
 
 /// A source as the checkpoint knows it.
@@ -104,6 +109,12 @@ pub struct SourceRow {
     pub last_ended_at: Option<Timestamp>,
     /// Why the last cycle did not.
     pub last_error: Option<String>,
+    /// When the last cycle that read to its end began.
+    #[serde(skip)]
+    pub covered_at: Option<Timestamp>,
+    /// Its mapping changed, or it comes from an older copy, and not all of it has been read since.
+    #[serde(skip)]
+    pub is_catching_up: bool,
 }
 
 impl Checkpoint {
@@ -122,7 +133,8 @@ impl Checkpoint {
         let mut query = self
             .connection
             .prepare_cached(
-                "SELECT id, name, cursor, full_read_wanted, first_load_done, last_started_at, last_ended_at, last_error \
+                "SELECT id, name, cursor, full_read_wanted, first_load_done, last_started_at, last_ended_at, last_error, \
+                   covered_at, mapping_is_new = 1 OR restored = 1 \
                  FROM source ORDER BY id",
             )
             .attempt("read sources")?;
@@ -136,6 +148,8 @@ impl Checkpoint {
                 last_started_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
                 last_ended_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
                 last_error: row.get(7)?,
+                covered_at: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+                is_catching_up: row.get(9)?,
             })
         });
         rows.and_then(Iterator::collect).attempt("read sources")
@@ -223,15 +237,14 @@ impl Checkpoint {
             (false, false) => Superseded::OldPlaces,
         };
         forget_superseded(&transaction, source, superseded, proof.began)?;
-        let gone =
-            if proof.is_full { mark_gone(&transaction, source, seen, (proof.began, now), &proof.policy)? } else { 0 };
+        let gone = if proof.is_full { mark_gone(&transaction, source, seen, (proof, now))? } else { 0 };
         // one that was asked for while it read is still wanted; a load that brought nobody was none
         transaction
             .execute(
-                "UPDATE source SET last_ended_at = ?2, last_error = NULL, cursor = coalesce(?3, cursor), \
+                "UPDATE source SET last_ended_at = ?2, last_error = NULL, covered_at = ?5, cursor = coalesce(?3, cursor), \
                  first_load_done = max(first_load_done, EXISTS (SELECT 1 FROM contact WHERE source = ?1)), \
                  full_read_wanted = iif(?4 AND full_read_wanted = 2, 0, full_read_wanted) WHERE id = ?1",
-                params![source.0, now.0, cursor, proof.has_values],
+                params![source.0, now.0, cursor, proof.has_values, proof.began.0],
             )
             .and_then(|_| {
                 // all is read again: a restored database has caught up. A source that is read no more does not count
@@ -278,8 +291,7 @@ fn mark_gone(
     transaction: &rusqlite::Transaction<'_>,
     source: SourceId,
     seen: &SeenRows,
-    (began, now): (Timestamp, Timestamp),
-    policy: &Policy,
+    (proof, now): (&ReadProof, Timestamp),
 ) -> Result<u64, CheckpointError> {
     if count_contacts(transaction, source)? == seen.seen.count {
         return Ok(0);
@@ -288,10 +300,13 @@ fn mark_gone(
         let mut query = transaction
             .prepare_cached("SELECT id FROM contact WHERE source = ?1 AND (read_at < ?2 OR read_at > ?3) ORDER BY id")
             .attempt("look for gone contacts")?;
-        let ids = query.query_map(params![source.0, began.0, now.0], |row| row.get::<_, i64>(0));
+        let ids = query.query_map(params![source.0, proof.began.0, now.0], |row| row.get::<_, i64>(0));
         ids.and_then(|ids| ids.filter(|id| !id.as_ref().is_ok_and(|id| seen.seen.contains(*id))).collect())
             .attempt("look for gone contacts")?
     };
-    mark_missing(transaction, &missing, policy, (source, began.0, now.0))?;
+    let ended = mark_missing(transaction, &missing, &proof.policy, (source, proof.began.0, now.0))?;
+    if let Some(earlier) = proof.earlier {
+        add_repaired(transaction, source, &BTreeMap::from([(cause_of_lack(earlier), ended)]), now.0)?;
+    }
     Ok(missing.len() as u64)
 }

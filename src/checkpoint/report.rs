@@ -8,6 +8,7 @@ use super::alerts::Alert;
 use super::holds::Hold;
 use super::imports::OpenImport;
 use super::reads::SourceRow;
+use super::repaired::Repaired;
 use super::stuck::Stuck;
 use super::{Attempt, Checkpoint, CheckpointError};
 
@@ -110,6 +111,10 @@ pub struct StatusReport {
     pub sources: Vec<SourceRow>,
     /// The alerts.
     pub alerts: Vec<Alert>,
+    /// Records that are to be fetched by their ids.
+    pub wanted: u64,
+    /// What a later way of reading had to repair.
+    pub repaired: Vec<Repaired>,
 }
 
 impl Checkpoint {
@@ -160,6 +165,8 @@ impl Checkpoint {
             ignored: count("SELECT count(*) FROM rejection WHERE ignored = 1")?,
             sources: self.load_sources()?,
             alerts: self.load_alerts()?,
+            wanted: count("SELECT count(*) FROM wanted")?,
+            repaired: self.load_repaired()?,
         })
     }
 

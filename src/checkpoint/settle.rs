@@ -178,8 +178,10 @@ impl MemberEnd<'_> {
                 .and_then(|mut delete| delete.execute([self.contact.0]))
                 .attempt("drop waiting values")?;
         }
-        // what is due only because a ghost may overwrite it waits for the ghost's time to be over
-        let waits_for_ghost = sides.due().iter().all(|field| doubtful.contains(field));
+        // what is due only because a ghost may overwrite it waits for the ghost's time to be over; what was edited meanwhile
+        // goes at once
+        let is_carried = |field: &Field| self.stored.carried.get(*field) == sides.desired.get(*field);
+        let waits_for_ghost = sides.due().iter().all(|field| doubtful.contains(field) && is_carried(field));
         let not_before = until.filter(|_| waits_for_ghost).map_or(0, |until| until.0);
         transaction
             .prepare_cached(

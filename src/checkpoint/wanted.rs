@@ -8,6 +8,27 @@ use super::{Attempt, Checkpoint, CheckpointError};
 
 const ACTION: &str = "ask for a record";
 
+/// How a record of a source can be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rereading {
+    /// With all the others.
+    All,
+    /// By its id.
+    ById,
+    /// Not at all: the system only pushes.
+    Never,
+}
+
+impl Rereading {
+    const fn number(self) -> i64 {
+        match self {
+            Self::All => 0,
+            Self::ById => 1,
+            Self::Never => 2,
+        }
+    }
+}
+
 /// A record that is to be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedRecord {
@@ -20,15 +41,18 @@ pub struct WantedRecord {
 }
 
 impl Checkpoint {
-    /// Notes whether records of a source can be fetched by their ids. Where they cannot any more, those that were wanted come
-    /// with a full read.
-    pub fn note_fetches(&mut self, source: SourceId, fetches: bool) -> Result<(), CheckpointError> {
+    /// Notes how a record of a source can be read again. Where it cannot be fetched any more, those that were wanted come with
+    /// a full read.
+    pub fn note_rereading(&mut self, source: SourceId, rereading: Rereading) -> Result<(), CheckpointError> {
         const ACTION: &str = "store how a source is read";
         let changed = self
             .connection
-            .execute("UPDATE source SET fetches = ?2 WHERE id = ?1 AND fetches <> ?2", params![source.0, fetches])
+            .execute(
+                "UPDATE source SET rereads = ?2 WHERE id = ?1 AND rereads <> ?2",
+                params![source.0, rereading.number()],
+            )
             .attempt(ACTION)?;
-        if changed == 0 || fetches {
+        if changed == 0 || rereading == Rereading::ById {
             return Ok(());
         }
         let transaction =
@@ -77,7 +101,7 @@ pub(super) fn want_record(
 ) -> Result<bool, CheckpointError> {
     let wanted = connection
         .prepare_cached(
-            "INSERT INTO wanted (source, key, deleted) SELECT id, ?2, ?3 FROM source WHERE id = ?1 AND fetches = 1 \
+            "INSERT INTO wanted (source, key, deleted) SELECT id, ?2, ?3 FROM source WHERE id = ?1 AND rereads = 1 \
              ON CONFLICT (source, key) DO UPDATE SET asked = asked + 1, deleted = max(deleted, excluded.deleted)",
         )
         .and_then(|mut insert| insert.execute(params![source.0, key, is_deleted]))
@@ -108,7 +132,7 @@ pub(super) fn want_starved(connection: &Connection, contact: i64) -> Result<(), 
 
 fn want_full_read(connection: &Connection, source: SourceId) -> Result<(), CheckpointError> {
     connection
-        .prepare_cached("UPDATE source SET full_read_wanted = 1 WHERE id = ?1")
+        .prepare_cached("UPDATE source SET full_read_wanted = 1 WHERE id = ?1 AND rereads <> 2")
         .and_then(|mut update| update.execute([source.0]))
         .attempt("ask for a full read")
         .map(|_| ())

@@ -214,7 +214,7 @@ impl Doors {
             page
         };
         let (_, readiness) = watch::channel(Readiness::NotReady("authorizing only".to_owned()));
-        let services = Services { callback: Some(Arc::new(callback)), hooks: None, readiness };
+        let services = Services { callback: Some(Arc::new(callback)), hooks: None, metrics: None, readiness };
         self.serving = Some(tokio::spawn(listener::serve(socket, services, self.stop.clone())));
         Some(address)
     }

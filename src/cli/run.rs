@@ -5,7 +5,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::daemon::lifecycle::{self, Stop};
-use crate::daemon::run::{RunError, bind, run_session};
+use crate::daemon::listening::bind;
+use crate::daemon::run::{RunError, run_session};
 use crate::daemon::sender::Line;
 use crate::daemon::systemd::{feed_watchdog, tell_systemd};
 

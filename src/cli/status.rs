@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::checkpoint::{CallKind, DeedCount, ImportState, OpenImport, StatusReport};
+use crate::checkpoint::{CallKind, DeedCount, ImportState, InboxCount, OpenImport, Repaired, StatusReport};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::oauth::Condition;
 use crate::oauth::token::Grant;
 use crate::plan::Lane;
+use crate::plan::repair::RepairCause;
 use crate::report;
 
 use super::approve;
@@ -18,15 +19,16 @@ use super::{Context, Exit, Failure, Output, crm_tokens};
 pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let around = session::open(&config, &Role::Reader)?;
-    let (status, grant, account) = around
-        .store
-        .call(|checkpoint| Ok((checkpoint.load_status()?, checkpoint.load_grant()?, checkpoint.load_account()?)))
-        .await?;
+    let (status, announced) =
+        around.store.call(|checkpoint| Ok((checkpoint.load_status()?, checkpoint.count_inbox()?))).await?;
+    let (grant, account) =
+        around.store.call(|checkpoint| Ok((checkpoint.load_grant()?, checkpoint.load_account()?))).await?;
     let crms = crm_tokens::load(&config, &around).await?;
     let now = around.clock.now();
     match context.output {
         Output::Json => {
             let mut document = document(&config, &status, grant.as_ref(), account.as_deref());
+            document["announced"] = serde_json::json!(announced);
             document["source_tokens"] = crm_tokens::document(&crms);
             report::say_json(&document);
         }
@@ -37,6 +39,7 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
             ];
             rows.extend(crm_tokens::rows(&crms, &config.program, now));
             show(&config, &status, rows, now);
+            show_announced(&announced, &status.repaired, now);
         }
     }
     Ok(Exit::Done)
@@ -62,6 +65,8 @@ fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, accou
         ignored,
         sources,
         alerts,
+        wanted,
+        repaired,
     } = status;
     let lanes = lanes_to_empty(config, status);
     serde_json::json!({
@@ -85,6 +90,8 @@ fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, accou
         "ignored_rejections": ignored,
         "sources": sources,
         "alerts": alerts,
+        "waiting_for_fetch": wanted,
+        "repaired": repaired.iter().map(repaired_document).collect::<Vec<_>>(),
         "account": account,
         "tokens": grant.map(|grant| serde_json::json!({
             "state": token_state(grant),
@@ -92,6 +99,36 @@ fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, accou
             "refresh_token_expires_at": grant.refresh_token_expires_at(),
         })),
     })
+}
+
+fn repaired_document(repaired: &Repaired) -> serde_json::Value {
+    let Repaired { source, cause, contacts, last_at } = repaired;
+    serde_json::json!({ "source": source, "cause": cause.name(), "contacts": contacts, "last": last_at })
+}
+
+/// What webhooks announced and nobody has acted on, and what had to be repaired because nothing told of it in time.
+fn show_announced(announced: &[InboxCount], repaired: &[Repaired], now: Timestamp) {
+    if !announced.is_empty() {
+        let cells = |count: &InboxCount| {
+            vec![count.source.clone(), count.rows.to_string(), report::span(now.since(count.oldest))]
+        };
+        let rows: Vec<_> = announced.iter().map(cells).collect();
+        report::say(&format!("\n{}", report::table(&["source", "announced and not fetched", "oldest"], &rows)));
+    }
+    if !repaired.is_empty() {
+        let words = |cause: RepairCause| match cause {
+            RepairCause::WebhookLost => "webhook_lost: a webhook should have announced it",
+            RepairCause::PollMissed => "poll_missed: a read of changes should have brought it",
+            RepairCause::Undated => "undated: its change time did not move",
+            RepairCause::DeletionUnseen => "deletion_unseen: only its lack told",
+        };
+        let cells = |row: &Repaired| {
+            let ago = format!("{} ago", report::span(now.since(row.last_at)));
+            vec![row.source.clone(), words(row.cause).to_owned(), row.contacts.to_string(), ago]
+        };
+        let rows: Vec<_> = repaired.iter().map(cells).collect();
+        report::say(&format!("\n{}", report::table(&["source", "repaired", "contacts", "last"], &rows)));
+    }
 }
 
 fn import_document(import: &OpenImport) -> serde_json::Value {
@@ -144,6 +181,9 @@ fn show(config: &Config, status: &StatusReport, mut rows: Vec<Vec<String>>, now:
     ]);
     if status.starved > 0 {
         rows.push(vec!["waiting for a full read".to_owned(), status.starved.to_string()]);
+    }
+    if status.wanted > 0 {
+        rows.push(vec!["to be fetched by id".to_owned(), status.wanted.to_string()]);
     }
     if status.held > 0 {
         rows.push(vec!["held".to_owned(), format!("{} (see `reteno-sync approve`)", status.held)]);

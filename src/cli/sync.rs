@@ -8,12 +8,14 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::{CheckpointError, DeedState, PageMode, StatusReport};
 use crate::config::Config;
 use crate::daemon::alarm::Alarm;
+use crate::daemon::attend::fetch_wanted;
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
 use crate::daemon::exports::build_exports;
 use crate::daemon::feeds::tell_read;
 use crate::daemon::lifecycle::{self, Stop};
-use crate::daemon::run::{RunError, bind, serve_public};
+use crate::daemon::listening::{bind, serve_public};
+use crate::daemon::run::RunError;
 use crate::daemon::sender::{Ended, Line, SendCounts, Sender, Until};
 use crate::listener::PublicServices;
 use crate::plan::balance::Balance;
@@ -42,10 +44,9 @@ pub(super) async fn sync(
     let Stop { soft: stop, hard } = lifecycle::stop_on_signals(config.shutdown_timeout)
         .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot watch signals")))?;
     let line = Line::of_one_run();
-    let client = account.client.clone();
     let mut sender = Sender::resume(
         around.store.clone(),
-        client,
+        account.client.clone(),
         around.clock.clone(),
         around.random.clone(),
         (settings, line.clone()),
@@ -65,18 +66,19 @@ pub(super) async fn sync(
     let filling = line.fill();
     let reading = async {
         let read = read_all(&feeds, reach, &parts, &progress).await;
+        let fetched = fetch_all(&feeds, &around, (&line, &stop), &config.program).await;
         drop(filling);
-        read
+        (read, fetched)
     };
     let drawing = draw_counts(&progress, counts.clone());
     let handing_out = hand_out(public, &around);
-    let (reports, ended) = tokio::select! {
+    let ((reports, fetched), ended) = tokio::select! {
         Err(error) = handing_out => return Err(failure(error)),
         both = async { tokio::join!(reading, sender.run(Until::Drained(wait), &stop)) } => both,
-        () = drawing => (Vec::new(), Ok(Ended::Stopped)),
-        () = hard.cancelled() => (Vec::new(), Ok(Ended::Stopped)),
+        () = drawing => ((Vec::new(), Ok(())), Ok(Ended::Stopped)),
+        () = hard.cancelled() => ((Vec::new(), Ok(())), Ok(Ended::Stopped)),
     };
-    let ended = ended?;
+    let ended = fetched.and(ended)?;
     tell_reads(&reports, &around, &config.program).await?;
     tokio::select! {
         () = account.refresher.quiesce() => {}
@@ -92,6 +94,19 @@ pub(super) async fn sync(
         .await?;
     let sent = *counts.borrow();
     conclude(context, &config, reports, (&ended, sent), &status)
+}
+
+/// Fetches the records that are wanted again.
+async fn fetch_all(
+    feeds: &[Feed],
+    around: &Surroundings,
+    (line, stop): (&Line, &CancellationToken),
+    program: &str,
+) -> Result<(), CheckpointError> {
+    for feed in feeds {
+        fetch_wanted(feed, around, (line, stop), program).await?;
+    }
+    Ok(())
 }
 
 /// Hands files out for as long as the command runs: never ends by itself.
@@ -301,7 +316,7 @@ fn exit_of(config: &Config, ended: &Ended, status: &StatusReport) -> Result<Exit
 
 /// Contacts wait for a full read that is still to come.
 fn is_read_missing(status: &StatusReport) -> bool {
-    status.starved > 0 && status.sources.iter().any(|source| source.full_read_wanted)
+    status.starved > 0 && (status.wanted > 0 || status.sources.iter().any(|source| source.full_read_wanted))
 }
 
 /// All that is left waits for a person to approve it.

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::CheckpointError;
 use crate::config::SourceConfig;
 
+use super::compose::Surroundings;
 use super::cycle::Feed;
 use super::feeds::prepare_feed;
 use super::hints::{Fetch, HintParts, Hints};
 use super::hooks::HookDesk;
+use super::line::Line;
 use super::run::{CATALOG_AGE_MAX, RunError, Shared, fresh_catalog};
 
 /// How soon a record that this process itself wants again is looked for.
@@ -104,6 +107,28 @@ pub fn fetch_of<'a>(feed: &'a Feed, stop: &CancellationToken) -> Option<Fetch<'a
             Box::pin(async move { feed.source.fetch(&keys, &stop).await })
         })
     })
+}
+
+/// Fetches the records of a feed that are wanted again, for a command that runs once; what fails is left for the next time.
+pub async fn fetch_wanted(
+    feed: &Feed,
+    around: &Surroundings,
+    (line, stop): (&Line, &CancellationToken),
+    program: &str,
+) -> Result<(), CheckpointError> {
+    let Some(fetch) = fetch_of(feed, stop) else { return Ok(()) };
+    let parts = HintParts {
+        store: around.store.clone(),
+        inbox: None,
+        clock: around.clock.clone(),
+        random: around.random.clone(),
+        line: line.clone(),
+        fetch: Some(fetch),
+        program: program.to_owned(),
+    };
+    let mut hints = Hints::open(feed, parts).await?;
+    while hints.act().await? {}
+    Ok(())
 }
 
 /// Tells a person when only refused deliveries come.

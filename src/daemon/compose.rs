@@ -290,6 +290,7 @@ pub fn build_feed(
         policy: Arc::new(build_policy(source, identity, &mapping)),
         consent_shape: source.consent.as_ref().map(|consent| format!("{consent:?}")),
         mapping: Arc::new(mapping),
+        inbox: None,
     };
     (feed, unknown)
 }
@@ -327,6 +328,7 @@ fn build_source(source: &SourceConfig, Place { state_dir, clock, links }: Place<
             };
             Source::Singer(SingerSource::new(options, clock.clone()))
         }
+        SourceKind::Webhook => Source::Pushed,
         SourceKind::Http(_) => Source::Http(links.find(&source.name).expect("every such source was connected").clone()),
     }
 }

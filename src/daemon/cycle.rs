@@ -9,17 +9,21 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{
-    CheckpointError, Forecast, Hold, PageMode, Preview, ReadContext, ReadProof, SeenRows, SourceRow, Store, Way,
+    CheckpointError, Forecast, Hold, Inbox, PageMode, Preview, ReadContext, ReadProof, Rereading, SeenRows, SourceRow,
+    Store, Way,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{Field, ResolvedMapping};
 use crate::plan::Lane;
 use crate::plan::balance::Balance;
 use crate::plan::policy::Policy;
-use crate::source::{Cursor, From, Page, ReadEnd, Source, SourceError};
+use crate::plan::repair::Earlier;
+use crate::source::{Cursor, From, PUSHED, Page, ReadEnd, Source, SourceError};
 
+use super::feeds::tell_last_words;
 use super::foresight::foresee;
 use super::items::map_item;
+use super::repairs::{earlier_way, repairs_of};
 use super::sender::Line;
 
 /// Pages that may wait between the source and the checkpoint: enough to read while the last one is written.
@@ -40,6 +44,8 @@ pub struct Feed {
     /// The mapping in words that change with it: another one makes all records be read once. Empty where it is not
     /// known whole, since the account could not be asked for its additional fields.
     pub shape: String,
+    /// What its webhook announced, where it has one.
+    pub inbox: Option<Inbox>,
 }
 
 /// How a cycle is to read.
@@ -154,7 +160,9 @@ struct IsNew {
 /// The state of a cycle under way.
 struct Cycle<'a> {
     parts: &'a CycleParts<'a>,
-    mapping: Arc<ResolvedMapping>,
+    feed: &'a Feed,
+    /// Which earlier way should have told what it brings.
+    earlier: Option<Earlier>,
     context: ReadContext,
     seen: SeenRows,
     last_cursor: Option<Cursor>,
@@ -174,6 +182,11 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
     let began = parts.clock.now();
     let is_applied = parts.mode != PageMode::Preview;
     let (reads_all, shape) = (reach == Reach::Full || feed.source.full_only(), feed.shape.clone());
+    let rereading = feed.rereading();
+    if rereading == Rereading::Never {
+        let warnings = vec![PUSHED.to_owned()];
+        return Ok(CycleReport { source: feed.name.clone(), warnings, ..CycleReport::default() });
+    }
     let consent_shape = feed.consent_shape.clone();
     let (row, is_full, is_new) = parts
         .store
@@ -190,6 +203,7 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
             let consent = consent_shape.map(|shape| checkpoint.hash().text("consent", &shape));
             let is_consent_new = checkpoint.is_other_consent_mapping(row.id, consent)?;
             if is_applied {
+                checkpoint.note_rereading(row.id, rereading)?;
                 checkpoint.note_consent_mapping(row.id, consent)?;
                 checkpoint.begin_read(row.id, is_full, began)?;
             }
@@ -230,7 +244,7 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
 
 impl<'a> Cycle<'a> {
     fn begin(
-        feed: &Feed,
+        feed: &'a Feed,
         row: &SourceRow,
         (is_full, began, is_new): (bool, Timestamp, IsNew),
         parts: &'a CycleParts<'a>,
@@ -259,7 +273,7 @@ impl<'a> Cycle<'a> {
             // a full read sets the cursor aside until it is complete
             stores_cursor: row.cursor.is_none() || !is_full,
             mode: parts.mode,
-            way: Way::Cycle,
+            way: Way::Cycle(None),
         };
         let report = CycleReport {
             source: feed.name.clone(),
@@ -267,10 +281,10 @@ impl<'a> Cycle<'a> {
             lane: Some(lane),
             ..CycleReport::default()
         };
-        let mapping = Arc::clone(&feed.mapping);
         Self {
             parts,
-            mapping,
+            feed,
+            earlier: earlier_way(feed, row, lane),
             context,
             seen: SeenRows::default(),
             last_cursor: None,
@@ -283,8 +297,10 @@ impl<'a> Cycle<'a> {
     async fn record_pages(&mut self, mut pages: mpsc::Receiver<Page>) -> Result<(), CheckpointError> {
         while let Some(page) = pages.recv().await {
             let Page { items, cursor, asked_at } = page;
-            let mapping = Arc::clone(&self.mapping);
-            let context = ReadContext { asked_at: asked_at.0, now: self.parts.clock.now().0, ..self.context.clone() };
+            let mapping = Arc::clone(&self.feed.mapping);
+            let now = self.parts.clock.now().0;
+            let way = Way::Cycle(repairs_of(self.feed, self.earlier).await?);
+            let context = ReadContext { asked_at: asked_at.0, now, way, ..self.context.clone() };
             let mut seen = std::mem::take(&mut self.seen);
             let text = cursor.as_ref().map(|cursor| cursor.as_text().to_owned());
             // mapping is work for the blocking thread, too
@@ -340,6 +356,7 @@ impl<'a> Cycle<'a> {
             // cannot be read in it will not be there the next time either
             has_values: from_beginning && end.records > 0,
             is_full: from_beginning && is_readable && end.full && self.unnamed == 0,
+            earlier: self.earlier,
         };
         self.report.is_full = proof.is_full;
         if end.full && self.unnamed > 0 {
@@ -373,17 +390,5 @@ impl<'a> Cycle<'a> {
             self.report.warnings.push(text);
         }
         Ok(())
-    }
-}
-
-/// What a tap wrote to its log before it died goes to ours, redacted, and nowhere else: the database and the alerts name
-/// the outcome only.
-fn tell_last_words(name: &str, error: &SourceError) {
-    let words = error.last_words();
-    if let Some(last) = words.last() {
-        tracing::warn!(source = name, "the tap's last words: {last}");
-    }
-    for line in words {
-        tracing::debug!(source = name, "the tap: {line}");
     }
 }

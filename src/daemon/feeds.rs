@@ -7,6 +7,7 @@ use crate::config::{Config, SourceConfig};
 use crate::contact::{Catalog, Field, FieldProblem};
 use crate::report;
 use crate::reteno::body::BATCH_CONTACTS_MAX;
+use crate::source::SourceError;
 
 use super::alarm::Alarm;
 use super::compose::{self, Place, Surroundings};
@@ -128,4 +129,16 @@ pub(super) async fn tell_holds(holds: &[Hold], alarm: &Alarm, program: &str) -> 
         alarm.raise(&format!("hold-{}", hold.id), &text, &hint).await?;
     }
     Ok(())
+}
+
+/// What a tap wrote to its log before it died goes to ours, redacted, and nowhere else: the database and the alerts name
+/// the outcome only.
+pub(super) fn tell_last_words(name: &str, error: &SourceError) {
+    let words = error.last_words();
+    if let Some(last) = words.last() {
+        tracing::warn!(source = name, "the tap's last words: {last}");
+    }
+    for line in words {
+        tracing::debug!(source = name, "the tap: {line}");
+    }
 }

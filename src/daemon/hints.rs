@@ -13,8 +13,8 @@ use futures_util::future::BoxFuture;
 
 use crate::backoff::Backoff;
 use crate::checkpoint::{
-    CheckpointError, Inbox, InboxEvent, Incoming, PageMode, ReadContext, SeenRows, Store, WaitingEvent, WantedRecord,
-    Way, Weighed,
+    CheckpointError, Inbox, InboxEvent, Incoming, PageMode, ReadContext, Rereading, SeenRows, Store, WaitingEvent,
+    WantedRecord, Way, Weighed,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::contact::ResolvedMapping;
@@ -88,12 +88,13 @@ impl<'a> Hints<'a> {
     /// Takes the hints of a source up.
     pub async fn open(feed: &Feed, parts: HintParts<'a>) -> Result<Self, CheckpointError> {
         let (name, shape, consent_shape) = (feed.name.clone(), feed.shape.clone(), feed.consent_shape.clone());
-        let fetches = parts.fetch.is_some();
+        let rereading = if parts.fetch.is_some() { Rereading::ById } else { feed.rereading() };
         let source = parts.store.call(move |checkpoint| {
             let source = checkpoint.load_source(&name)?.id;
-            checkpoint.note_fetches(source, fetches)?;
+            checkpoint.note_rereading(source, rereading)?;
             // as a cycle does: what is read with another mapping is not what changed in the CRM
-            if !shape.is_empty() {
+            // what was pushed cannot be read once more with it
+            if !shape.is_empty() && rereading != Rereading::Never {
                 let mapping = checkpoint.hash().text("mapping", &shape);
                 checkpoint.note_mapping(source, mapping)?;
             }

@@ -1,11 +1,9 @@
 //! The daemon: reads each source on its schedule, sends, keeps the tokens alive, answers on its listener, and starts
 //! anew with a changed configuration when asked to.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +13,7 @@ use crate::checkpoint::{Inbox, PageMode};
 use crate::clock::Timestamp;
 use crate::config::{Config, SourceConfig};
 use crate::contact::Catalog;
-use crate::listener::{self, Callback, Page, PublicServices, Readiness, Services};
-use crate::oauth::Authorizers;
+use crate::listener::{PublicServices, Readiness};
 
 use super::alarm::Alarm;
 use super::attend::{attend, watch_refusals};
@@ -28,6 +25,7 @@ use super::feeds::{prepare_feed, tell_read};
 use super::hooks::{HookDesk, open_hooks};
 use super::lifecycle::Stop;
 use super::links::CrmLinks;
+use super::listening::{bind, finish_callbacks, serve_private, serve_public};
 use super::proof::LateProof;
 pub use super::run_error::RunError;
 use super::sender::{Line, Sender, Until};
@@ -48,7 +46,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) around: Surroundings,
-    account: Account,
+    pub(super) account: Account,
     pub(super) links: CrmLinks,
     pub(super) alarm: Alarm,
     pub(super) line: Line,
@@ -59,9 +57,9 @@ pub(super) struct Shared {
     pub(super) stop: Stop,
     catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
     /// Callbacks that are being answered.
-    callbacks: TaskTracker,
+    pub(super) callbacks: TaskTracker,
     /// Someone may have granted access.
-    granted: Notify,
+    pub(super) granted: Notify,
     /// Grows when another process has written to the checkpoint.
     pub(super) others: watch::Sender<u64>,
 }
@@ -195,76 +193,6 @@ async fn end_of(tasks: &mut JoinSet<Result<(), RunError>>, stop: &Stop) -> Resul
     ended
 }
 
-/// A configured listener, where there is one.
-pub async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
-    let Some(address) = address else { return Ok(None) };
-    TcpListener::bind(address).await.map(Some).map_err(|source| RunError::Listen { address, source })
-}
-
-/// Serves the public address until `stop`.
-pub async fn serve_public(
-    listener: TcpListener,
-    services: PublicServices,
-    stop: CancellationToken,
-) -> Result<(), RunError> {
-    let address = bound_address(&listener);
-    let served = listener::serve_public(listener, services, stop).await;
-    served.map_err(|source| RunError::Listen { address, source })
-}
-
-/// The listener of this machine: health, the callback of an authorization, webhooks.
-async fn serve_private(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    readiness: watch::Receiver<Readiness>,
-) -> Result<(), RunError> {
-    let hooks = shared.hooks.as_ref().map(HookDesk::listen);
-    let services = Services { callback: Some(build_callback(&shared)), hooks, readiness };
-    let address = bound_address(&listener);
-    let served = listener::serve(listener, services, shared.stop.soft.clone()).await;
-    served.map_err(|source| RunError::Listen { address, source })
-}
-
-fn bound_address(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
-}
-
-fn build_callback(shared: &Arc<Shared>) -> Callback {
-    let shared = Arc::clone(shared);
-    let crms = shared.around.crms.iter().filter_map(|crm| crm.authorizer.clone());
-    let authorizers = Authorizers::of(Arc::clone(&shared.account.authorizer), crms);
-    Arc::new(move |query| {
-        let (shared, tracker) = (Arc::clone(&shared), shared.callbacks.clone());
-        let authorizers = authorizers.clone();
-        Box::pin(tracker.track_future(async move {
-            let (page, source) = authorizers.complete_callback(&shared.account.desk, &query).await;
-            if let Some(crm) = shared.around.crms.iter().find(|crm| source.as_ref() == Some(&crm.source)) {
-                crm.refresher.look_again().await;
-                crm.granted.notify_one();
-            } else {
-                shared.account.refresher.look_again().await;
-                shared.granted.notify_one();
-                shared.line.nudge();
-            }
-            Page { status: page.status, title: page.title.to_owned(), message: page.message, hint: page.hint }
-        }))
-    })
-}
-
-/// A code that is being exchanged is spent, and its browser may be gone: its tokens are waited for as long as the stop
-/// may take.
-async fn finish_callbacks(shared: &Shared) {
-    shared.callbacks.close();
-    if shared.callbacks.is_empty() {
-        return;
-    }
-    tracing::info!("an authorization is being completed: the stop waits for it");
-    tokio::select! {
-        () = shared.callbacks.wait() => {}
-        () = shared.stop.hard.cancelled() => tracing::warn!("an authorization could not be completed in time"),
-    }
-}
-
 /// Sees that a command wrote to the checkpoint, and wakes those whom it may concern.
 async fn watch_others(shared: Arc<Shared>) -> Result<(), RunError> {
     let look = || shared.around.store.call(|checkpoint| checkpoint.data_version());
@@ -326,7 +254,10 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
 /// One cycle: what goes wrong is the source's trouble and is told; only a broken checkpoint ends the daemon.
 async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Result<(), RunError> {
     let catalog = fresh_catalog(shared).await?;
-    let feed = prepare_feed(&shared.config, source, &catalog, (&shared.around, &shared.links)).await?;
+    let mut feed = prepare_feed(&shared.config, source, &catalog, (&shared.around, &shared.links)).await?;
+    if source.webhook.is_some() {
+        feed.inbox.clone_from(&shared.inbox);
+    }
     let parts = CycleParts {
         store: &shared.around.store,
         clock: &shared.around.clock,

@@ -6,6 +6,7 @@
 pub mod callback;
 pub mod exports;
 pub mod hooks;
+pub mod metrics;
 mod serve;
 
 use axum::Router;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use callback::{Callback, Page};
 pub use exports::Exports;
 pub use hooks::{Hooks, NoBody, Posted, Reception};
+pub use metrics::Metrics;
 
 /// May this process be sent work?
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +38,13 @@ pub struct Services {
     pub callback: Option<Callback>,
     /// Takes what CRMs announce; without it `/hooks/` is not served.
     pub hooks: Option<Hooks>,
+    /// Tells the metrics; without it `/metrics` is not served.
+    pub metrics: Option<Metrics>,
     /// The daemon's own word about itself.
     pub readiness: watch::Receiver<Readiness>,
 }
 
-/// All routes that `services` can answer. Metrics and the status page join here.
+/// All routes that `services` can answer. The status page joins here.
 pub fn build_router(services: &Services) -> Router {
     let health = Router::new()
         .route("/livez", get(async || "ok\n"))
@@ -48,7 +52,8 @@ pub fn build_router(services: &Services) -> Router {
         .with_state(services.readiness.clone());
     let callback = services.callback.clone().map(callback::build_route);
     let hooks = services.hooks.clone().map(hooks::build_route);
-    [callback, hooks].into_iter().flatten().fold(health, Router::merge)
+    let metrics = services.metrics.clone().map(metrics::build_route);
+    [callback, hooks, metrics].into_iter().flatten().fold(health, Router::merge)
 }
 
 /// Serves until `stop` is cancelled, then lets requests under way finish for a few seconds.

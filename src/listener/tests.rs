@@ -28,7 +28,7 @@ async fn started(page: Page) -> Server {
     });
     let (readiness, receiver) = watch::channel(Readiness::NotReady("starting".to_owned()));
     let stop = CancellationToken::new();
-    let services = Services { callback: Some(callback), hooks: None, readiness: receiver };
+    let services = Services { callback: Some(callback), hooks: None, metrics: None, readiness: receiver };
     let task = tokio::spawn(serve(listener, services, stop.clone()));
     Server { address, stop, queries, readiness, task }
 }
@@ -95,7 +95,8 @@ async fn without_a_completer_there_is_no_callback() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(serve(listener, Services { callback: None, hooks: None, readiness }, stop.clone()));
+    let task =
+        tokio::spawn(serve(listener, Services { callback: None, hooks: None, metrics: None, readiness }, stop.clone()));
     let (readiness, _) = watch::channel(Readiness::Ready);
     let server = Server { address, stop, queries: Arc::default(), readiness, task };
     assert!(ask(&server, "GET", "/callback?code=c").await.starts_with("HTTP/1.1 404 "));

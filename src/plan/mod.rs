@@ -12,6 +12,7 @@ pub mod identity;
 pub mod lock;
 pub mod outcome;
 pub mod policy;
+pub mod repair;
 pub mod upload;
 
 /// A contact's row in the checkpoint, in order of arrival.

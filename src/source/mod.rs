@@ -152,6 +152,10 @@ pub struct ReadEnd {
     pub key_properties: Vec<String>,
 }
 
+/// What reading a system that only pushes comes to.
+pub const PUSHED: &str =
+    "the system only pushes: there is nothing to read, and what it announced is acted on by the daemon";
+
 /// One configured source.
 #[derive(Debug)]
 pub enum Source {
@@ -161,6 +165,8 @@ pub enum Source {
     Singer(SingerSource),
     /// A CRM's API.
     Http(HttpSource),
+    /// A system that only pushes: there is nothing to read.
+    Pushed,
 }
 
 /// What came of asking for a record by its id.
@@ -186,6 +192,7 @@ impl Source {
             Self::Singer(source) => Self::Singer(source.expecting(columns)),
             // what a record may lack is the API's business
             Self::Http(source) => Self::Http(source),
+            Self::Pushed => Self::Pushed,
         }
     }
 
@@ -202,6 +209,7 @@ impl Source {
             Self::File(source) => source.read(pages, stop).await,
             Self::Singer(source) => source.read(from, pages, stop).await,
             Self::Http(source) => source.read(from, pages, stop).await,
+            Self::Pushed => Ok(ReadEnd { warnings: vec![PUSHED.to_owned()], ..ReadEnd::default() }),
         }
     }
 
@@ -213,6 +221,7 @@ impl Source {
             Self::File(_) => true,
             Self::Singer(source) => source.full_only(),
             Self::Http(source) => source.full_only(),
+            Self::Pushed => false,
         }
     }
 
@@ -222,6 +231,7 @@ impl Source {
         match self {
             Self::File(_) | Self::Singer(_) => false,
             Self::Http(source) => source.fetches(),
+            Self::Pushed => false,
         }
     }
 
@@ -230,6 +240,7 @@ impl Source {
         match self {
             Self::File(_) | Self::Singer(_) => Ok(Vec::new()),
             Self::Http(source) => source.fetch(keys, stop).await,
+            Self::Pushed => Ok(Vec::new()),
         }
     }
 }

@@ -167,7 +167,7 @@ impl World {
             is_full,
             stores_cursor: true,
             mode: PageMode::Apply,
-            way: Way::Cycle,
+            way: Way::Cycle(None),
         }
     }
 
@@ -224,7 +224,7 @@ impl World {
         let has_values = !contacts.is_empty();
         let items: Vec<Incoming> = contacts.into_iter().map(Incoming::Contact).collect();
         let policy = Arc::clone(&context.policy);
-        let proof = ReadProof { policy, began, from_beginning: true, has_values, is_full: has_values };
+        let proof = ReadProof { policy, began, from_beginning: true, has_values, is_full: has_values, earlier: None };
         self.store
             .call(move |checkpoint| {
                 checkpoint.begin_read(context.source, true, began)?;

@@ -63,6 +63,7 @@ impl World {
             from_beginning: is_whole,
             has_values,
             is_full: has_values,
+            earlier: None,
         };
         let source = self.source;
         self.store

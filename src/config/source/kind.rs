@@ -8,7 +8,7 @@ use super::file::RawFile;
 use super::http::RawHttp;
 use super::scope::Scope;
 use super::singer::RawSinger;
-use super::{RawSource, SelectorText, SourceKind, file, http, singer};
+use super::{RawSource, SelectorText, SourceKind, file, http, singer, webhook};
 use crate::config::problem::KeyPath;
 use crate::config::raw;
 use crate::config::reader::Reader;
@@ -19,12 +19,13 @@ enum Kind {
     File,
     Singer,
     Http,
+    Webhook,
 }
 
 impl Kind {
     /// A preset is an HTTP source whose defaults are its own.
     fn words() -> Vec<(&'static str, Self)> {
-        let own = [("file", Self::File), ("singer", Self::Singer), ("http", Self::Http)];
+        let own = [("file", Self::File), ("singer", Self::Singer), ("http", Self::Http), ("webhook", Self::Webhook)];
         own.into_iter().chain(presets::names().map(|name| (name, Self::Http))).collect()
     }
 
@@ -33,6 +34,7 @@ impl Kind {
             Self::File => raw::known_keys::<RawFile>(),
             Self::Singer => raw::known_keys::<RawSinger>(),
             Self::Http => raw::known_keys::<RawHttp>(),
+            Self::Webhook => &[],
         }
     }
 }
@@ -43,7 +45,11 @@ pub(super) fn resolve(
     raw: &RawSource,
     (rest, key, scope): (Table, Option<&SelectorText>, &Scope),
 ) -> Option<SourceKind> {
-    reader.required(raw.kind.as_ref(), &section.child("kind"), "\"file\" | \"singer\" | \"http\" | the name of a CRM");
+    reader.required(
+        raw.kind.as_ref(),
+        &section.child("kind"),
+        "\"file\" | \"singer\" | \"http\" | \"webhook\" | the name of a CRM",
+    );
     // Without a kind that exists nobody can say which other keys there are.
     let kind = reader.choice(raw.kind.as_ref(), &Kind::words(), &[])?;
     let (foreign, rest): (Table, Table) =
@@ -67,6 +73,10 @@ pub(super) fn resolve(
             let raw: RawHttp = reader.section(section, rest, others);
             http::resolve(reader, section, &raw, (key, scope))
                 .map(|description| SourceKind::Http(Arc::new(description)))
+        }
+        Kind::Webhook => {
+            let _: webhook::RawPushed = reader.section(section, rest, others);
+            webhook::check_pushed(reader, section, (raw.webhook.as_ref(), [&raw.schedule, &raw.reconcile]))
         }
     }
 }

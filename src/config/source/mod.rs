@@ -156,6 +156,8 @@ pub enum SourceKind {
     Singer(SingerConfig),
     /// A CRM's API by its description, which may be a preset.
     Http(Arc<Description>),
+    /// A system that only pushes: it has a webhook with whole records, and no schedule.
+    Webhook,
 }
 
 impl SourceConfig {

@@ -75,13 +75,42 @@ pub(super) fn resolve_for(
     let webhook = resolve(reader, &section.child("webhook"), Some(leaf), scope)?;
     let can_fetch = match kind? {
         SourceKind::Http(description) => description.fetch.is_some(),
-        SourceKind::File(_) | SourceKind::Singer(_) => false,
+        SourceKind::File(_) | SourceKind::Singer(_) | SourceKind::Webhook => false,
     };
     if can_fetch || webhook.reading.record.is_some() {
         return Some(webhook);
     }
     let accepted = format!("a source with [{section}.fetch], or {}.record = where the whole record is", leaf.key);
     reader.refuse(leaf, "announces records that this source cannot ask for", accepted)
+}
+
+/// `kind = "webhook"` has no keys of its own.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPushed {}
+
+/// A system that only pushes has a webhook, and nothing to be read by schedule.
+pub(super) fn check_pushed(
+    reader: &mut Reader,
+    section: &KeyPath,
+    (webhook, schedules): (Option<&Leaf>, [&Option<Leaf>; 2]),
+) -> Option<SourceKind> {
+    let mut is_right = true;
+    if webhook.is_none() {
+        let accepted =
+            format!("a section [{section}.webhook] that says how the system proves itself, and what it sends");
+        let problem =
+            reader.problem(&section.child("webhook"), "is missing: the system can only push").accepted(accepted);
+        reader.push(problem);
+        is_right = false;
+    }
+    for leaf in schedules.into_iter().flatten() {
+        let hint = "remove it: a source of kind \"webhook\" is never read";
+        let problem = reader.problem(&leaf.key, "has no meaning where a system only pushes").hint(hint);
+        reader.push(problem);
+        is_right = false;
+    }
+    is_right.then_some(SourceKind::Webhook)
 }
 
 /// The webhook of a source; `None` where it has none, and where something is wrong, which has been told.

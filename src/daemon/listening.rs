@@ -1,0 +1,87 @@
+//! The daemon's listeners: what they are bound to, and what their routes are answered from.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::listener::{self, Callback, Page, PublicServices, Readiness, Services};
+use crate::oauth::Authorizers;
+
+use super::hooks::HookDesk;
+use super::metrics::build_metrics;
+use super::run::{RunError, Shared};
+
+/// A configured listener, where there is one.
+pub async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
+    let Some(address) = address else { return Ok(None) };
+    TcpListener::bind(address).await.map(Some).map_err(|source| RunError::Listen { address, source })
+}
+
+/// Serves the public address until `stop`.
+pub async fn serve_public(
+    listener: TcpListener,
+    services: PublicServices,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    let address = bound_address(&listener);
+    let served = listener::serve_public(listener, services, stop).await;
+    served.map_err(|source| RunError::Listen { address, source })
+}
+
+/// The listener of this machine: health, the callback of an authorization, webhooks, metrics.
+pub(super) async fn serve_private(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    readiness: watch::Receiver<Readiness>,
+) -> Result<(), RunError> {
+    let hooks = shared.hooks.as_ref().map(HookDesk::listen);
+    let metrics =
+        Some(build_metrics(&shared.around.store, shared.inbox.clone(), shared.hooks.clone(), &shared.around.clock));
+    let services = Services { callback: Some(build_callback(&shared)), hooks, metrics, readiness };
+    let address = bound_address(&listener);
+    let served = listener::serve(listener, services, shared.stop.soft.clone()).await;
+    served.map_err(|source| RunError::Listen { address, source })
+}
+
+fn bound_address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+fn build_callback(shared: &Arc<Shared>) -> Callback {
+    let shared = Arc::clone(shared);
+    let crms = shared.around.crms.iter().filter_map(|crm| crm.authorizer.clone());
+    let authorizers = Authorizers::of(Arc::clone(&shared.account.authorizer), crms);
+    Arc::new(move |query| {
+        let (shared, tracker) = (Arc::clone(&shared), shared.callbacks.clone());
+        let authorizers = authorizers.clone();
+        Box::pin(tracker.track_future(async move {
+            let (page, source) = authorizers.complete_callback(&shared.account.desk, &query).await;
+            if let Some(crm) = shared.around.crms.iter().find(|crm| source.as_ref() == Some(&crm.source)) {
+                crm.refresher.look_again().await;
+                crm.granted.notify_one();
+            } else {
+                shared.account.refresher.look_again().await;
+                shared.granted.notify_one();
+                shared.line.nudge();
+            }
+            Page { status: page.status, title: page.title.to_owned(), message: page.message, hint: page.hint }
+        }))
+    })
+}
+
+/// A code that is being exchanged is spent, and its browser may be gone: its tokens are waited for as long as the stop
+/// may take.
+pub(super) async fn finish_callbacks(shared: &Shared) {
+    shared.callbacks.close();
+    if shared.callbacks.is_empty() {
+        return;
+    }
+    tracing::info!("an authorization is being completed: the stop waits for it");
+    tokio::select! {
+        () = shared.callbacks.wait() => {}
+        () = shared.stop.hard.cancelled() => tracing::warn!("an authorization could not be completed in time"),
+    }
+}

@@ -1,0 +1,357 @@
+//! Deliveries of webhooks over real sockets: every status, and never a 2xx for what is not on disk.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use reteno_sync::checkpoint::{Inbox, InboxEvent, PageMode};
+use reteno_sync::config::{self, Config};
+use reteno_sync::contact::Catalog;
+use reteno_sync::daemon::alarm::Alarm;
+use reteno_sync::daemon::compose;
+use reteno_sync::daemon::cycle::{CycleParts, Feed, Reach, read_feed};
+use reteno_sync::daemon::hints::{HintParts, Hints};
+use reteno_sync::daemon::hooks::{HookDesk, Reason};
+use reteno_sync::daemon::links::CrmLinks;
+use reteno_sync::daemon::metrics::render;
+use reteno_sync::daemon::sender::Line;
+use reteno_sync::listener::{self, Exports, PublicServices};
+use reteno_sync::plan::policy::Ending;
+use support::{HOUR, MINUTE, World};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A system that only pushes, and proves itself by its path.
+const PUSHED: &str = r#"kind = "webhook"
+on_delete = "delete"
+changed_at = "at"
+[source.shop.webhook]
+verify = "path_token"
+token = "0123456789abcdef0123456789abcdef"
+events = "$.events[*]"
+id = "$.id"
+record = "$.record"
+action_path = "$.what"
+actions = { saved = "upsert", removed = "delete" }
+body_bytes_max = "4KiB"
+"#;
+
+/// A world with a public listener.
+struct Stage {
+    world: World,
+    config: Config,
+    inbox: Inbox,
+    desk: Arc<HookDesk>,
+    address: SocketAddr,
+    stop: CancellationToken,
+}
+
+impl Stage {
+    async fn begin(source: &str) -> Self {
+        Self::with(source, "").await
+    }
+
+    async fn with(source: &str, top: &str) -> Self {
+        let world = World::begin().await;
+        let dir = world.dir.path();
+        let toml = format!(
+            "state_dir = \"{}\"\n{top}\n[source.shop]\n{source}\n[source.shop.contact]\nexternalCustomerId = \"id\"\n\
+             email = \"mail\"\ntown = \"city\"\n",
+            dir.display()
+        );
+        std::fs::write(dir.join("config.toml"), toml).unwrap();
+        let config = config::load(&dir.join("config.toml"), std::iter::empty(), None).unwrap();
+        let clock = world.clock.clone();
+        let inbox = world.store.call(move |checkpoint| checkpoint.open_inbox(&clock)).await.unwrap();
+        let webhook = config.sources[0].webhook.clone().unwrap();
+        let hooks = vec![("shop".to_owned(), webhook)];
+        let public_url = config.listen.public_url.clone();
+        let desk = HookDesk::open(hooks, inbox.clone(), world.clock.clone(), public_url);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let exports: Exports = Arc::new(|_| Box::pin(async { None }));
+        let services = PublicServices { exports, hooks: Some(desk.listen()) };
+        tokio::spawn(listener::serve_public(listener, services, stop.clone()));
+        Self { world, config, inbox, desk, address, stop }
+    }
+
+    /// Sends bytes, and gives the answer whole.
+    async fn send(&self, bytes: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn post(&self, target: &str, headers: &str, body: &str) -> String {
+        let length = body.len();
+        let head =
+            format!("POST {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}");
+        self.send(&format!("{head}\r\n\r\n{body}")).await
+    }
+
+    async fn push(&self, events: &str) -> String {
+        self.post(&format!("/hooks/shop/{TOKEN}"), "", &format!("{{\"events\":[{events}]}}")).await
+    }
+
+    async fn rows(&self) -> u64 {
+        self.inbox.count().await.unwrap().iter().map(|count| count.rows).sum()
+    }
+
+    fn feed(&self) -> Feed {
+        let links = CrmLinks::default();
+        let place = compose::Place { state_dir: &self.config.state_dir, clock: &self.world.clock, links: &links };
+        compose::build_feed(&self.config.sources[0], self.config.identity, &Catalog::empty(), place).0
+    }
+
+    /// Acts on all that is due a second later.
+    async fn act(&self) {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let parts = HintParts {
+            store: self.world.store.clone(),
+            inbox: Some(self.inbox.clone()),
+            clock: self.world.clock.clone(),
+            random: self.world.random.clone(),
+            line: self.world.line.clone(),
+            fetch: None,
+            program: "reteno-sync".to_owned(),
+        };
+        let mut hints = Hints::open(&self.feed(), parts).await.unwrap();
+        while hints.act().await.unwrap() {}
+    }
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+fn saved(id: &str, city: &str, at: &str) -> String {
+    format!(
+        "{{\"what\":\"saved\",\"id\":\"{id}\",\"record\":{{\"id\":\"{id}\",\"mail\":\"{id}@example.com\",\"city\":\"{city}\",\
+         \"at\":\"{at}\"}}}}"
+    )
+}
+
+fn removed(id: &str) -> String {
+    format!("{{\"what\":\"removed\",\"id\":\"{id}\"}}")
+}
+
+#[tokio::test]
+async fn every_delivery_gets_the_status_that_it_deserves() {
+    let stage = Stage::begin(PUSHED).await;
+    let good = format!("/hooks/shop/{TOKEN}");
+    let body = format!("{{\"events\":[{}]}}", saved("1", "Kyiv", "2026-11-23T12:00:00Z"));
+    let cases = [
+        ("an unknown source", stage.post("/hooks/other", "", &body).await, "404"),
+        ("no token", stage.post("/hooks/shop", "", &body).await, "401"),
+        ("another token", stage.post(&format!("{good}0"), "", &body).await, "401"),
+        ("no JSON", stage.post(&good, "", "{\"events\":").await, "400"),
+        ("an event without an id", stage.post(&good, "", "{\"events\":[{\"what\":\"saved\"}]}").await, "400"),
+        ("more than it may have", stage.post(&good, "", &" ".repeat(5000)).await, "413"),
+        ("nothing of ours", stage.post(&good, "", "{\"events\":[{\"what\":\"seen\",\"id\":\"1\"}]}").await, "200"),
+    ];
+    for (what, answer, expected) in cases {
+        assert_eq!(status(&answer), expected, "{what}: {answer}");
+    }
+    assert_eq!(stage.rows().await, 0, "nothing was kept");
+    let get = stage.send(&format!("GET {good} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+    assert_eq!(status(&get), "405", "{get}");
+    let taken = stage.post(&good, "", &body).await;
+    assert!(taken.starts_with("HTTP/1.1 200 ") && taken.ends_with("\r\n\r\n"), "an empty body: {taken}");
+    assert_eq!(stage.rows().await, 1);
+    let counts = stage.desk.count().remove(0);
+    assert_eq!(counts.accepted, 2);
+    let by_reason = |reason| counts.refused.iter().find(|(other, _)| *other == reason).unwrap().1;
+    assert_eq!((by_reason(Reason::Unverified), by_reason(Reason::Malformed), by_reason(Reason::TooLarge)), (2, 2, 1));
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_too_long_is_refused_unread_and_an_unannounced_one_as_it_grows() {
+    let stage = Stage::begin(PUSHED).await;
+    let head = format!("POST /hooks/shop/{TOKEN} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+    // not a byte of the body is there
+    let announced = stage.send(&format!("{head}content-length: 1000000\r\n\r\n")).await;
+    assert_eq!(status(&announced), "413", "{announced}");
+    let chunk = format!("fff\r\n{}\r\n", "x".repeat(0xfff));
+    let grown = stage.send(&format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n")).await;
+    assert_eq!(status(&grown), "413", "{grown}");
+}
+
+/// The clock moves by itself whenever everything waits, so that waits of ours are over at once.
+#[tokio::test(start_paused = true)]
+async fn a_slow_sender_is_cut_off_in_the_body_and_in_the_head() {
+    let stage = Stage::begin(PUSHED).await;
+    let head = format!("POST /hooks/shop/{TOKEN} HTTP/1.1\r\nhost: x\r\n");
+    let slow = stage.send(&format!("{head}content-length: 100\r\n\r\n{{")).await;
+    assert_eq!(status(&slow), "408", "{slow}");
+    let silent = stage.send(&head).await;
+    assert_eq!(silent, "", "the connection ends");
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_never_answered_with_a_2xx() {
+    let stage = Stage::begin(PUSHED).await;
+    let other = rusqlite::Connection::open(stage.world.dir.path().join("inbox.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let event = saved("1", "Kyiv", "2026-11-23T12:00:00Z");
+    let busy = stage.push(&event).await;
+    assert_eq!(status(&busy), "503", "{busy}");
+    assert!(busy.contains("retry-after: "), "{busy}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(stage.rows().await, 0);
+    // a full disk, as the database sees it
+    other.execute_batch("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT raise(ABORT, 'full'); END").unwrap();
+    assert_eq!(status(&stage.push(&event).await), "503");
+    other.execute_batch("DROP TRIGGER full").unwrap();
+    assert_eq!(status(&stage.push(&event).await), "200");
+    // seen by another connection: it is committed
+    assert_eq!(other.query_row("SELECT count(*) FROM event", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_signed_address_is_the_one_that_the_world_sees() {
+    const SECRET: &str = "hubspot-client-secret";
+    let webhook = format!(
+        "kind = \"webhook\"\n[source.shop.webhook]\nverify = \"hubspot-v3\"\nsecret = \"{SECRET}\"\nevents = \"$[*]\"\n\
+         id = \"$.objectId\"\nrecord = \"$.record\"\n"
+    );
+    let listen = "[listen]\npublic_address = \"127.0.0.1:1\"\npublic_url = \"https://hooks.example.com/in\"\n";
+    let stage = Stage::with(&webhook, listen).await;
+    let body = "[]";
+    let sign = |url: &str, at: i64| {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
+        let tag = aws_lc_rs::hmac::sign(&key, format!("POST{url}{body}{at}").as_bytes());
+        let tag = base64::engine::general_purpose::STANDARD.encode(tag);
+        format!("x-hubspot-signature-v3: {tag}\r\nx-hubspot-request-timestamp: {at}\r\n")
+    };
+    let at = stage.world.clock.now().0;
+    let signed = sign("https://hooks.example.com/in/hooks/shop?portal=1", at);
+    assert_eq!(status(&stage.post("/hooks/shop?portal=1", &signed, body).await), "200");
+    // another query, and the address as it is behind the proxy
+    assert_eq!(status(&stage.post("/hooks/shop?portal=2", &signed, body).await), "401");
+    let inside = sign("https://x/hooks/shop?portal=1", at);
+    assert_eq!(status(&stage.post("/hooks/shop?portal=1", &inside, body).await), "401");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_is_told_when_only_refused_deliveries_come() {
+    let stage = Stage::begin(PUSHED).await;
+    let alarm = Alarm::open(stage.world.store.clone(), stage.world.clock.clone());
+    for _ in 0..5 {
+        assert_eq!(status(&stage.post("/hooks/shop", "", "{}").await), "401");
+        stage.desk.tell(&alarm).await.unwrap();
+        assert!(stage.world.alerts().await.is_empty(), "it may be a stranger");
+    }
+    tokio::time::advance(16 * MINUTE).await;
+    stage.desk.tell(&alarm).await.unwrap();
+    assert_eq!(stage.world.alerts().await, ["hooks-shop"]);
+    assert_eq!(status(&stage.push("").await), "200");
+    stage.desk.tell(&alarm).await.unwrap();
+    assert!(stage.world.alerts().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_system_that_only_pushes_is_kept_equal() {
+    let mut stage = Stage::begin(PUSHED).await;
+    stage.world.policy.ending = Ending::Delete;
+    let events = [saved("1", "Kyiv", "2026-11-23T12:00:00Z"), saved("2", "Lviv", "2026-11-23T12:00:00Z")].join(",");
+    assert_eq!(status(&stage.push(&events).await), "200");
+    assert_eq!(status(&stage.push(&saved("1", "Odesa", "2026-11-23T12:05:00Z")).await), "200");
+    // a retry of the first that comes last: the record itself says that it is older
+    assert_eq!(status(&stage.push(&saved("1", "Kyiv", "2026-11-23T12:00:00Z")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Odesa"));
+    assert_eq!(stage.world.reteno_holds("2", "town").as_deref(), Some("Lviv"));
+    assert_eq!(status(&stage.push(&removed("2")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    let deleted: Vec<_> = stage.world.sandbox.contacts().into_iter().filter(|contact| contact.deleted).collect();
+    assert_eq!(deleted.len(), 1);
+    // nothing to read, whoever asks, and nobody is gone because of it
+    let feed = stage.feed();
+    let (line, stop) = (Line::default(), CancellationToken::new());
+    for (mode, reach) in [
+        (PageMode::Preview, Reach::Changes),
+        (PageMode::Apply, Reach::Changes),
+        (PageMode::Apply, Reach::Full),
+        (PageMode::Apply, Reach::Full),
+    ] {
+        let (store, clock) = (&stage.world.store, &stage.world.clock);
+        let parts = CycleParts { store, clock, line: &line, stop: &stop, mode, on_page: &|_| {} };
+        let report = read_feed(&feed, reach, &parts).await.unwrap();
+        assert_eq!((report.balance.read, report.balance.gone), (0, 0));
+        assert!(report.warnings[0].contains("only pushes"), "{:?}", report.warnings);
+    }
+    let status = stage.world.status().await;
+    let source = status.sources.iter().find(|source| source.name == "shop").unwrap();
+    assert!(!source.full_read_wanted, "which could never come");
+}
+
+#[test]
+fn a_system_that_only_pushes_needs_its_webhook_and_has_no_schedule() {
+    let dir = tempfile::tempdir().unwrap();
+    let problems = |source: &str| {
+        let toml = format!(
+            "state_dir = \"{}\"\n[source.shop]\n{source}\n[source.shop.contact]\nexternalCustomerId = \"id\"\nemail = \"mail\"\n",
+            dir.path().display()
+        );
+        std::fs::write(dir.path().join("config.toml"), toml).unwrap();
+        config::load(&dir.path().join("config.toml"), std::iter::empty(), None).unwrap_err().to_string()
+    };
+    let bare = problems("kind = \"webhook\"\nschedule = \"* * * * *\"");
+    assert!(bare.contains("source.shop.webhook is missing"), "{bare}");
+    assert!(bare.contains("source.shop.schedule has no meaning"), "{bare}");
+    let hint = problems("kind = \"webhook\"\n[source.shop.webhook]\nverify = \"none\"\nid = \"$.id\"");
+    assert!(hint.contains("announces records that this source cannot ask for"), "{hint}");
+    let file = problems("kind = \"file\"\npath = \"x.csv\"\n[source.shop.webhook]\nverify = \"none\"\nid = \"$.id\"");
+    assert!(file.contains("announces records that this source cannot ask for"), "{file}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_name_sources_and_reasons_and_nobody() {
+    let stage = Stage::begin(PUSHED).await;
+    let event = InboxEvent::WholeDeleted { key: "ann@example.com".to_owned() };
+    stage.inbox.store("shop", None, vec![event]).await.unwrap();
+    assert_eq!(status(&stage.post("/hooks/shop", "", "{}").await), "401");
+    tokio::time::advance(MINUTE).await;
+    let waiting = stage.inbox.count().await.unwrap();
+    let text = render(&stage.desk.count(), &waiting, &[], stage.world.clock.now());
+    assert!(text.contains(
+        "# TYPE reteno_sync_hook_deliveries_total counter\nreteno_sync_hook_deliveries_total{source=\"shop\"} 0\n"
+    ));
+    assert!(text.contains("reteno_sync_hook_refusals_total{source=\"shop\",reason=\"unverified\"} 1\n"), "{text}");
+    assert!(text.contains("reteno_sync_inbox_events{source=\"shop\"} 1\n"), "{text}");
+    assert!(text.contains("reteno_sync_inbox_oldest_seconds{source=\"shop\"} 60\n"), "{text}");
+    assert!(!text.contains("ann"), "{text}");
+}
+
+#[tokio::test]
+async fn more_connections_than_there_are_places_for_wait_and_are_served() {
+    let stage = Stage::begin(PUSHED).await;
+    let mut idle = Vec::new();
+    for _ in 0..256 {
+        idle.push(TcpStream::connect(stage.address).await.unwrap());
+    }
+    let event = removed("1");
+    let waiting = stage.push(&event);
+    tokio::pin!(waiting);
+    // nobody is answered while all places are taken by those who say nothing
+    let early = tokio::select! {
+        answer = &mut waiting => Some(answer),
+        () = async { for _ in 0..1000 { tokio::task::yield_now().await } } => None,
+    };
+    assert_eq!(early, None);
+    drop(idle);
+    assert_eq!(status(&waiting.await), "200");
+    stage.stop.cancel();
+}
