@@ -714,15 +714,23 @@ fn the_example_names_every_key_and_no_other() {
     for line in uncommented(&example()) {
         if let Some(name) = line.strip_prefix('[') {
             section = format!("{}.", name.trim_end_matches(']'));
-            for source in ["source.crm.", "source.shop.", "source.landing."] {
+            for source in ["source.crm.", "source.shop.", "source.landing.", "source.support."] {
                 section = section.replace(source, "source.*.");
             }
             continue;
         }
         let (key, value) = line.split_once(" = ").unwrap();
-        let is_yours = [".fields.", ".segments.", ".categories."].iter().any(|end| section.ends_with(end));
+        for named in ["deletes.removed.", "errors.too_many.", "require.account."] {
+            section = section.replace(named, &format!("{}.*.", named.split('.').next().unwrap()));
+        }
+        let yours = [".fields.", ".segments.", ".categories.", ".vars.", ".secrets."];
+        let is_yours = yours.iter().any(|end| section.ends_with(end));
         let key = if is_yours { "*" } else { key };
         named.insert(format!("{section}{key}"));
+        // what stands in them is the CRM's own
+        if ["query", "headers", "body", "actions", "ids", "extra", "authorize_extra"].contains(&key) {
+            continue;
+        }
         if let Some(toml::Value::Table(options)) = format!("x = {value}").parse::<toml::Table>().unwrap().remove("x") {
             named.extend(options.keys().map(|option| format!("{section}*.{option}")));
         }
@@ -735,14 +743,38 @@ fn the_example_names_every_key_and_no_other() {
 /// The example with every key in use that can stand beside the others: the three places of the secret exclude each other,
 /// and uploads exclude the mapping of the external id.
 fn in_use() -> Vec<String> {
-    let alone = |line: &String| line.starts_with("client_secret") || line.starts_with("contacts_min");
-    uncommented(&example()).into_iter().filter(|line| !alone(line)).collect()
+    let excluded = |section: &str, line: &str| {
+        let key = line.split(' ').next().unwrap_or_default();
+        match section {
+            "[source.support.auth]" => !["kind", "token", "prefix"].contains(&key),
+            "[source.support.deletes.removed]" => ["equals", "merged_into", "separator", "every"].contains(&key),
+            "[source.support.webhook]" => {
+                key.starts_with("token")
+                    || key.starts_with("password")
+                    || key.ends_with("_file")
+                    || ["user", "ids", "action", "record", "secrets"].contains(&key)
+            }
+            "[source.support.secrets]" => key == "other",
+            _ => key.starts_with("client_secret") || key == "contacts_min",
+        }
+    };
+    let mut section = String::new();
+    let mut kept = Vec::new();
+    for line in uncommented(&example()) {
+        if line.starts_with('[') {
+            section.clone_from(&line);
+        }
+        if line.starts_with('[') || !excluded(&section, &line) {
+            kept.push(line);
+        }
+    }
+    kept
 }
 
 #[test]
 fn the_example_with_every_key_in_use_is_valid() {
     let config = load(&in_use().join("\n"));
-    assert_eq!(config.sources.len(), 3);
+    assert_eq!(config.sources.len(), 4);
     assert_eq!(config.upload_obstacles(), []);
 }
 
@@ -772,12 +804,18 @@ fn place_in_example(key: &str, source: &str) -> Vec<String> {
         ("source.*.subscriptions.categories.*.", "source.*.subscriptions.categories.offers"),
         ("source.*.segments.*.always", "source.*.segments.Customers"),
         ("source.*.segments.*.", "source.*.segments.VIP"),
+        ("source.*.secrets.*.", "source.*.secrets.fresh"),
+        ("source.*.preflight.*.", "source.*.preflight.require"),
+        ("source.*.webhook.*.", "source.*.webhook.hmac"),
     ];
     let (key, option) = match options.iter().find(|(start, _)| key.starts_with(start)) {
         Some((_, place)) => (*place, key.rsplit('.').next()),
         None => (key, None),
     };
     let key = key.replace("fields.*", "fields.87166").replace("categories.*", "categories.news");
+    let key = key.replace("vars.*", "vars.account").replace("secrets.*", "secrets.code");
+    let key = key.replace("deletes.*", "deletes.removed").replace("errors.*", "errors.too_many");
+    let key = key.replace("require.*", "require.account");
     let segments = key.replace("segments.*", "segments.VIP").replace('*', source);
     segments.split('.').chain(option).map(str::to_owned).collect()
 }
@@ -795,18 +833,42 @@ fn set(table: &mut toml::Table, segments: &[String], value: toml::Value) {
 #[test]
 fn a_value_of_the_wrong_type_is_told_for_every_key_and_hides_nothing() {
     let base: toml::Table = in_use().join("\n").parse().unwrap();
-    let singer = base["source"]["shop"].as_table().unwrap().clone();
+    let table_of = |name: &str| base["source"][name].as_table().unwrap().clone();
+    let (singer, support, crm) = (table_of("shop"), table_of("support"), table_of("crm"));
     // What is right for some keys.
     let is_right = |key: &str, wrong: &str| match wrong {
-        "true" => ["enabled", "shares_ids", "clear_at_first_sight", "owned", "always", "event_in_full_reads"]
+        "true" => [
+            "enabled",
+            "shares_ids",
+            "clear_at_first_sight",
+            "owned",
+            "always",
+            "event_in_full_reads",
+            "ordered",
+            "follows_merges",
+        ]
+        .iter()
+        .any(|end| key.ends_with(end)),
+        "[]" => ["identity.unique", "form.groups", "form.subscriptions", "empty_statuses"]
             .iter()
             .any(|end| key.ends_with(end)),
-        "[]" => ["identity.unique", "form.groups", "form.subscriptions"].iter().any(|end| key.ends_with(end)),
+        "\"\"" => key == "source.*.webhook.*.prefix",
         _ => false,
     };
-    for key in config::known_keys() {
+    // What stands in these is the CRM's own, of whatever type.
+    let is_free = |key: &str| {
+        let free =
+            [".body", ".query", ".headers", ".equals", ".body_equals", ".actions", ".ids", ".extra", ".null_values"];
+        !key.ends_with("webhook.body")
+            && (free.iter().any(|end| key.ends_with(end)) || key.ends_with(".authorize_extra"))
+    };
+    for key in config::known_keys().into_iter().filter(|key| !is_free(key)) {
         let own = key.strip_prefix("source.*.").filter(|name| singer.contains_key(*name) && *name != "kind");
-        let source = if key.contains(".form.") {
+        let first = key.strip_prefix("source.*.").and_then(|rest| rest.split('.').next()).unwrap_or_default();
+        let of_http = ["auth", "vars", "secrets", "webhook", "base_url", "null_values"];
+        let source = if of_http.contains(&first) || (support.contains_key(first) && !crm.contains_key(first)) {
+            "support"
+        } else if key.contains(".form.") {
             "landing"
         } else if key.contains("categories") || own.is_some() {
             "shop"

@@ -272,6 +272,13 @@ pub fn known_keys() -> BTreeSet<String> {
     add("source.*.", &plain(raw::known_keys::<source::RawSource>(), &source::SECTIONS));
     add("source.*.", raw::known_keys::<source::RawFile>());
     add("source.*.", raw::known_keys::<source::RawSinger>());
+    add("source.*.vars.", &["*"]);
+    add("source.*.secrets.", &["*"]);
+    add("source.*.secrets.*.", &["file"]);
+    add("source.*.auth.", raw::known_keys::<source::RawAuth>());
+    add("source.*.webhook.", &plain(raw::known_keys::<source::RawWebhook>(), &["require"]));
+    add("source.*.webhook.*.", raw::known_keys::<source::RawHmac>());
+    add("source.*.webhook.require.*.", raw::known_keys::<source::RawRequirement>());
     for (section, keys) in source::http::known_keys() {
         add(&format!("source.*.{section}"), &keys);
     }

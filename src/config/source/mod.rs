@@ -25,6 +25,7 @@ use serde::Deserialize;
 use toml::Table;
 
 pub use auth::AuthConfig;
+pub(super) use auth::RawAuth;
 pub use consent::ConsentText;
 pub(super) use consent::{RawAnswer, RawConsent};
 pub use contact::{FieldTarget, FieldText, OnInvalidText, WriteRule};
@@ -53,6 +54,7 @@ use crate::contact::Field;
 use crate::source::http::description::Description;
 use crate::source::webhook::Webhook;
 use together::Member;
+pub(super) use webhook::{RawHmac, RawRequirement, RawWebhook};
 
 /// A name becomes part of variables, of metrics' labels and of the path of a hook.
 const NAME_CHARS_MAX: usize = 32;

@@ -21,6 +21,8 @@ use crate::source::webhook::{Action, ActionRule, BODY_BYTES_DEFAULT, BodyKind, I
 
 mod proof;
 
+pub(in crate::config) use proof::RawHmac;
+
 /// From so few bytes nothing is understood, and more would be held in memory for each delivery at once.
 const BODY_BYTES: std::ops::RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
 
@@ -53,7 +55,7 @@ pub(in crate::config) struct RawWebhook {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawRequirement {
+pub(in crate::config) struct RawRequirement {
     path: Option<Leaf>,
     equals: Option<Leaf>,
 }

@@ -27,7 +27,7 @@ pub(in crate::config) struct RawPreflight {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawRequire {
+pub(in crate::config) struct RawRequire {
     path: Option<Leaf>,
     equals: Option<Leaf>,
 }

@@ -73,7 +73,9 @@ impl Resolver<'_> {
 
     fn deletes_of(&mut self, section: &KeyPath, raw: &RawDeletes, lists: Lists<'_>) -> Option<Deletes> {
         self.reader.required(raw.kind.as_ref(), &section.child("kind"), "\"flag\" | \"stream\" | \"list\" | …");
-        match self.reader.choice(raw.kind.as_ref(), &KINDS, &[])? {
+        let kind = self.reader.choice(raw.kind.as_ref(), &KINDS, &[])?;
+        self.refuse_foreign(raw, kind)?;
+        match kind {
             Kind::Flag => self.flag(section, raw),
             Kind::MergedIds => {
                 let path = self.selector(raw.path.as_ref(), &section.child("path"))?;
@@ -92,6 +94,31 @@ impl Resolver<'_> {
             }
             Kind::Snapshot => Some(Deletes::Snapshot { every: self.every(raw.every.as_ref())? }),
         }
+    }
+
+    /// Keys that have a meaning for another kind only; those of a preset may stand below a kind that is the operator's.
+    fn refuse_foreign(&mut self, raw: &RawDeletes, kind: Kind) -> Option<()> {
+        let RawDeletes { method, query, headers, body, records, id, cursor, action_path, actions, .. } = raw;
+        let pages = [method, query, headers, body, records, id, &raw.next, &raw.has_more, &raw.page_size];
+        let (flag, merged) = ([&raw.equals, &raw.merged_into], [&raw.separator]);
+        let stream = [cursor, action_path, actions];
+        let every = [&raw.every];
+        let foreign: [&[&Option<Leaf>]; 4] = match kind {
+            Kind::Flag => [&pages, &stream, &merged, &every],
+            Kind::MergedIds => [&pages, &stream, &flag, &every],
+            Kind::Stream => [&flag, &merged, &every, &[]],
+            Kind::List => [&flag, &merged, &stream, &[]],
+            Kind::Snapshot => [&pages, &stream, &flag, &merged],
+        };
+        let mut is_good = true;
+        for leaf in foreign.into_iter().flatten().filter_map(|leaf| leaf.as_ref()) {
+            if self.reader.is_set(&leaf.key) || self.reader.is_set_below(&leaf.key) {
+                let problem = self.reader.problem(&leaf.key, "has no meaning for this kind of deletes");
+                self.reader.push(problem.hint("remove it, or change the kind"));
+                is_good = false;
+            }
+        }
+        is_good.then_some(())
     }
 
     fn every(&mut self, leaf: Option<&Leaf>) -> Option<Duration> {

@@ -21,7 +21,7 @@ use crate::contact::Selector;
 use crate::source::http::description::{Description, RateLimit};
 use crate::source::http::template::{Template, Variable};
 
-use calls::{RawFetch, RawPreflight};
+use calls::{RawFetch, RawPreflight, RawRequire};
 use deletes::RawDeletes;
 use errors::RawError;
 use lists::{RawCursor, RawList, RawPagination};
@@ -59,6 +59,7 @@ pub(in crate::config) fn known_keys() -> Vec<(&'static str, Vec<&'static str>)> 
         ("", own),
         ("rate_limit.", raw::known_keys::<RawRateLimit>().to_vec()),
         ("preflight.", raw::known_keys::<RawPreflight>().to_vec()),
+        ("preflight.*.", raw::known_keys::<RawRequire>().to_vec()),
         ("list.", raw::known_keys::<RawList>().to_vec()),
         ("cursor.", raw::known_keys::<RawCursor>().to_vec()),
         ("pagination.", raw::known_keys::<RawPagination>().to_vec()),

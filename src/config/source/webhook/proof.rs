@@ -58,7 +58,7 @@ impl Kind {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawHmac {
+pub(in crate::config) struct RawHmac {
     header: Option<Leaf>,
     algo: Option<Leaf>,
     encoding: Option<Leaf>,
