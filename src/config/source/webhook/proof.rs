@@ -79,7 +79,9 @@ pub(super) fn resolve(part: &mut Part<'_>, raw: &RawWebhook) -> Proof {
         return if raw.verify.is_some() || is_meant { Proof::Wrong } else { Proof::Off };
     };
     let told = part.reader.problems.len();
+    refuse_foreign(part, raw, kind);
     let name = match kind {
+        Kind::None if part.reader.problems.len() > told => return Proof::Wrong,
         Kind::None if is_meant => return Proof::Of(Verification::None),
         Kind::None => return Proof::Off,
         Kind::PathToken | Kind::BodyToken => "token",
@@ -103,6 +105,31 @@ pub(super) fn resolve(part: &mut Part<'_>, raw: &RawWebhook) -> Proof {
     match of_kind(part, raw, kind, (first, others)) {
         Some(verification) => Proof::Of(verification),
         None => Proof::Wrong,
+    }
+}
+
+/// Keys by which another proof is given: what the operator wrote and nobody reads would be thought to protect.
+fn refuse_foreign(part: &mut Part<'_>, raw: &RawWebhook, kind: Kind) {
+    let RawWebhook { token, token_file, token_path, user, password, password_file, secret, secret_file, .. } = raw;
+    let (of_token, of_body) = ([token, token_file], [token_path]);
+    let of_basic = [user, password, password_file];
+    let of_secret = [secret, secret_file, &raw.secrets];
+    let of_hmac = [&raw.hmac];
+    let foreign: [&[&Option<Leaf>]; 5] = match kind {
+        Kind::None => [&of_token, &of_body, &of_basic, &of_secret, &of_hmac],
+        Kind::PathToken => [&of_body, &of_basic, &of_secret, &of_hmac, &[]],
+        Kind::BodyToken => [&of_basic, &of_secret, &of_hmac, &[], &[]],
+        Kind::Basic => [&of_token, &of_body, &of_secret, &of_hmac, &[]],
+        Kind::Standard | Kind::HubspotV1 | Kind::HubspotV2 | Kind::HubspotV3 | Kind::Espocrm => {
+            [&of_token, &of_body, &of_basic, &of_hmac, &[]]
+        }
+        Kind::Hmac => [&of_token, &of_body, &of_basic, &[], &[]],
+    };
+    for leaf in foreign.into_iter().flatten().filter_map(|leaf| leaf.as_ref()) {
+        if part.reader.is_set(&leaf.key) || part.reader.is_set_below(&leaf.key) {
+            let problem = part.reader.problem(&leaf.key, "proves nothing with this verify");
+            part.reader.push(problem.hint("remove it, or change verify"));
+        }
     }
 }
 
