@@ -320,3 +320,21 @@ async fn an_address_that_lives_on_with_another_record_is_not_unsubscribed() {
     w.send_for(HOUR).await;
     assert!(!w.is_unsubscribed("ann@example.com"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_everything_was_last_read_is_known_after_a_restart_and_reading_changes_does_not_move_it() {
+    let world = World::begin().await;
+    let full = |world: &World| {
+        let store = world.store.clone();
+        async move { store.call(|checkpoint| Ok(checkpoint.load_source("crm")?.full_read_at)).await.unwrap() }
+    };
+    assert_eq!(full(&world).await, None);
+    world.loads_first(&[("ann", &[])]).await;
+    let first = full(&world).await;
+    assert!(first.is_some());
+    tokio::time::advance(HOUR).await;
+    world.reads_changes(&[("ann", &[])], &[]).await;
+    assert_eq!(full(&world).await, first, "a missed reconcile is made up for when the daemon starts");
+    world.reads_all(&[("ann", &[])]).await;
+    assert!(full(&world).await > first);
+}

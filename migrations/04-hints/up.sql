@@ -2,6 +2,7 @@
 
 ALTER TABLE source ADD COLUMN rereads INTEGER NOT NULL DEFAULT 0 CHECK (rereads IN (0, 1, 2)); -- 0: all of it; 1: a record by its id; 2: nothing, it only pushes
 ALTER TABLE source ADD COLUMN covered_at INTEGER;  -- when the last read that came to its end began: what changed before is in it
+ALTER TABLE source ADD COLUMN full_read_at INTEGER; -- when a read from the beginning last came to its end
 
 -- Records that must be read once more. Sources that cannot fetch want a full read instead.
 CREATE TABLE wanted (

@@ -107,6 +107,8 @@ pub struct SourceRow {
     pub last_started_at: Option<Timestamp>,
     /// When a cycle last read to its end.
     pub last_ended_at: Option<Timestamp>,
+    /// When one that began at the source's beginning did.
+    pub full_read_at: Option<Timestamp>,
     /// Why the last cycle did not.
     pub last_error: Option<String>,
     /// When the last cycle that read to its end began.
@@ -148,6 +150,7 @@ impl Checkpoint {
                 last_started_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
                 last_ended_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
                 last_error: row.get(7)?,
+                full_read_at: row.get::<_, Option<i64>>(8)?.map(Timestamp),
                 covered_at: row.get::<_, Option<i64>>(8)?.map(Timestamp),
                 is_catching_up: row.get(9)?,
             })
@@ -243,8 +246,9 @@ impl Checkpoint {
             .execute(
                 "UPDATE source SET last_ended_at = ?2, last_error = NULL, covered_at = ?5, cursor = coalesce(?3, cursor), \
                  first_load_done = max(first_load_done, EXISTS (SELECT 1 FROM contact WHERE source = ?1)), \
-                 full_read_wanted = iif(?4 AND full_read_wanted = 2, 0, full_read_wanted) WHERE id = ?1",
-                params![source.0, now.0, cursor, proof.has_values, proof.began.0],
+                 full_read_wanted = iif(?4 AND full_read_wanted = 2, 0, full_read_wanted), \
+                 full_read_at = iif(?6, ?2, full_read_at) WHERE id = ?1",
+                params![source.0, now.0, cursor, proof.has_values, proof.began.0, proof.from_beginning],
             )
             .and_then(|_| {
                 // all is read again: a restored database has caught up. A source that is read no more does not count

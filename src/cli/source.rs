@@ -5,11 +5,12 @@ use std::path::Path;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config;
+use crate::config::{self, Config, SourceConfig, SourceKind};
 use crate::contact::{Catalog, Field, Mapped, ResolvedMapping, Wanted};
 use crate::daemon::compose;
 use crate::report;
-use crate::source::{From, Item, Page, SourceError, presets};
+use crate::source::webhook::Verification;
+use crate::source::{From, Item, Page, Source, SourceError, presets};
 
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
@@ -68,33 +69,41 @@ pub(super) async fn test(context: &Context, name: &str, show_values: bool) -> Re
         Err(_) => Catalog::empty(),
     };
     let feed = session::build_feeds(&config, &chosen, &catalog, &around).await?.remove(0);
+    let items = sample(&feed.source).await.map_err(|error| {
+        let hint = error.hint().map(|hint| hint.replace("NAME", name));
+        Failure::of(Exit::Failed, error, hint)
+    })?;
+    let tried = try_items(&feed.mapping, items);
+    tell(context, name, &tried, show_values);
+    if context.output == Output::Text {
+        let words = webhook_words(&config, chosen[0]);
+        if !words.is_empty() {
+            report::say(&words);
+        }
+    }
+    Ok(if tried.contacts.is_empty() && tried.records > 0 { Exit::Failed } else { Exit::Done })
+}
+
+/// The items of the first page.
+async fn sample(source: &Source) -> Result<Vec<Item>, SourceError> {
     let stop = CancellationToken::new();
+    if let Source::Http(source) = source {
+        return source.sample(&stop).await.map(|page| page.items);
+    }
     let (sender, mut pages) = mpsc::channel::<Page>(1);
     let first = async {
         let mut first = None;
-        while let Some(page) = pages.recv().await {
-            if !page.items.is_empty() {
-                first = Some(page);
-                break;
-            }
+        while let (None, Some(page)) = (&first, pages.recv().await) {
+            first = Some(page).filter(|page| !page.items.is_empty());
         }
         stop.cancel();
         first
     };
-    let (read, first) = tokio::join!(feed.source.read(From::Beginning, sender, stop.clone()), first);
-    match (read, &first) {
-        (Err(SourceError::Stopped), _) | (Ok(_), _) | (Err(_), Some(_)) => {}
-        (Err(error), None) => {
-            let hint = error.hint().map(|hint| hint.replace("NAME", name));
-            return Err(Failure::of(Exit::Failed, error, hint));
-        }
+    match tokio::join!(source.read(From::Beginning, sender, stop.clone()), first) {
+        (_, Some(first)) => Ok(first.items),
+        (Ok(_) | Err(SourceError::Stopped), None) => Ok(Vec::new()),
+        (Err(error), None) => Err(error),
     }
-    let tried = try_items(&feed.mapping, first.map(|page| page.items).unwrap_or_default());
-    tell(context, name, &tried, show_values);
-    for line in webhook_words(&config, name) {
-        report::say(&line);
-    }
-    Ok(if tried.contacts.is_empty() && tried.records > 0 { Exit::Failed } else { Exit::Done })
 }
 
 fn try_items(mapping: &ResolvedMapping, items: Vec<Item>) -> Tried {
@@ -171,6 +180,30 @@ fn masked(text: &str) -> String {
     format!("{first}… ({} characters)", text.chars().count())
 }
 
-fn webhook_words(_config: &config::Config, _name: &str) -> Vec<String> {
-    Vec::new()
+/// What to register in the CRM, so that it tells of changes at once.
+fn webhook_words(config: &Config, source: &SourceConfig) -> String {
+    let Some(webhook) = &source.webhook else {
+        return match &source.kind {
+            SourceKind::Http(_) => format!(
+                "\nno webhook: with the secret of [source.{}.webhook] set, changes arrive at once (docs/crms.md)",
+                source.name
+            ),
+            SourceKind::File(_) | SourceKind::Singer(_) | SourceKind::Webhook => String::new(),
+        };
+    };
+    let base = config
+        .listen
+        .public_url
+        .as_ref()
+        .map_or_else(|| "https://YOUR-HOST".to_owned(), |url| url.as_str().trim_end_matches('/').to_owned());
+    let token = if matches!(webhook.verification, Verification::PathToken(_)) { "/TOKEN" } else { "" };
+    let mut words =
+        format!("\nwebhook: register {base}/hooks/{}{token} in the CRM (docs/crms.md says where)", source.name);
+    if !token.is_empty() {
+        words += &format!("; TOKEN is that of [source.{}.webhook]", source.name);
+    }
+    if config.listen.public_address.is_none() {
+        words += "\nlisten.public_address is off: a reverse proxy must pass /hooks/ on to listen.address";
+    }
+    words
 }

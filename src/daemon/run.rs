@@ -11,9 +11,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::checkpoint::{Inbox, PageMode};
 use crate::clock::Timestamp;
-use crate::config::{Config, SourceConfig};
+use crate::config::{Config, Schedule, SourceConfig};
 use crate::contact::Catalog;
 use crate::listener::{PublicServices, Readiness};
+use crate::source::HttpSource;
 
 use super::alarm::Alarm;
 use super::attend::{attend, watch_refusals};
@@ -219,9 +220,11 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
     let row = shared.around.store.call(move |checkpoint| checkpoint.load_source(&name)).await?;
     let mut others = shared.others.subscribe();
     let mut last = row.last_ended_at.unwrap_or(Timestamp(0));
-    let mut last_full = last;
+    let mut last_full = row.full_read_at.unwrap_or(last);
+    let link = shared.links.find(&source.name);
+    let every = link.and_then(HttpSource::snapshot_every);
     loop {
-        let next_full = source.reconcile.as_ref().and_then(|schedule| schedule.next_after(last_full));
+        let next_full = next_full_read(source.reconcile.as_ref(), every, last_full);
         let next = source.schedule.as_ref().and_then(|schedule| schedule.next_after(last));
         let now = clock.now();
         // noted before the clock was set back
@@ -230,6 +233,10 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
         let is_asked = shared.around.store.call(move |checkpoint| checkpoint.take_read_request(row.id)).await?;
         if is_asked {
             tracing::info!(source = source.name, "a full read was asked for");
+            if let Some(link) = link {
+                // what blocked us may be over: a person has looked
+                link.reopen();
+            }
         } else if due.is_none_or(|due| due > now) {
             let pause = due.map_or(SLEEP_MAX, |due| due.since(now).min(SLEEP_MAX));
             tokio::select! {
@@ -249,6 +256,12 @@ async fn follow_schedule(shared: Arc<Shared>, source: SourceConfig) -> Result<()
         }
         read_once(&shared, &source, reach).await?;
     }
+}
+
+/// By its own schedule, or because nothing else shows who is deleted.
+fn next_full_read(reconcile: Option<&Schedule>, every: Option<Duration>, last: Timestamp) -> Option<Timestamp> {
+    let by_schedule = reconcile.and_then(|schedule| schedule.next_after(last));
+    by_schedule.into_iter().chain(every.map(|every| last.plus(every))).min()
 }
 
 /// One cycle: what goes wrong is the source's trouble and is told; only a broken checkpoint ends the daemon.
@@ -320,5 +333,22 @@ async fn count_days(shared: Arc<Shared>) -> Result<(), RunError> {
             () = shared.stop.soft.cancelled() => return Ok(()),
         }
         shared.around.store.call(crate::checkpoint::Checkpoint::count_generation).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_read_is_due_by_the_schedule_or_when_the_last_snapshot_is_too_old_whatever_comes_first() {
+        let hour = Duration::from_hours(1);
+        let nightly = Schedule::parse("0 3 * * *", chrono_tz::UTC).unwrap();
+        let at = |hours: i64| Timestamp(hours * 3_600_000);
+        assert_eq!(next_full_read(None, None, at(1)), None);
+        assert_eq!(next_full_read(Some(&nightly), None, at(1)), Some(at(3)));
+        assert_eq!(next_full_read(None, Some(hour), at(1)), Some(at(2)));
+        assert_eq!(next_full_read(Some(&nightly), Some(hour), at(1)), Some(at(2)));
+        assert_eq!(next_full_read(Some(&nightly), Some(24 * hour), at(1)), Some(at(3)));
     }
 }

@@ -48,6 +48,11 @@ impl HttpSource {
         self.link.description().fetch.is_some()
     }
 
+    /// A person asks for a read: what blocked us may be over.
+    pub fn reopen(&self) {
+        self.link.reopen();
+    }
+
     /// How often everything is to be read, since nothing else shows who is deleted.
     #[must_use]
     pub fn snapshot_every(&self) -> Option<Duration> {
