@@ -50,7 +50,7 @@ impl Stage {
         std::fs::write(&path, text).unwrap();
         let config = config::load(&path, std::iter::empty(), None).unwrap_or_else(|problems| panic!("{problems}"));
         let (clock, random) = (world.clock.clone(), Random::seeded(1));
-        let around = Surroundings { store: world.store.clone(), clock, random };
+        let around = Surroundings { store: world.store.clone(), clock, random, crms: Vec::new() };
         let exchange: Arc<dyn Exchange> = crm.exchange();
         let links = CrmLinks::over(&config, &around, &exchange);
         let catalog = reteno_sync::contact::Catalog::empty();

@@ -125,7 +125,7 @@ impl Crm {
         std::fs::write(&path, text).unwrap();
         let config = config::load(&path, std::iter::empty(), None).unwrap();
         let (clock, random) = (world.clock.clone(), Random::seeded(1));
-        let around = Surroundings { store: world.store.clone(), clock, random };
+        let around = Surroundings { store: world.store.clone(), clock, random, crms: Vec::new() };
         let exchange: Arc<dyn Exchange> = scripted.clone();
         let source = CrmLinks::over(&config, &around, &exchange).find("crm").unwrap().clone();
         Self { source, scripted, _world: world }

@@ -200,3 +200,106 @@ impl Admission for SourceVault {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::checkpoint::OpenOptions;
+    use crate::clock::Timestamp;
+    use crate::oauth::TokenAnswer;
+
+    fn grant(access_token: &str, serial: u64) -> Grant {
+        let secret = |text: &str| SecretString::from(text.to_owned());
+        let answer = TokenAnswer {
+            access_token: secret(access_token),
+            refresh_token: None,
+            expires_in: Duration::from_hours(1),
+            scope: None,
+            base_url: Some("https://api.example".to_owned()),
+        };
+        Grant::first(secret("code"), secret("hunter2-refresh"), &answer, Timestamp(1), serial)
+    }
+
+    fn owner(source: &str, client_id: &str) -> GrantOwner {
+        GrantOwner { source: source.to_owned(), client_id: client_id.to_owned() }
+    }
+
+    fn open(dir: &std::path::Path) -> Checkpoint {
+        let options = OpenOptions {
+            dir: dir.to_owned(),
+            key: None,
+            sender: None,
+            create: true,
+            now: Timestamp(1),
+            import_age_max: Duration::from_hours(6),
+        };
+        Checkpoint::open(&options, &Random::seeded(1)).unwrap().checkpoint
+    }
+
+    fn access(checkpoint: &Checkpoint, owner: &GrantOwner) -> Option<String> {
+        checkpoint.load_source_grant(owner).unwrap().map(|grant| grant.access_token.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn each_source_has_its_own_grant_beside_retenos_and_none_is_readable_on_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let random = Random::seeded(2);
+        let (one, two) = (owner("one", "app"), owner("two", "app"));
+        {
+            let mut checkpoint = open(folder.path());
+            checkpoint.store_grant(&grant("of-reteno", 1), &random).unwrap();
+            checkpoint.store_source_grant(&one, &grant("hunter2-one", 1), &random).unwrap();
+            checkpoint.store_source_grant(&two, &grant("hunter2-two", 1), &random).unwrap();
+        }
+        let checkpoint = open(folder.path());
+        assert_eq!(access(&checkpoint, &one).as_deref(), Some("hunter2-one"));
+        assert_eq!(access(&checkpoint, &two).as_deref(), Some("hunter2-two"));
+        assert_eq!(checkpoint.load_grant().unwrap().unwrap().access_token.expose_secret(), "of-reteno");
+        let kept = checkpoint.load_source_grant(&one).unwrap().unwrap();
+        assert_eq!(kept.base_url.as_deref(), Some("https://api.example"));
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(7).any(|window| window == b"hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_grant_put_in_the_place_of_another_source_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut checkpoint, random) = (open(folder.path()), Random::seeded(2));
+        checkpoint.store_source_grant(&owner("one", "app"), &grant("a", 1), &random).unwrap();
+        let moved =
+            "INSERT INTO setting (name, value) SELECT 'grant of two', value FROM setting WHERE name = 'grant of one'";
+        checkpoint.connection.execute(moved, []).unwrap();
+        assert!(matches!(checkpoint.load_source_grant(&owner("two", "app")), Err(CheckpointError::Sealed(_))));
+    }
+
+    #[test]
+    fn the_grant_of_another_app_is_as_good_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut checkpoint, random) = (open(folder.path()), Random::seeded(2));
+        checkpoint.store_source_grant(&owner("one", "app"), &grant("a", 1), &random).unwrap();
+        assert_eq!(access(&checkpoint, &owner("one", "other app")), None);
+        assert_eq!(access(&checkpoint, &owner("one", "app")).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_kept_grant_takes_the_place_of_the_one_in_force_whatever_was_renewed_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut checkpoint, random) = (open(folder.path()), Random::seeded(2));
+        let one = owner("one", "app");
+        let candidate =
+            Candidate { grant: grant("new", 2), state_hash: StateHash::of("state"), allows_new_account: false };
+        checkpoint.store_source_candidate(&one, &candidate, &random).unwrap();
+        checkpoint.store_source_grant(&one, &grant("renewed", 5), &random).unwrap();
+        let kept = checkpoint.load_source_candidate(&one).unwrap().unwrap();
+        assert_eq!((kept.state_hash, access(&checkpoint, &one).as_deref()), (StateHash::of("state"), Some("renewed")));
+        let promoted = checkpoint.promote_source_candidate(&one, &kept.grant, &random).unwrap();
+        assert_eq!((promoted.serial, access(&checkpoint, &one).as_deref()), (6, Some("new")));
+        assert!(checkpoint.load_source_candidate(&one).unwrap().is_none());
+    }
+}

@@ -52,7 +52,11 @@ pub(super) async fn authorize(context: &Context, wish: Wish) -> Result<Exit, Fai
     let Wish { source, response, new_account } = wish;
     let config = session::load_config(context)?;
     let chosen = session::choose(&config, source.as_deref())?;
-    let (around, changes_account) = open(&config, response.is_some(), new_account).await?;
+    let (around, changes_account) = match source {
+        // a CRM has no account that this checkpoint belongs to
+        Some(_) => (session::open(&config, &Role::Beside)?, false),
+        None => open(&config, response.is_some(), new_account).await?,
+    };
     let account = compose::connect(&config, &around, changes_account)?;
     let crms = connect_crms(&config, &around);
     let all = Authorizers::of(Arc::clone(&account.authorizer), crms.iter().filter_map(|crm| crm.authorizer.clone()));

@@ -190,7 +190,7 @@ impl Stage {
         let sources: Vec<_> = self.config.sources.iter().collect();
         let feeds = session::build_feeds(&self.config, &sources, &catalog, &self.around).await?;
         let (line, stop) = (Line::default(), CancellationToken::new());
-        let Surroundings { store, clock, random } = self.around.clone();
+        let Surroundings { store, clock, random, crms: _ } = self.around.clone();
         let settings = compose::send_settings(&self.config);
         let client = self.account.client.clone();
         let mut sender = Sender::resume(store, client, clock, random, (settings, line.clone())).await?;

@@ -8,6 +8,7 @@ use crate::config::{self, Config, SourceConfig};
 use crate::contact::Catalog;
 use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
+use crate::daemon::crms::renew_and_tell;
 use crate::daemon::cycle::Feed;
 use crate::daemon::feeds::prepare_feed;
 use crate::daemon::links::CrmLinks;
@@ -66,7 +67,7 @@ pub(super) fn open_noting_age(config: &Config, role: &Role<'_>) -> Result<(Surro
         import_age_max: config.reteno.import_age_max,
     };
     let opened = Checkpoint::open(&options, &random)?;
-    let around = Surroundings { store: Store::share(opened.checkpoint), clock, random };
+    let around = Surroundings { store: Store::share(opened.checkpoint), clock, random, crms: Vec::new() };
     match role {
         _ if !opened.was_restored => {}
         Role::Sender(_) => {
@@ -154,6 +155,7 @@ pub(super) async fn build_feeds(
     let links = CrmLinks::connect(config, around);
     let mut feeds = Vec::new();
     for source in sources {
+        renew_and_tell(config, source, around).await?;
         feeds.push(prepare_feed(config, source, catalog, (around, &links)).await?);
     }
     Ok(feeds)

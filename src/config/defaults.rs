@@ -1,7 +1,7 @@
 //! The lowest layer: the default of every key that has one, as TOML. Keys that are absent here are optional or
 //! required; `reteno`'s three URLs follow from its `brand`.
 
-use toml::Table;
+use toml::{Table, Value};
 
 use crate::source::presets;
 
@@ -79,18 +79,30 @@ line_bytes_max = "16MiB"
 pub(super) fn layer(sources: &[(String, Option<String>)]) -> Table {
     let mut layer = parse(SECTIONS);
     let per_source = parse(SOURCE);
-    let part = |name: &str| per_source.get(name).and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    let part = |name: &str| per_source.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
     let tables = sources.iter().map(|(name, kind)| {
         let mut table = part("every");
         // A kind that does not exist has no defaults; that it does not exist is said where `kind` is resolved.
         table.extend(kind.as_deref().filter(|kind| *kind != "every").map(part).unwrap_or_default());
         table.extend(kind.as_deref().and_then(presets::find).map(parse).unwrap_or_default());
-        (name.clone(), toml::Value::Table(table))
+        (name.clone(), Value::Table(table))
     });
-    layer.insert("source".to_owned(), toml::Value::Table(tables.collect()));
+    layer.insert("source".to_owned(), Value::Table(tables.collect()));
     layer
 }
 
 fn parse(text: &str) -> Table {
     text.parse().expect("the embedded defaults are TOML: every test of this module reads them")
+}
+
+/// Takes out of `table` what is `false` there and a table in `defaults`: so an operator does without a part of a preset.
+pub(super) fn take_away(table: &mut Table, defaults: &Table) {
+    for (name, default) in defaults {
+        let Value::Table(default) = default else { continue };
+        match table.get_mut(name) {
+            Some(Value::Boolean(false)) => drop(table.remove(name)),
+            Some(Value::Table(inner)) => take_away(inner, default),
+            Some(_) | None => {}
+        }
+    }
 }

@@ -139,13 +139,15 @@ pub fn load(
     }
 }
 
-/// The layers as one table.
+/// The layers as one table. `false` takes a table away that a preset has.
 fn merged(defaults: Table, file: Table, variables: Table) -> Result<Table, Box<figment::Error>> {
-    Figment::from(Serialized::defaults(defaults))
+    let mut table = Figment::from(Serialized::defaults(&defaults))
         .merge(Serialized::defaults(file))
         .merge(Serialized::defaults(variables))
         .extract::<Table>()
-        .map_err(Box::new)
+        .map_err(Box::new)?;
+    defaults::take_away(&mut table, &defaults);
+    Ok(table)
 }
 
 fn resolve(reader: &mut Reader, table: Table, state_directory: Option<&String>) -> Option<Config> {

@@ -24,6 +24,7 @@ use crate::reteno::wire::{CatalogField, FieldKind as WireKind};
 use crate::reteno::{AccessTokens, Client, NoToken, RetenoError};
 use crate::source::{FileSource, Format, SingerOptions, SingerSource, Source, singer};
 
+use super::crms::CrmAccount;
 pub use super::crms::connect_source;
 use super::cycle::Feed;
 use super::links::CrmLinks;
@@ -49,6 +50,8 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Randomness.
     pub random: Random,
+    /// The CRMs whose tokens this process keeps; a source that is not among them gets tokens of its own.
+    pub crms: Vec<Arc<CrmAccount>>,
 }
 
 /// One account of Reteno's, ready to be called.

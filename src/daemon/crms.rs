@@ -8,7 +8,7 @@ use serde_json_path::JsonPath;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{CheckpointError, CheckpointVault, GrantOwner, SourceVault, Store};
+use crate::checkpoint::{CheckpointError, CheckpointVault, GrantOwner, SourceVault};
 use crate::clock::Clock;
 use crate::config::{self, AuthConfig, Config, FilledText, OAuthClientAuth, OAuthConfig, OAuthGrant, SourceConfig};
 use crate::http::socket::{HttpExchange, Timeouts};
@@ -80,19 +80,19 @@ pub fn owner(source: &SourceConfig, oauth: &OAuthConfig) -> GrantOwner {
     GrantOwner { source: source.name.clone(), client_id: oauth.client_id.expose().to_owned() }
 }
 
-/// What lets the requests of a source in. Each call reads the stored tokens anew: what one reader of a source asks, it
-/// asks of one value.
+/// What lets the requests of a source in: with the tokens that this process keeps, where it keeps them.
 #[must_use]
 pub fn connect_source(config: &Config, source: &SourceConfig, around: &Surroundings) -> SourceAuth {
     match &source.auth {
         AuthConfig::None => SourceAuth::None,
         AuthConfig::Header { name, value } => SourceAuth::Header { name: name.clone(), value: value.clone() },
         AuthConfig::OAuth2(oauth) => {
-            let crm = connect_crm(config, (source, oauth), around);
+            let kept = around.crms.iter().find(|crm| crm.source == source.name).cloned();
+            let crm = kept.unwrap_or_else(|| Arc::new(connect_crm(config, (source, oauth), around)));
             let command = crm.authorizer.as_ref().map(|_| command(&source.name, &config.program));
             SourceAuth::OAuth2(Tokens {
                 source: source.name.clone(),
-                refresher: crm.refresher,
+                refresher: crm.refresher.clone(),
                 prefix: oauth.prefix.clone(),
                 refresh_on: oauth.refresh_on.clone(),
                 command,
@@ -155,9 +155,9 @@ fn build_app(name: &str, oauth: &OAuthConfig, redirect: &str) -> App {
 }
 
 /// Ends the alerts of tokens that the configuration wants no more.
-pub async fn end_gone_alerts(crms: &[Arc<CrmAccount>], store: &Store) -> Result<(), CheckpointError> {
-    let kept: Vec<String> = crms.iter().map(|crm| alert(&crm.source)).collect();
-    store.call(move |checkpoint| checkpoint.end_alerts_but(&alert(""), &kept)).await
+pub async fn end_gone_alerts(around: &Surroundings) -> Result<(), CheckpointError> {
+    let kept: Vec<String> = around.crms.iter().map(|crm| alert(&crm.source)).collect();
+    around.store.call(move |checkpoint| checkpoint.end_alerts_but(&alert(""), &kept)).await
 }
 
 /// The alert of a source's tokens.
@@ -194,6 +194,21 @@ async fn put_in_force(crm: &CrmAccount) {
         // the next turn tries again; what lasts is told by whoever reads the vault
         Err(error) => tracing::debug!(source = crm.source, "{}", authorizer.party().tell(&error)),
     }
+}
+
+/// For commands that run once: renews the tokens of this source where that is due, and raises or ends its alert, also
+/// while the present token still serves.
+pub async fn renew_and_tell(
+    config: &Config,
+    source: &SourceConfig,
+    around: &Surroundings,
+) -> Result<(), CheckpointError> {
+    let AuthConfig::OAuth2(oauth) = &source.auth else { return Ok(()) };
+    let crm = connect_crm(config, (source, oauth), around);
+    put_in_force(&crm).await;
+    crm.refresher.tick().await;
+    let alarm = Alarm::open(around.store.clone(), around.clock.clone());
+    tell_crm(&crm, (&alarm, &around.clock), &config.program).await
 }
 
 /// Raises or ends the alert of a CRM's tokens, by what the refresher knows.

@@ -52,14 +52,14 @@ fn bound_address(listener: &TcpListener) -> SocketAddr {
 
 fn build_callback(shared: &Arc<Shared>) -> Callback {
     let shared = Arc::clone(shared);
-    let crms = shared.crms.iter().filter_map(|crm| crm.authorizer.clone());
+    let crms = shared.around.crms.iter().filter_map(|crm| crm.authorizer.clone());
     let authorizers = Authorizers::of(Arc::clone(&shared.account.authorizer), crms);
     Arc::new(move |query| {
         let (shared, tracker) = (Arc::clone(&shared), shared.callbacks.clone());
         let authorizers = authorizers.clone();
         Box::pin(tracker.track_future(async move {
             let (page, source) = authorizers.complete_callback(&shared.account.desk, &query).await;
-            if let Some(crm) = shared.crms.iter().find(|crm| source.as_ref() == Some(&crm.source)) {
+            if let Some(crm) = shared.around.crms.iter().find(|crm| source.as_ref() == Some(&crm.source)) {
                 crm.refresher.look_again().await;
                 crm.granted.notify_one();
             } else {

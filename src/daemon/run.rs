@@ -18,7 +18,7 @@ use crate::listener::{PublicServices, Readiness};
 use super::alarm::Alarm;
 use super::attend::{attend, watch_refusals};
 use super::compose::{self, Account, Surroundings};
-use super::crms::{CrmAccount, connect_crms, end_gone_alerts, keep_crm_tokens};
+use super::crms::{connect_crms, end_gone_alerts, keep_crm_tokens};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
 use super::exports::build_exports;
 use super::feeds::{prepare_feed, tell_read};
@@ -47,7 +47,6 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) around: Surroundings,
     pub(super) account: Account,
-    pub(super) crms: Vec<Arc<CrmAccount>>,
     pub(super) links: CrmLinks,
     pub(super) alarm: Alarm,
     pub(super) line: Line,
@@ -74,8 +73,8 @@ pub async fn run_session(
     started: impl FnOnce(),
 ) -> Result<(), RunError> {
     let account = compose::connect(&config, &around, false)?;
-    let crms = connect_crms(&config, &around);
-    end_gone_alerts(&crms, &around.store).await?;
+    let around = Surroundings { crms: connect_crms(&config, &around), ..around };
+    end_gone_alerts(&around).await?;
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let listener = bind(config.listen.address).await?;
     let public = bind(config.listen.public_address).await?;
@@ -95,7 +94,6 @@ pub async fn run_session(
         links,
         around,
         account,
-        crms,
         alarm,
         line,
         inbox,
@@ -137,7 +135,7 @@ pub async fn run_session(
 /// The tasks that keep what others need.
 fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
     tasks.spawn(keep_tokens(Arc::clone(shared)));
-    for crm in &shared.crms {
+    for crm in &shared.around.crms {
         let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
         let (program, stop) = (shared.config.program.clone(), shared.stop.soft.clone());
         let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
@@ -152,7 +150,7 @@ fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>
 async fn finish_refreshes(shared: &Shared) {
     let quiet = async {
         shared.account.refresher.quiesce().await;
-        for crm in &shared.crms {
+        for crm in &shared.around.crms {
             crm.refresher.quiesce().await;
         }
     };

@@ -1,5 +1,5 @@
-//! The built-in sandbox: a strict in-process Reteno (API and OAuth server) and a tiny CRM, with fault switches, for
-//! `reteno-sync demo`, rehearsals and tests.
+//! The built-in sandbox: a strict in-process Reteno (API and OAuth server), a tiny CRM table, and a CRM behind the APIs of
+//! three vendors ([`crm_api`]), with fault switches, for `reteno-sync demo`, rehearsals and tests.
 //!
 //! It stands for the other side, so it shares no type and no rule with `contact`, `plan` or `reteno`: it reads bytes by
 //! itself, refuses what Reteno's documents say is refused, and counts what it saw. It must never listen beyond loopback

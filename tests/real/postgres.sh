@@ -10,7 +10,6 @@ cd "$(dirname "$0")/../.."
 
 here=tests/real
 bin=${SYNC_BIN:-${CARGO_TARGET_DIR:-target}/debug/reteno-sync}
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/reteno-sync-tests
 [ -x "$bin" ] || { echo "postgres.sh: $bin is missing: cargo build --locked" >&2; exit 1; }
 
 work=$(mktemp -d)
@@ -29,23 +28,6 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-
-# The tap's venv, made once for each set of versions. A half-made one has no mark and is made anew.
-install_tap() {
-  local key
-  key=$(cat "$here/tap-postgres.txt" <(python3 -c 'import sys; print(sys.executable, sys.version)') | sha256sum | cut -c 1-16)
-  venv=$cache/tap-postgres-$key
-  mkdir -p "$cache"
-  exec 9>"$cache/lock"
-  flock 9
-  if [ ! -e "$venv/complete" ]; then
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --requirement "$here/tap-postgres.txt"
-    touch "$venv/complete"
-  fi
-  exec 9>&-
-}
 
 query() { psql --no-psqlrc --quiet --host 127.0.0.1 --port "$pg_port" --username postgres --set ON_ERROR_STOP=1 "$@"; }
 save_table() { query crm --command "COPY (SELECT * FROM contact ORDER BY id) TO STDOUT (FORMAT csv, HEADER)" >"$work/$1.csv"; }
@@ -96,7 +78,7 @@ sync_and_compare() {
   [ "$status" -eq 0 ] || fail "$name: sync exited $status: $(tail -n 3 "$work/$name.log")"
 }
 
-install_tap
+install_venv tap-postgres --only-binary :all:
 say "tap installed in $venv"
 
 pg_port=$(free_port)

@@ -23,6 +23,37 @@ wait_for() {
   fail "waited 20 s for $what"
 }
 
+# install_venv NAME PIP-OPTIONS...: a venv with what $here/NAME.txt lists, made once for each list and Python and kept in the
+# cache; sets $venv. A half-made one has no mark and is made anew.
+install_venv() {
+  local name=$1 cache=${XDG_CACHE_HOME:-$HOME/.cache}/reteno-sync-tests key
+  shift
+  key=$(cat "$here/$name.txt" <(python3 -c 'import sys; print(sys.executable, sys.version)') | sha256sum | cut -c 1-16)
+  venv=$cache/$name-$key
+  mkdir -p "$cache"
+  exec 9>"$cache/lock"
+  flock 9
+  if [ ! -e "$venv/complete" ]; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    timeout 600 "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" --requirement "$here/$name.txt"
+    touch "$venv/complete"
+  fi
+  exec 9>&-
+}
+
+# start_crm PEOPLE ARGUMENTS...: the sandbox CRM beside the sandbox, at $crm.
+start_crm() {
+  local port count=$1
+  shift
+  port=$(free_port)
+  crm=http://127.0.0.1:$port
+  start_sandbox --crm "127.0.0.1:$port" --people "$count" "$@"
+}
+
+# What a person does in the CRM: `act edit?count=5` and so on (src/sandbox/crm_api/admin.rs).
+act() { curl --silent --show-error --fail --write-out "\n" "$crm/sandbox/$1"; }
+
 # start_sandbox ARGUMENTS...: the sandbox, and what of it a configuration needs, in $work/reteno.toml.
 start_sandbox() {
   local port

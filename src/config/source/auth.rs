@@ -302,3 +302,194 @@ pub(super) fn statuses(part: &mut Part<'_>, leaf: Option<&Leaf>) -> Option<Vec<u
 pub(super) fn lifetime(part: &mut Part<'_>, leaf: Option<&Leaf>, most: Duration) -> Option<Duration> {
     part.reader.duration(leaf, Duration::from_mins(1)..=most)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use toml::Table;
+
+    use super::super::scope;
+    use super::super::tokens::{OAuthClientAuth, OAuthGrant, TokenBody};
+    use super::*;
+    use crate::config::reader::Origins;
+
+    /// Reads `[source.crm]` with these keys, as the operator's own; `preset` are keys of a layer below.
+    fn read(folder: &tempfile::TempDir, text: &str, preset: &[&str]) -> (Option<AuthConfig>, String) {
+        let table: Table = text.parse().unwrap();
+        let leaf =
+            |name: &str| table.get(name).map(|value| Leaf::of(KeyPath::of(&["source", "crm", name]), value.clone()));
+        let path = folder.path().join("config.toml");
+        let mut origins = Origins { path, directory: folder.path().to_owned(), ..Origins::default() };
+        let keys = table.get("auth").and_then(Value::as_table).into_iter().flat_map(Table::keys);
+        for key in keys.filter(|key| !preset.contains(&key.as_str())) {
+            origins.lines.insert(KeyPath::of(&["source", "crm", "auth", key]), 1);
+        }
+        let mut reader = Reader { origins, problems: Vec::new() };
+        let scope = scope::resolve(&mut reader, "crm", leaf("vars").as_ref(), leaf("secrets").as_ref());
+        let auth = resolve(&mut reader, leaf("auth").as_ref(), &scope);
+        let told: Vec<String> = reader.problems.iter().map(ToString::to_string).collect();
+        (auth, told.join("\n"))
+    }
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn write_secret(folder: &tempfile::TempDir, name: &str, text: &str) {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// The header as it is sent.
+    fn header(text: &str) -> String {
+        match read(&folder(), text, &[]) {
+            (Some(AuthConfig::None), told) => format!("none{told}"),
+            (Some(AuthConfig::Header { name, value }), told) => format!("{name}: {}{told}", value.expose_secret()),
+            (Some(AuthConfig::OAuth2(_)), _) => "oauth2".to_owned(),
+            (None, told) => told,
+        }
+    }
+
+    fn oauth(text: &str) -> OAuthConfig {
+        let text =
+            format!("auth = {{ kind = \"oauth2\", token_url = \"https://a.example/t\", client_id = \"id\", {text} }}");
+        match read(&folder(), &text, &[]) {
+            (Some(AuthConfig::OAuth2(oauth)), told) if told.is_empty() => *oauth,
+            (_, told) => panic!("{told}"),
+        }
+    }
+
+    #[test]
+    fn each_kind_becomes_its_header() {
+        #[rustfmt::skip]
+        let rows = [
+            ("", "none"),
+            ("auth = { kind = \"none\" }", "none"),
+            ("auth = { kind = \"bearer\", token = \"T\" }", "authorization: Bearer T"),
+            ("auth = { kind = \"bearer\", prefix = \"bearer\", token = \"{secret.t}\" }\nsecrets = { t = \"S\" }", "authorization: bearer S"),
+            ("auth = { kind = \"api_key\", header = \"X-Api-Key\", key = \"K\" }", "x-api-key: K"),
+            ("auth = { kind = \"api_key\", header = \"Authorization\", prefix = \"Token\", key = \"K\" }", "authorization: Token K"),
+            ("auth = { kind = \"basic\", user = \"{var.u}\", password = \"p:w\" }\nvars = { u = \"ann\" }", "authorization: Basic YW5uOnA6dw=="),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(header(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_told_and_no_secret_is_shown() {
+        #[rustfmt::skip]
+        let rows: [(&str, &[&str]); 9] = [
+            ("auth = { token = \"hunter2\" }", &["auth.kind is missing"]),
+            ("auth = { kind = \"bearer\" }", &["auth.token is missing", "the systemd credential crm_token"]),
+            ("auth = { kind = \"bearer\", token = 4711471 }", &["auth.token is a whole number", "****"]),
+            ("auth = { kind = \"bearer\", token = \"hunter2\\nx\" }", &["auth.token cannot be put into a header", "****"]),
+            ("auth = { kind = \"bearer\", token = \"hunter2\", key = \"hunter2\" }", &["auth.key has a meaning with kind = \"api_key\" only"]),
+            ("auth = { kind = \"api_key\", key = \"hunter2\" }", &["auth.header is missing"]),
+            ("auth = { kind = \"basic\", user = \"a:b\", password = \"hunter2\" }", &["auth.user holds a colon"]),
+            ("auth = { kind = \"bearer\", tokn = \"hunter2\" }", &["auth.tokn is not a known key", "did you mean", "auth.token is missing"]),
+            ("auth = { kind = \"bearer\", token = \"{secret.x}\" }\nsecrets = { y = \"hunter2\" }", &["auth.token names {secret.x}"]),
+        ];
+        for (text, expected) in rows {
+            let (auth, told) = read(&folder(), text, &[]);
+            assert!(auth.is_none() || told.contains("auth.key"), "{text}");
+            for words in expected {
+                assert!(told.contains(words), "{words} is not in {told}");
+            }
+            assert!(!told.contains("hunter2") && !told.contains("4711471"), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_a_preset_says_gives_way_to_the_operators_kind_and_file() {
+        let folder = folder();
+        write_secret(&folder, "token.txt", "of the file");
+        let text = "auth = { kind = \"bearer\", grant = \"refresh_token\", token_url = \"https://a.example/t\", \
+                    token = \"{secret.token}\", token_file = \"token.txt\" }";
+        let (auth, told) = read(&folder, text, &["grant", "token_url", "token"]);
+        let Some(AuthConfig::Header { value, .. }) = auth else { panic!("{told}") };
+        assert_eq!((value.expose_secret(), told.as_str()), ("Bearer of the file", ""));
+        let (_, told) = read(&folder, text, &["token"]);
+        assert!(told.contains("auth.grant has a meaning with kind = \"oauth2\" only"), "{told}");
+    }
+
+    #[test]
+    fn oauth_has_defaults_and_each_grant_its_own_needs() {
+        let consent = oauth("client_secret = \"s\", authorize_url = \"https://a.example/a\"");
+        let OAuthGrant::RefreshToken { authorize_extra, redirect: None, .. } = &consent.grant else { panic!() };
+        assert!(authorize_extra.is_empty());
+        assert_eq!((consent.token_body, consent.client_auth), (TokenBody::Form, OAuthClientAuth::Body));
+        assert_eq!((consent.prefix.as_str(), consent.refresh_on.as_slice()), ("Bearer", [401].as_slice()));
+        assert_eq!((consent.access_token_lifetime, consent.refresh_token_lifetime), (Duration::from_hours(1), None));
+        let all = oauth(
+            "client_secret = \"s\", authorize_url = \"https://a.example/a\", redirect_uri = \"https://b.example/cb\", \
+             token_body = \"json\", client_auth = \"basic\", extra = { n = 7, s = \"x\" }, \
+             authorize_extra = { mode = \"popup\" }, refresh_on = [401, 403], base_url_path = \"$.instance_url\", \
+             error_path = \"$.error\", refresh_token_lifetime = \"90d\", access_token_lifetime = \"2h\", scope = \"a b\"",
+        );
+        let OAuthGrant::RefreshToken { authorize_extra, redirect: Some(redirect), .. } = &all.grant else { panic!() };
+        assert_eq!((authorize_extra.len(), redirect.text.as_str()), (1, "https://b.example/cb"));
+        assert_eq!((all.token_body, all.client_auth), (TokenBody::Json, OAuthClientAuth::Basic));
+        assert_eq!(all.extra[0], ("n".to_owned(), FilledText::Plain("7".to_owned())));
+        assert_eq!(all.refresh_token_lifetime, Some(Duration::from_hours(90 * 24)));
+        let machine = oauth("grant = \"client_credentials\", client_secret = \"s\"");
+        assert!(matches!(machine.grant, OAuthGrant::ClientCredentials));
+    }
+
+    #[test]
+    fn an_oauth_secret_may_be_a_file_or_a_credential_and_is_demanded() {
+        let folder = folder();
+        let text = "auth = { kind = \"oauth2\", grant = \"client_credentials\", token_url = \"https://a.example/t\", client_id = \"id\" }";
+        let (auth, told) = read(&folder, text, &[]);
+        assert!(auth.is_none() && told.contains("credential crm_client_secret"), "{told}");
+        write_secret(&folder, "crm_client_secret", "hunter2\n");
+        let (auth, told) = read(&folder, text, &[]);
+        let Some(AuthConfig::OAuth2(oauth)) = &auth else { panic!("{told}") };
+        assert_eq!(oauth.client_secret.as_ref().unwrap().expose_secret(), "hunter2");
+        assert!(!format!("{auth:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn every_problem_of_an_oauth_section_is_told_at_once() {
+        let text = "auth = { kind = \"oauth2\", token_url = \"http://a.example/{secret.s}\", token_body = \"jsn\", \
+                    client_id = \"id\", client_secret = \"hunter2\", refresh_on = [200], base_url_path = \"a\", \
+                    extra = { x = [1] }, authorize_extra = { y = \"{secret.s}\" } }\nsecrets = { s = \"hunter2\" }";
+        let (_, told) = read(&folder(), text, &[]);
+        for words in [
+            "auth.token_url would show a secret",
+            "auth.token_body is not one of its values",
+            "auth.refresh_on is not a list of such statuses",
+            "auth.base_url_path is not a JSONPath",
+            "auth.authorize_url is missing",
+            "auth.extra.x is a list",
+            "auth.authorize_extra.y would show a secret to a browser",
+        ] {
+            assert!(told.contains(words), "{words} is not in {told}");
+        }
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+
+    #[test]
+    fn a_statement_needs_an_rsa_key_in_pem() {
+        let folder = folder();
+        let text = "auth = { kind = \"oauth2\", grant = \"jwt_bearer\", token_url = \"https://a.example/t\", client_id = \"id\", \
+                    subject = \"s\", audience = \"https://a.example\", private_key_file = \"key.pem\" }";
+        write_secret(&folder, "key.pem", "hunter2");
+        let (auth, told) = read(&folder, text, &[]);
+        assert!(auth.is_none() && told.contains("does not name an RSA private key"), "{told}");
+        assert!(!told.contains("hunter2"));
+        let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+        let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = aws_lc_rs::encoding::AsDer::as_der(&key).unwrap();
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der.as_ref());
+        let lines: Vec<&str> = encoded.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let (begin, end) = ("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----");
+        write_secret(&folder, "key.pem", &format!("{begin}\n{}\n{end}\n", lines.join("\n")));
+        let (auth, told) = read(&folder, text, &[]);
+        let Some(AuthConfig::OAuth2(oauth)) = &auth else { panic!("{told}") };
+        assert!(matches!(oauth.grant, OAuthGrant::JwtBearer { .. }) && oauth.client_secret.is_none());
+        let private = encoded.get(..60).unwrap();
+        assert!(!format!("{auth:?}").contains(private));
+    }
+}

@@ -22,6 +22,7 @@ pub(in crate::oauth) type Answer = Result<Response<Bytes>, ExchangeError>;
 /// One request as it left.
 #[derive(Debug, Clone)]
 pub(in crate::oauth) struct Seen {
+    pub(in crate::oauth) method: String,
     pub(in crate::oauth) uri: String,
     pub(in crate::oauth) body: String,
     pub(in crate::oauth) authorization: Option<String>,
@@ -57,6 +58,7 @@ impl Exchange for Script {
     fn exchange(&self, request: Request<Bytes>) -> BoxFuture<'_, Answer> {
         let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
         self.seen.lock().unwrap().push(Seen {
+            method: request.method().to_string(),
             uri: request.uri().to_string(),
             body: String::from_utf8(request.body().to_vec()).unwrap(),
             authorization: text(header::AUTHORIZATION),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::sandbox::reply::{self, JSON, Reply};
+use crate::sandbox::reply::{self, Reply};
 
 use super::query::Query;
 use super::{CrmPerson, CrmSandbox};
@@ -30,9 +30,9 @@ fn show(crm: &CrmSandbox, name: &str) -> Option<Reply> {
         "calls.json" => {
             let mut counts: BTreeMap<String, u64> = BTreeMap::new();
             for ((kind, status), count) in crm.counts() {
-                *counts.entry(format!("{kind:?} {}", status.unwrap_or(0))).or_default() += count;
+                *counts.entry(format!("{} {}", kind.name(), status.unwrap_or(0))).or_default() += count;
             }
-            Some(reply::reply(http::StatusCode::OK, JSON, json!(counts).to_string()))
+            Some(reply::ok(&json!(counts)))
         }
         "deliveries.json" => {
             let totals = crm.deliveries();
@@ -42,7 +42,7 @@ fn show(crm: &CrmSandbox, name: &str) -> Option<Reply> {
                 "unheard": totals.unheard, "waiting": crm.undelivered(),
             })))
         }
-        _acts => None,
+        _ => None,
     }
 }
 
@@ -96,7 +96,7 @@ fn act(crm: &CrmSandbox, name: &str, query: &Query) -> Option<Reply> {
             crm.lift_block();
             none()
         }
-        _unknown => return None,
+        _ => return None,
     };
     Some(reply::ok(&json!({ "ids": ids })))
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::Method;
 
 use crate::clock::Timestamp;
-use crate::sandbox::Phase;
 use crate::sandbox::routes::variable_part;
+use crate::sandbox::{Canned, Phase};
 
 use self::CrmCallKind::{Amo, Hub, Pipe};
 use super::options::Dialect;
@@ -78,7 +78,7 @@ pub enum PipeCall {
     Person,
     /// v1: changes of the last 30 days.
     Recents,
-    /// Definitions of a person's fields.
+    /// Definitions of fields; only a person has any.
     Fields,
     /// Registers a webhook.
     HookAdd,
@@ -100,6 +100,13 @@ impl CrmCallKind {
             Self::Pipe(_) => Some(Dialect::Pipedrive),
             Self::Authorize | Self::Other => None,
         }
+    }
+
+    /// Method and path, `{}` for what varies in it: a stable word for programs.
+    #[must_use]
+    pub fn name(self) -> String {
+        let row = CALLS.iter().find(|(_, _, kind)| *kind == self);
+        row.map_or_else(|| "other".to_owned(), |(template, method, _)| format!("{method} {template}"))
     }
 
     /// Whether it asks for tokens, and so carries none.
@@ -135,8 +142,8 @@ const CALLS: &[(&str, Method, CrmCallKind)] = &[
     ("/oauth/authorize", Method::GET, CrmCallKind::Authorize),
     ("/api/v2/persons", Method::GET, Pipe(PipeCall::Persons)),
     ("/api/v2/persons/{}", Method::GET, Pipe(PipeCall::Person)),
-    ("/api/v2/personFields", Method::GET, Pipe(PipeCall::Fields)),
-    ("/api/v1/personFields", Method::GET, Pipe(PipeCall::Fields)),
+    ("/api/v2/{}Fields", Method::GET, Pipe(PipeCall::Fields)),
+    ("/api/v1/{}Fields", Method::GET, Pipe(PipeCall::Fields)),
     ("/api/v1/recents", Method::GET, Pipe(PipeCall::Recents)),
     ("/api/v1/webhooks", Method::POST, Pipe(PipeCall::HookAdd)),
     ("/api/v1/webhooks", Method::GET, Pipe(PipeCall::Hooks)),
@@ -217,16 +224,11 @@ pub struct CrmFault {
 #[derive(Clone, Debug)]
 pub enum CrmEffect {
     /// Answered with this, not carried out.
-    Answer {
-        /// HTTP status.
-        status: http::StatusCode,
-        /// `Content-Type`.
-        content_type: &'static str,
-        /// The body as it is.
-        body: String,
-    },
+    Answer(Canned),
     /// Lost on the way, not carried out.
     LoseRequest,
     /// Carried out, and the answer lost.
     LoseAnswer,
+    /// Carried out, and the answer's body cut in half, as a complete answer.
+    CutAnswer,
 }

@@ -93,7 +93,7 @@ impl CrmSandbox {
 
     /// Brings a deleted person back.
     pub fn restore(&self, id: u64) -> bool {
-        self.deed(|state, now| state.people.restore(id, now))
+        self.deed(|state, now| state.people.restore(id, now, state.options.restore_moves_time))
     }
 
     /// Merges `loser` into `winner`, who keeps its own values; false where one of them is not alive.

@@ -43,6 +43,10 @@ pub struct CrmOptions {
     pub unsplit_names: bool,
     /// HubSpot: whether asking for a merged person's id gives the survivor, under the survivor's id.
     pub merged_ids_resolve: bool,
+    /// amoCRM: whether `filter[updated_at]` leaves out its bounds.
+    pub exclusive_bounds: bool,
+    /// Whether a restored person counts as changed then. Without it only events tell.
+    pub restore_moves_time: bool,
     /// Pipedrive: whether the list of persons holds deleted ones too, with `is_deleted`.
     pub lists_deleted: bool,
     /// Where events go from the start; more with [`CrmSandbox::subscribe`](super::CrmSandbox::subscribe).
@@ -72,6 +76,8 @@ impl Default for CrmOptions {
             flawed: false,
             unsplit_names: true,
             merged_ids_resolve: true,
+            exclusive_bounds: false,
+            restore_moves_time: true,
             lists_deleted: false,
             webhooks: Vec::new(),
             habits: HookHabits::default(),
@@ -189,6 +195,9 @@ pub struct HookHabits {
     pub disorder: bool,
     /// HubSpot: events in one request at most; the vendor's 100.
     pub batch_max: usize,
+    /// Between two attempts, instead of the vendor's ladder: for tests on a clock that cannot be moved. There are as
+    /// many attempts as on the ladder.
+    pub retry_after: Option<Duration>,
 }
 
 impl Default for HookHabits {
@@ -199,6 +208,7 @@ impl Default for HookHabits {
             lose_one_in: 0,
             disorder: false,
             batch_max: 100,
+            retry_after: None,
         }
     }
 }

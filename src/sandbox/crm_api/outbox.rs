@@ -174,7 +174,8 @@ impl Outbox {
     }
 
     /// An attempt's end: `status` is the receiver's, `None` where it gave none.
-    pub(super) fn settle(&mut self, mut parcel: Parcel, status: Option<u16>, now: Timestamp) {
+    pub(super) fn settle(&mut self, mut parcel: Parcel, status: Option<u16>, on: (Timestamp, &HookHabits)) {
+        let (now, habits) = on;
         self.tally.attempts += 1;
         let Parcel { dialect, person, attempt, .. } = parcel;
         self.attempts.push(CrmDelivery { at: now, dialect, person, attempt, status });
@@ -185,7 +186,7 @@ impl Outbox {
         match next_wait(parcel.dialect, parcel.attempt, status) {
             Some(wait) => {
                 parcel.attempt += 1;
-                parcel.due = now.plus(wait);
+                parcel.due = now.plus(habits.retry_after.unwrap_or(wait));
                 self.waiting.push(parcel);
             }
             None => self.tally.given_up += 1,

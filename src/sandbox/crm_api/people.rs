@@ -99,6 +99,8 @@ pub(super) struct Change {
 pub(super) struct People {
     seed: u64,
     all: BTreeMap<u64, CrmPerson>,
+    /// The id of the next person; never one that somebody had.
+    next: u64,
     /// How many of the seed's people were used up.
     invented: usize,
     flawed: bool,
@@ -107,7 +109,7 @@ pub(super) struct People {
 
 impl People {
     pub(super) fn new(seed: u64, flawed: bool) -> Self {
-        Self { seed, all: BTreeMap::new(), invented: 0, flawed, edits: 0 }
+        Self { seed, all: BTreeMap::new(), next: FIRST_ID, invented: 0, flawed, edits: 0 }
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&CrmPerson> {
@@ -162,7 +164,7 @@ impl People {
         let number = u64::try_from(self.invented).unwrap_or(u64::MAX);
         let at_work = number.is_multiple_of(5);
         let person = CrmPerson {
-            id: self.all.last_key_value().map_or(FIRST_ID, |(id, _)| id + 1),
+            id: self.next,
             first_name: row.first_name,
             last_name: row.last_name,
             email: row.email,
@@ -180,6 +182,7 @@ impl People {
             merged: Vec::new(),
             flaw: row.flaw,
         };
+        self.next += 1;
         self.all.insert(person.id, person.clone());
         person
     }
@@ -224,12 +227,14 @@ impl People {
         Some(Change { deed, at: now, before: Some(before), after })
     }
 
-    /// Brings a deleted person back, who counts as changed now.
-    pub(super) fn restore(&mut self, id: u64, now: Timestamp) -> Option<Change> {
+    /// Brings a deleted person back, who counts as changed then or not.
+    pub(super) fn restore(&mut self, id: u64, now: Timestamp, moves_time: bool) -> Option<Change> {
         let person = self.all.get_mut(&id).filter(|person| !person.is_living() && person.merged_into.is_none())?;
         let before = person.clone();
         person.deleted = None;
-        person.changed = now.max(person.changed);
+        if moves_time {
+            person.changed = now.max(person.changed);
+        }
         Some(Change { deed: Deed::Restored, at: now, before: Some(before), after: person.clone() })
     }
 

@@ -119,9 +119,11 @@ impl State {
                 self.reply(now, request);
                 Verdict::LostAfter
             }
-            Some(CrmEffect::Answer { status, content_type, body }) => {
-                Verdict::Answer(reply::reply(status, content_type, body))
+            Some(CrmEffect::CutAnswer) => {
+                let answer = self.reply(now, request);
+                Verdict::Answer(answer.map(|body| body.slice(..body.len() / 2)))
             }
+            Some(CrmEffect::Answer(canned)) => Verdict::Answer(canned.into_reply()),
             None => Verdict::Answer(self.reply(now, request)),
         };
         let Verdict::Answer(mut answer) = verdict else { return verdict };
@@ -240,8 +242,10 @@ fn base(parts: &http::request::Parts) -> String {
     if let (Some(scheme), Some(authority)) = (parts.uri.scheme_str(), parts.uri.authority()) {
         return format!("{scheme}://{authority}");
     }
-    let scheme = text("x-forwarded-proto").unwrap_or_else(|| "http".to_owned());
-    format!("{scheme}://{}", text(HOST.as_str()).unwrap_or_default())
+    let host = text(HOST.as_str()).unwrap_or_default();
+    // A vendor's own name ends at a front that speaks TLS; this machine's address and port are this listener's.
+    let scheme = if host.contains(':') || host == "localhost" { "http" } else { "https" };
+    format!("{scheme}://{host}")
 }
 
 fn http_date(at: Timestamp) -> String {

@@ -73,11 +73,11 @@ impl CrmSandbox {
 
     fn settle(&self, parcels: Vec<outbox::Parcel>, status: Option<u16>) {
         let now = self.now();
-        let State { outbox, hooks, .. } = &mut *self.state();
+        let State { outbox, hooks, options, .. } = &mut *self.state();
         for parcel in parcels {
             let good = outbox::is_good(parcel.dialect, status);
             hooks.answered(parcel.hook, good, parcel.attempt, now);
-            outbox.settle(parcel, status, now);
+            outbox.settle(parcel, status, (now, &options.habits));
         }
     }
 }

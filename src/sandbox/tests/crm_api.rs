@@ -125,3 +125,49 @@ async fn it_listens_on_loopback_only() {
     let error = crm(|_| ()).listen("192.0.2.1:0".parse().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 }
+
+/// A request over a real socket, as a test in another process makes it.
+async fn over_http(base: &str, path: &str) -> (u16, Bytes) {
+    let timeouts = crate::http::socket::Timeouts {
+        connect: Duration::from_secs(5),
+        read: Duration::from_secs(5),
+        total: Duration::from_secs(5),
+    };
+    let request = http::Request::get(format!("{base}{path}")).header("Authorization", "Bearer crm-static-token");
+    let via = crate::http::socket::HttpExchange::new(timeouts, 1 << 20);
+    let answer = crate::http::Exchange::exchange(&via, request.body(Bytes::new()).unwrap()).await.unwrap();
+    (answer.status().as_u16(), answer.into_body())
+}
+
+#[tokio::test]
+async fn another_process_changes_people_and_sees_the_truth() {
+    let crm = CrmSandbox::new(CrmOptions { rates: Rates::unlimited(), ..CrmOptions::default() }, Clock::system());
+    let listening = crm.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let base = listening.base_url();
+    let act = async |path: &str| -> Value {
+        let (status, body) = over_http(&base, &format!("/sandbox/{path}")).await;
+        assert_eq!(status, 200, "{path}");
+        serde_json::from_slice(&body).unwrap()
+    };
+    act("seed?count=10").await;
+    let all: Vec<u64> = crm.people().iter().map(|person| person.id).collect();
+    assert_eq!(act("edit?count=3").await["ids"].as_array().unwrap().len(), 3);
+    assert_eq!(act(&format!("opt_out?id={}", all[0])).await["ids"], serde_json::json!([all[0]]));
+    assert_eq!(act(&format!("delete?id={}", all[1])).await["ids"], serde_json::json!([all[1]]));
+    assert_eq!(act(&format!("delete?id={}", all[1])).await["ids"], serde_json::json!([]), "it is gone already");
+    act(&format!("merge?loser={}&winner={}", all[2], all[3])).await;
+    assert_eq!(act("add?count=2").await["ids"].as_array().unwrap().len(), 2);
+    let (_, lines) = over_http(&base, "/sandbox/truth.jsonl").await;
+    let lines: Vec<Value> =
+        String::from_utf8(lines.to_vec()).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 12);
+    assert_eq!((&lines[0]["opt_out"], &lines[1]["deleted"]), (&Value::Bool(true), &Value::Bool(true)));
+    assert_eq!(lines[2]["merged_into"], serde_json::json!(all[3]));
+    let (status, page) = over_http(&base, "/api/v4/contacts?limit=1").await;
+    let page: Value = serde_json::from_slice(&page).unwrap();
+    let next = page["_links"]["next"]["href"].as_str().unwrap();
+    assert!(status == 200 && next.starts_with(&format!("{base}/api/v4/contacts?page=2")), "{next}");
+    assert_eq!(act("calls.json").await, serde_json::json!({"GET /api/v4/contacts 200": 1}));
+    assert_eq!(over_http(&base, "/sandbox/other").await.0, 404);
+    listening.stop().await;
+}

@@ -166,3 +166,115 @@ impl fmt::Debug for SourceAuth {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use futures_util::future::{BoxFuture, ready};
+
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::http::{Exchange, ExchangeError};
+    use crate::oauth::token::Grant;
+    use crate::oauth::{
+        AnswerShape, App, Basis, ClientAuth, Dialect, MemoryVault, Party, TokenAnswer, TokenBody, TokenEndpoint,
+    };
+    use crate::random::Random;
+
+    fn secret(text: &str) -> SecretString {
+        SecretString::from(text.to_owned())
+    }
+
+    /// Gives `fresh` and the host for whatever is asked.
+    struct Server;
+
+    impl Exchange for Server {
+        fn exchange(&self, _: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, ExchangeError>> {
+            let body = Bytes::from_static(br#"{"access_token":"fresh","host":"https://api.example"}"#);
+            ready(Ok(http::Response::new(body))).boxed()
+        }
+    }
+
+    fn tokens(vault: MemoryVault, folder: &tempfile::TempDir) -> SourceAuth {
+        let clock = Clock::simulated(Timestamp(1_000));
+        let path = serde_json_path::JsonPath::parse("$.host").ok();
+        let lifetime_default = Duration::from_hours(1);
+        let dialect = Dialect {
+            party: Party::Crm("crm".to_owned()),
+            basis: Basis::Consent { repeats_code: false },
+            body: TokenBody::Form,
+            scope: None,
+            extra: Vec::new(),
+            authorize_extra: Vec::new(),
+            answer: AnswerShape { is_crm: true, lifetime_default, base_url: path, error: None },
+            refresh_token_lifetime: None,
+        };
+        let url = |text: &str| url::Url::parse(text).unwrap();
+        let client = ("id".to_owned(), &secret("s"));
+        let page = url("https://a.example/authorize");
+        let app = App::new(client, ClientAuth::Params, page, url("https://a.example/token"), "https://b.example/cb");
+        let endpoint = TokenEndpoint::new(Arc::new(Server), Arc::new(app.unwrap().speaking(dialect)), clock.clone());
+        let lock = folder.path().join("refresh-crm.lock");
+        let refresher = Refresher::new(endpoint, Arc::new(vault), lock, clock, Random::seeded(1));
+        SourceAuth::OAuth2(Tokens {
+            source: "crm".to_owned(),
+            refresher,
+            prefix: "Zoho-oauthtoken".to_owned(),
+            refresh_on: vec![401, 403],
+            command: Some("prog --authorize --source crm".to_owned()),
+        })
+    }
+
+    fn granted() -> MemoryVault {
+        let answer = TokenAnswer {
+            access_token: secret("first"),
+            refresh_token: None,
+            expires_in: Duration::from_hours(1),
+            scope: None,
+            base_url: None,
+        };
+        MemoryVault::holding(Grant::first(secret("C"), secret("R"), &answer, Timestamp(1_000), 1))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_static_header_is_marked_as_secret_and_never_shown() {
+        let auth = SourceAuth::Header { name: HeaderName::from_static("x-api-key"), value: secret("hunter2") };
+        let mut headers = HeaderMap::new();
+        assert!(auth.authorize(&mut headers).await.unwrap().is_none());
+        assert_eq!(headers["x-api-key"], "hunter2");
+        assert!(headers["x-api-key"].is_sensitive() && !format!("{headers:?} {auth:?}").contains("hunter2"));
+        assert!(!auth.asks_again(StatusCode::UNAUTHORIZED));
+        assert!(SourceAuth::None.authorize(&mut headers).await.unwrap().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_replaced_in_the_request_and_brings_its_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let auth = tokens(granted(), &folder);
+        let mut headers = HeaderMap::new();
+        let first = auth.authorize(&mut headers).await.unwrap().unwrap();
+        assert_eq!(headers[header::AUTHORIZATION], "Zoho-oauthtoken first");
+        assert!(headers[header::AUTHORIZATION].is_sensitive());
+        assert_eq!(auth.base_url(), None);
+        let statuses = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+        assert_eq!(statuses.map(|status| auth.asks_again(status)), [true, true, false]);
+        auth.refused(&first, &mut headers).await.unwrap().unwrap();
+        assert_eq!(headers[header::AUTHORIZATION], "Zoho-oauthtoken fresh");
+        assert_eq!(auth.base_url().as_deref(), Some("https://api.example"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_tokens_the_hint_is_the_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = tokens(MemoryVault::default(), &folder).authorize(&mut HeaderMap::new()).await.unwrap_err();
+        assert_eq!(missing.to_string(), "the CRM of source crm has not authorized this program");
+        assert_eq!(missing.hint().as_deref(), Some("run `prog --authorize --source crm`"));
+        assert!(!missing.is_temporary());
+        let told = crate::source::SourceError::from(missing);
+        assert!(told.needs_authorization() && told.hint().unwrap().contains("--source crm"));
+    }
+}

@@ -159,12 +159,11 @@ impl Resolver<'_> {
     fn initial(&mut self, leaf: Option<&Leaf>) -> Option<Option<ChangeTime>> {
         const ACCEPTED: &str = "a moment such as \"2020-01-01T00:00:00Z\"";
         let Some(leaf) = leaf else { return Some(None) };
-        let text = match &leaf.value {
-            Value::Datetime(at) => at.to_string(),
-            _ => {
-                let text = self.reader.text(Some(leaf), ACCEPTED)?;
-                self.scope.fill(self.reader, leaf, text)?.expose().to_owned()
-            }
+        let text = if let Value::Datetime(at) = &leaf.value {
+            at.to_string()
+        } else {
+            let text = self.reader.text(Some(leaf), ACCEPTED)?;
+            self.scope.fill(self.reader, leaf, text)?.expose().to_owned()
         };
         match TimeFormat::Rfc3339.read(&text) {
             Some(at) => Some(Some(at)),

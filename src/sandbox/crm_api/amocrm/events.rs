@@ -65,6 +65,8 @@ pub(super) fn list(state: &State, request: &Request) -> Result<Reply, NotANumber
 
 fn show(place: u64, event: &Kept, base: &str) -> Value {
     let id = format!("01kasandbox{place:015}");
+    // Who was added has a note that says so; the others have no values.
+    let after = if event.kind == "contact_added" { json!([{ "note": { "id": place } }]) } else { json!([]) };
     json!({
         "id": id,
         "type": event.kind,
@@ -72,7 +74,7 @@ fn show(place: u64, event: &Kept, base: &str) -> Value {
         "entity_type": "contact",
         "created_by": USER_ID,
         "created_at": seconds(event.at),
-        "value_after": [],
+        "value_after": after,
         "value_before": [],
         "account_id": ACCOUNT_ID,
         "_links": { "self": { "href": format!("{base}/api/v4/events/{id}") } },

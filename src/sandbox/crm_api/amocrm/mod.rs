@@ -124,12 +124,14 @@ fn contacts(state: &State, request: &Request) -> Result<Reply, NotANumber> {
     // Read before the plan is asked: a filter that is ignored is still a filter that can be read.
     let from = query.number("filter[updated_at][from]")?;
     let to = query.number("filter[updated_at][to]")?;
+    // An exclusive bound is the inclusive one a second further in.
+    let inside = i64::from(state.options.exclusive_bounds);
     let ids = query.all("filter[id]");
     let kept = |person: &&CrmPerson| {
         let at = seconds(person.changed);
         !state.options.api_filter
-            || (from.is_none_or(|from| at >= from)
-                && to.is_none_or(|to| at <= to)
+            || (from.is_none_or(|from| at >= from + inside)
+                && to.is_none_or(|to| at <= to - inside)
                 && (ids.is_empty() || ids.iter().any(|id| *id == person.id.to_string())))
     };
     let (by_change, direction) = match (query.get("order[updated_at]"), query.get("order[id]")) {

@@ -194,6 +194,6 @@ fn value_number(name: &str, text: &str) -> Option<i64> {
             .parse()
             .ok()
             .or_else(|| chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())),
-        _words => None,
+        _ => None,
     }
 }

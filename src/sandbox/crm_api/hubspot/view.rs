@@ -66,7 +66,7 @@ pub(super) fn property(person: &CrmPerson, name: &str) -> Option<String> {
         "loyalty_tier" => text(&person.tier),
         "mobilephone" => text(&person.phone),
         "phone" => person.other_phone.clone(),
-        _no_value_here => None,
+        _ => None,
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn number(person: &CrmPerson, name: &str) -> Option<i64> {
         "createdate" => Some(person.created.0),
         "hs_object_id" => i64::try_from(person.id).ok(),
         "lastmodifieddate" => Some(person.changed.0),
-        _words => None,
+        _ => None,
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn answer(state: &mut State, now: Timestamp, call: PipeCall, request:
         PipeCall::Persons => persons(state, request),
         PipeCall::Person => Ok(person(state, request)),
         PipeCall::Recents => recents(state, now, request),
-        PipeCall::Fields => Ok(fields()),
+        PipeCall::Fields => Ok(fields(&request.variable)),
         PipeCall::HookAdd => Ok(registry::add(state, now, request)),
         PipeCall::Hooks => Ok(registry::list(state)),
         PipeCall::HookRemove => Ok(registry::remove(state, request)),
@@ -190,20 +190,21 @@ fn recents(state: &State, now: Timestamp, request: &Request) -> Result<Reply, No
     Ok(reply::ok(&json!({ "success": true, "data": data, "additional_data": additional })))
 }
 
-fn fields() -> Reply {
+fn fields(of: &str) -> Reply {
     let field = |id: u64, key: &str, name: &str, kind: &str| {
         json!({
             "id": id, "key": key, "name": name, "field_type": kind, "edit_flag": key.len() == 40,
             "mandatory_flag": false, "active_flag": true, "json_column_flag": false,
         })
     };
-    let data = [
+    let all = vec![
         field(9001, "id", "ID", "int"),
         field(9002, "name", "Name", "varchar"),
         field(9003, "update_time", "Update time", "date"),
         field(9004, view::TIER, "Tier", "varchar"),
         field(9005, view::LANGUAGE, "Language", "varchar"),
     ];
+    let data = if of == "person" { all } else { Vec::new() };
     let paging = json!({ "start": 0, "limit": 100, "more_items_in_collection": false });
     reply::ok(&json!({ "success": true, "data": data, "additional_data": { "pagination": paging } }))
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
-use crate::sandbox::Phase;
 use crate::sandbox::crm_api::{AmoCall, CrmCallKind, CrmEffect, CrmFault, Dialect, Ties};
+use crate::sandbox::{Canned, Phase};
 
 fn rows(body: &Value) -> Vec<u64> {
     ids(&body["_embedded"]["contacts"])
@@ -126,6 +126,9 @@ async fn filters_hold_from_both_ends_and_are_ignored_where_the_plan_lacks_them()
     }
     let down = rows(&get(&crm, "/api/v4/contacts?order[id]=desc"));
     assert_eq!(down, people.iter().rev().map(|person| person.id).collect::<Vec<_>>());
+    crm.set_options(|options| options.exclusive_bounds = true);
+    let inside = people.iter().filter(|person| (from + 1..to).contains(&(person.changed.0 / 1000)));
+    assert_eq!(rows(&get(&crm, &path)), inside.map(|person| person.id).collect::<Vec<_>>());
     crm.set_options(|options| options.api_filter = false);
     assert_eq!(rows(&get(&crm, &path)).len(), 8);
     assert_eq!(get(&crm, "/api/v4/account?with=is_api_filter_enabled")["is_api_filter_enabled"], json!(false));
@@ -209,6 +212,14 @@ async fn whom_a_merge_ends_is_only_not_there_any_more() {
     crm.delete(all[2]);
     assert!(crm.restore(all[2]));
     assert_eq!(rows(&get(&crm, "/api/v4/contacts")), all[1..]);
+    let changed = crm.person(all[2]).unwrap().changed;
+    crm.set_options(|options| options.restore_moves_time = false);
+    pass(9).await;
+    crm.delete(all[2]);
+    crm.restore(all[2]);
+    assert_eq!(crm.person(all[2]).unwrap().changed, changed, "only the event tells");
+    crm.erase(all[2]);
+    assert_eq!((crm.person(all[2]), crm.add()), (None, all[2] + 1), "no id is given twice");
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,9 +227,7 @@ async fn a_fault_strikes_as_often_as_it_is_told() {
     let crm = crm(|_| ());
     crm.seed(1);
     let kind = CrmCallKind::Amo(AmoCall::Contacts);
-    let body = "<html>429</html>".to_owned();
-    let effect = CrmEffect::Answer { status: http::StatusCode::TOO_MANY_REQUESTS, content_type: "text/html", body };
-    crm.fault(CrmFault { kind, times: 1, effect });
+    crm.fault(CrmFault { kind, times: 1, effect: CrmEffect::Answer(Canned::too_many(Some("7"))) });
     crm.fault(CrmFault { kind, times: 1, effect: CrmEffect::LoseRequest });
     let status = || {
         let request = http::Request::get("/api/v4/contacts").header("Authorization", "Bearer crm-static-token");
@@ -229,6 +238,9 @@ async fn a_fault_strikes_as_often_as_it_is_told() {
     };
     assert_eq!([status(), status(), status()], [Some(429), None, Some(200)]);
     assert_eq!(crm.count(kind), 3);
+    crm.fault(CrmFault { kind, times: 1, effect: CrmEffect::CutAnswer });
+    let cut = send(&crm, "GET", "/api/v4/contacts", "crm-static-token", "");
+    assert_eq!(read(&cut), (200, Value::Null), "no JSON any more");
     let code = crm.issue_tokens(Dialect::AmoCrm).access_token;
     crm.expire_access_tokens();
     assert_eq!(send(&crm, "GET", "/api/v4/contacts", &code, "").status().as_u16(), 401);

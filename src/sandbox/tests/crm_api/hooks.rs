@@ -187,6 +187,18 @@ async fn each_vendor_tries_again_by_its_own_ladder() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn on_a_real_clock_the_ladder_can_be_shortened() {
+    let (crm, all) = listened(Dialect::AmoCrm, |options| options.habits.retry_after = Some(Duration::from_secs(1)));
+    let receiver = Receiver::answering([0, 500]);
+    crm.edit(all[0]);
+    for _ in 0..3 {
+        crm.deliver_due(&*receiver).await;
+        pass(1).await;
+    }
+    assert_eq!((crm.deliveries().attempts, crm.deliveries().accepted), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_says_which_it_is() {
     let (crm, all) = listened(Dialect::HubSpot, |_| ());
     let receiver = Receiver::answering([500]);
