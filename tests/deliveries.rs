@@ -292,9 +292,12 @@ async fn a_system_that_only_pushes_is_kept_equal() {
         assert_eq!((report.balance.read, report.balance.gone), (0, 0));
         assert!(report.warnings[0].contains("only pushes"), "{:?}", report.warnings);
     }
+    // nor is a read asked for that could never come
+    let shop = stage.world.store.call(|checkpoint| checkpoint.load_source("shop")).await.unwrap().id;
+    stage.world.store.call(move |checkpoint| checkpoint.ask_for_full_read(shop)).await.unwrap();
     let status = stage.world.status().await;
     let source = status.sources.iter().find(|source| source.name == "shop").unwrap();
-    assert!(!source.full_read_wanted, "which could never come");
+    assert!(!source.full_read_wanted, "{source:?}");
 }
 
 #[test]

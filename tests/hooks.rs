@@ -8,20 +8,25 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reteno_sync::checkpoint::{Inbox, InboxError, InboxEvent, Incoming, ReadProof, Repairs, SeenRows, Way};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use reteno_sync::checkpoint::{Inbox, InboxError, InboxEvent, Incoming, PageMode, ReadProof, Repairs, SeenRows, Way};
 use reteno_sync::clock::Timestamp;
 use reteno_sync::config;
 use reteno_sync::contact::{Catalog, Contact, Field, Record};
-use reteno_sync::daemon::compose;
-use reteno_sync::daemon::cycle::Feed;
+use reteno_sync::daemon::compose::{self, Surroundings};
+use reteno_sync::daemon::cycle::{CycleParts, Feed, Reach, read_feed};
 use reteno_sync::daemon::hints::{Fetch, HintParts, Hints};
 use reteno_sync::daemon::links::CrmLinks;
+use reteno_sync::daemon::sender::Line;
+use reteno_sync::http::{Exchange, ExchangeError};
 use reteno_sync::plan::Lane;
 use reteno_sync::plan::guard::Guard;
 use reteno_sync::plan::policy::Ending;
 use reteno_sync::plan::repair::{Earlier, RepairCause};
 use reteno_sync::source::{Fetched, SourceError};
 use support::{HOUR, MINUTE, World, contact};
+use tokio_util::sync::CancellationToken;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -746,4 +751,92 @@ async fn a_contact_whose_values_are_missing_is_fetched_alone() {
     stage.world.send_for(HOUR).await;
     assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Lviv"));
     assert_eq!(stage.world.status().await.wanted, 0);
+}
+
+/// A CRM over the request → response seam: its people, filtered by their change time.
+struct ListedCrm(Mutex<Vec<(String, String, Timestamp)>>);
+
+impl Exchange for ListedCrm {
+    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, ExchangeError>> {
+        let url = url::Url::parse(&request.uri().to_string()).unwrap();
+        let since = url.query_pairs().find(|(name, _)| name == "since").map(|(_, value)| value.into_owned());
+        let moment = |at: Timestamp| chrono::DateTime::from_timestamp_millis(at.0).unwrap().to_rfc3339();
+        let since = since.map(|text| chrono::DateTime::parse_from_rfc3339(&text).unwrap().timestamp_millis());
+        let people: Vec<_> = self
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(_, _, at)| since.is_none_or(|since| at.0 >= since))
+            .map(|(id, town, at)| {
+                serde_json::json!({ "id": id, "mail": format!("{id}@example.com"), "city": town, "at": moment(*at) })
+            })
+            .collect();
+        let body = Bytes::from(serde_json::json!({ "people": people }).to_string());
+        Box::pin(async move { Ok(http::Response::new(body)) })
+    }
+}
+
+/// The counts as whole cycles make them: a first load repairs nothing, polls that a webhook should have announced do, and a
+/// reconcile by what had missed it.
+#[tokio::test(start_paused = true)]
+async fn cycles_count_their_repairs() {
+    let stage = Stage::begin().await;
+    let clock = stage.world.clock.clone();
+    let begun = clock.now();
+    let people = [("1", begun), ("2", begun)].map(|(id, at)| (id.to_owned(), "Kyiv".to_owned(), at));
+    let crm = Arc::new(ListedCrm(Mutex::new(people.into())));
+    let toml = format!(
+        "state_dir = \"{}\"\n[source.crm]\nkind = \"http\"\nbase_url = \"https://crm.example\"\nkey = \"$.id\"\n\
+         changed_at = \"$.at\"\n[source.crm.list]\npath = \"/people\"\nquery = {{ since = \"{{start}}\" }}\n\
+         records = \"$.people[*]\"\n[source.crm.cursor]\npath = \"$.at\"\nformat = \"rfc3339\"\n\
+         [source.crm.pagination]\nkind = \"none\"\n[source.crm.contact]\nexternalCustomerId = \"$.id\"\n\
+         email = \"$.mail\"\ntown = \"$.city\"\n",
+        stage.world.dir.path().display()
+    );
+    std::fs::write(stage.world.dir.path().join("crm.toml"), toml).unwrap();
+    let config = config::load(&stage.world.dir.path().join("crm.toml"), std::iter::empty(), None).unwrap();
+    let around = Surroundings {
+        store: stage.world.store.clone(),
+        clock: clock.clone(),
+        random: stage.world.random.clone(),
+        crms: Vec::new(),
+    };
+    let exchange: Arc<dyn Exchange> = crm.clone();
+    let links = CrmLinks::over(&config, &around, &exchange);
+    let place = compose::Place { state_dir: stage.world.dir.path(), clock: &clock, links: &links };
+    let mut feed = compose::build_feed(&config.sources[0], config.identity, &Catalog::empty(), place).0;
+    let (line, stop) = (Line::default(), CancellationToken::new());
+    let parts = CycleParts {
+        store: &stage.world.store,
+        clock: &clock,
+        line: &line,
+        stop: &stop,
+        mode: PageMode::Apply,
+        on_page: &|_| {},
+    };
+    let edit = |place: usize, town: &str, at: Timestamp| {
+        let mut people = crm.0.lock().unwrap();
+        town.clone_into(&mut people[place].1);
+        people[place].2 = at;
+    };
+    // the first load, and a poll that finds an edit: nothing was missed
+    read_feed(&feed, Reach::Changes, &parts).await.unwrap();
+    tokio::time::advance(HOUR).await;
+    edit(0, "Lviv", clock.now().minus(10 * MINUTE));
+    read_feed(&feed, Reach::Changes, &parts).await.unwrap();
+    assert_eq!(repaired(&stage).await, []);
+    // an edit with a time that the poll has covered, and one without a time of its own
+    tokio::time::advance(HOUR).await;
+    edit(0, "Odesa", clock.now().minus(66 * MINUTE));
+    edit(1, "Odesa", begun);
+    let report = read_feed(&feed, Reach::Full, &parts).await.unwrap();
+    assert_eq!(report.balance.changed, 2, "{}", report.balance);
+    assert_eq!(repaired(&stage).await, [(RepairCause::PollMissed, 1), (RepairCause::Undated, 1)]);
+    // with a webhook the same poll finds what was not announced
+    feed.inbox = Some(stage.inbox.clone());
+    tokio::time::advance(HOUR).await;
+    edit(0, "Poltava", clock.now().minus(10 * MINUTE));
+    read_feed(&feed, Reach::Changes, &parts).await.unwrap();
+    assert!(repaired(&stage).await.contains(&(RepairCause::WebhookLost, 1)));
 }

@@ -27,7 +27,7 @@ impl Checkpoint {
                  DELETE FROM deed WHERE kind IN ('learn', 'resubscribe') OR kind = 'unsubscribe' AND cause <> 'gone'; \
                  DELETE FROM rejection WHERE kind IN ('reteno', 'skipped'); \
                  DELETE FROM setting WHERE name = 'catalog'; \
-                 UPDATE source SET full_read_wanted = 1, restored = 1;",
+                 UPDATE source SET full_read_wanted = rereads <> 2, restored = 1;",
             )
             .attempt("forget what Reteno holds")?;
         transaction

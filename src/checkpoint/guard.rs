@@ -38,7 +38,7 @@ struct Scales {
 impl Checkpoint {
     /// Weighs what the source has changed and nobody has weighed yet, and lets it go out or holds it.
     pub fn weigh_changes(&mut self, source: SourceId, guard: &Guard, now: i64) -> Result<Weighed, CheckpointError> {
-        self.weigh(source, guard, now, Scope::All)
+        self.weigh(source, guard, now, &Scope::All)
     }
 
     /// Weighs what changed of these records alone, and what was asked for by the page that was `began` then: a read that goes
@@ -60,17 +60,17 @@ impl Checkpoint {
                 .attempt(ACTION)?;
             rows.extend(found);
         }
-        self.weigh(source, guard, now, Scope::Some { rows, began })
+        self.weigh(source, guard, now, &Scope::Some { rows, began })
     }
 
-    fn weigh(&mut self, source: SourceId, guard: &Guard, now: i64, scope: Scope) -> Result<Weighed, CheckpointError> {
+    fn weigh(&mut self, source: SourceId, guard: &Guard, now: i64, scope: &Scope) -> Result<Weighed, CheckpointError> {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
         let is_restored: bool = transaction
             .query_row("SELECT restored FROM source WHERE id = ?1", [source.0], |row| row.get(0))
             .attempt(ACTION)?;
         let guard = Guard { holds_all: guard.holds_all || is_restored, ..guard.clone() };
-        let judge = Judge { transaction: &transaction, source, guard: &guard, hash: &self.hash, now, scope: &scope };
+        let judge = Judge { transaction: &transaction, source, guard: &guard, hash: &self.hash, now, scope };
         let mut weighed = Weighed::default();
         judge.weigh_rows(&mut weighed)?;
         for kind in [DeedKind::Unsubscribe, DeedKind::Detach, DeedKind::Delete, DeedKind::Erase] {

@@ -34,7 +34,7 @@ impl Checkpoint {
 /// Everything of a source is to be read, as soon as somebody can.
 pub(super) fn ask_for_read(connection: &Connection, source: SourceId) -> Result<(), CheckpointError> {
     connection
-        .execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1", [source.0])
+        .execute("UPDATE source SET full_read_wanted = 1 WHERE id = ?1 AND rereads <> 2", [source.0])
         .and_then(|_| {
             connection
                 .execute("INSERT OR REPLACE INTO setting (name, value) VALUES (?1, 1)", params![request_name(source)])

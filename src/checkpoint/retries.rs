@@ -8,7 +8,7 @@ use rusqlite::{Transaction, params};
 use crate::plan::SourceId;
 
 use super::requests::ask_for_read;
-use super::wanted::want_record;
+use super::wanted::{Rereading, want_record};
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Which entries of the list are meant.
@@ -114,10 +114,14 @@ impl Again {
         let mut fetched = 0;
         for (source, key) in records {
             let is_read_anyway = sources.contains(&source);
-            if !is_read_anyway && want_record(transaction, SourceId(source), &key, false)? {
-                fetched += 1;
-            } else {
-                sources.insert(source);
+            if is_read_anyway {
+                continue;
+            }
+            match want_record(transaction, SourceId(source), &key, false)? {
+                Rereading::ById => fetched += 1,
+                Rereading::All => drop(sources.insert(source)),
+                // it comes when the system pushes it again
+                Rereading::Never => {}
             }
         }
         for source in &sources {

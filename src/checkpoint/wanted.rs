@@ -27,6 +27,11 @@ impl Rereading {
             Self::Never => 2,
         }
     }
+
+    /// The CHECK constraint of the table allows no other numbers.
+    fn from_number(number: i64) -> Self {
+        [Self::All, Self::ById, Self::Never].into_iter().find(|other| other.number() == number).unwrap_or(Self::All)
+    }
 }
 
 /// A record that is to be fetched.
@@ -92,24 +97,32 @@ impl Checkpoint {
     }
 }
 
-/// A record is to be read once more. Says whether it is fetched by itself.
+/// A record is to be read once more. Says how that will be.
 pub(super) fn want_record(
     connection: &Connection,
     source: SourceId,
     key: &str,
     is_deleted: bool,
-) -> Result<bool, CheckpointError> {
-    let wanted = connection
-        .prepare_cached(
-            "INSERT INTO wanted (source, key, deleted) SELECT id, ?2, ?3 FROM source WHERE id = ?1 AND rereads = 1 \
-             ON CONFLICT (source, key) DO UPDATE SET asked = asked + 1, deleted = max(deleted, excluded.deleted)",
-        )
-        .and_then(|mut insert| insert.execute(params![source.0, key, is_deleted]))
+) -> Result<Rereading, CheckpointError> {
+    let rereads: i64 = connection
+        .prepare_cached("SELECT rereads FROM source WHERE id = ?1")
+        .and_then(|mut query| query.query_row([source.0], |row| row.get(0)))
         .attempt(ACTION)?;
-    if wanted == 0 {
-        want_full_read(connection, source)?;
+    let rereading = Rereading::from_number(rereads);
+    match rereading {
+        Rereading::All => want_full_read(connection, source)?,
+        Rereading::Never => {}
+        Rereading::ById => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO wanted (source, key, deleted) VALUES (?1, ?2, ?3) \
+                     ON CONFLICT (source, key) DO UPDATE SET asked = asked + 1, deleted = max(deleted, excluded.deleted)",
+                )
+                .and_then(|mut insert| insert.execute(params![source.0, key, is_deleted]))
+                .attempt(ACTION)?;
+        }
     }
-    Ok(wanted > 0)
+    Ok(rereading)
 }
 
 /// As [`want_record`], of a contact by its row.
@@ -132,7 +145,7 @@ pub(super) fn want_starved(connection: &Connection, contact: i64) -> Result<(), 
 
 fn want_full_read(connection: &Connection, source: SourceId) -> Result<(), CheckpointError> {
     connection
-        .prepare_cached("UPDATE source SET full_read_wanted = 1 WHERE id = ?1 AND rereads <> 2")
+        .prepare_cached("UPDATE source SET full_read_wanted = 1 WHERE id = ?1")
         .and_then(|mut update| update.execute([source.0]))
         .attempt("ask for a full read")
         .map(|_| ())

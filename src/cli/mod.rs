@@ -321,8 +321,8 @@ async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
     }
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run(context).await,
-        Command::Sync { source, wait } => sync::sync(context, source.as_deref(), wait, Reach::Changes).await,
-        Command::Reconcile { source, wait } => reconcile::reconcile(context, source.as_deref(), wait).await,
+        Command::Sync { source, wait } => Box::pin(sync::sync(context, source.as_deref(), wait, Reach::Changes)).await,
+        Command::Reconcile { source, wait } => Box::pin(reconcile::reconcile(context, source.as_deref(), wait)).await,
         Command::Source { action: SourceAction::Show { name } } => source::show(context, &name),
         Command::Source { action: SourceAction::Test { name, show_values } } => {
             source::test(context, &name, show_values).await

@@ -9,7 +9,7 @@ use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output, sync};
 
 pub(super) async fn reconcile(context: &Context, source: Option<&str>, wait: Duration) -> Result<Exit, Failure> {
-    let done = sync::sync(context, source, wait, Reach::Full).await;
+    let done = Box::pin(sync::sync(context, source, wait, Reach::Full)).await;
     match done {
         Err(failure) if failure.is_busy() => ask_daemon(context, source).await,
         done => done,

@@ -66,7 +66,7 @@ pub(super) async fn sync(
     let filling = line.fill();
     let reading = async {
         let read = read_all(&feeds, reach, &parts, &progress).await;
-        let fetched = fetch_all(&feeds, &around, (&line, &stop), &config.program).await;
+        let fetched = Box::pin(fetch_all(&feeds, &around, (&line, &stop), &config.program)).await;
         drop(filling);
         (read, fetched)
     };

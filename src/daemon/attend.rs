@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, Inbox};
 use crate::config::SourceConfig;
 
 use super::compose::Surroundings;
@@ -46,7 +46,7 @@ pub(super) async fn attend(shared: Arc<Shared>, source: SourceConfig) -> Result<
 
 async fn attend_with(shared: &Shared, mut hints: Hints<'_>, until: tokio::time::Instant) -> Result<(), RunError> {
     let mut others = shared.others.subscribe();
-    let mut news = shared.inbox.as_ref().map(|inbox| inbox.watch());
+    let mut news = shared.inbox.as_ref().map(Inbox::watch);
     let mut settled_at = tokio::time::Instant::now();
     while !shared.stop.soft.is_cancelled() && tokio::time::Instant::now() < until {
         // before it is looked: what comes while it acts must wake it

@@ -73,6 +73,7 @@ pub struct Hints<'a> {
     alarm: Alarm,
     backoff: Backoff,
     failures: u32,
+    has_succeeded: bool,
     /// Wanted records wait until then after a failure.
     rests_until: Option<tokio::time::Instant>,
 }
@@ -113,6 +114,7 @@ impl<'a> Hints<'a> {
             alarm,
             backoff,
             failures: 0,
+            has_succeeded: false,
             rests_until: None,
             parts,
         })
@@ -256,7 +258,8 @@ impl<'a> Hints<'a> {
 
     async fn succeed(&mut self) -> Result<(), CheckpointError> {
         self.rests_until = None;
-        if std::mem::take(&mut self.failures) > 0 {
+        // the first success also ends what an earlier process raised
+        if std::mem::take(&mut self.failures) > 0 || !std::mem::replace(&mut self.has_succeeded, true) {
             self.backoff.reset();
             self.alarm.end(&self.alert()).await?;
         }

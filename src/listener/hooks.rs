@@ -61,13 +61,19 @@ pub enum Reception {
     NoBody(NoBody),
 }
 
+/// The bound of a body, by the name of its source.
+pub type BytesMax = Arc<dyn Fn(&str) -> Option<usize> + Send + Sync>;
+
+/// Takes a delivery.
+pub type Take = Arc<dyn Fn(Posted) -> BoxFuture<'static, Reception> + Send + Sync>;
+
 /// Whoever takes deliveries.
 #[derive(Clone)]
 pub struct Hooks {
     /// How many bytes a delivery to this source may have; `None`: there is no such source, or it takes none.
-    pub bytes_max: Arc<dyn Fn(&str) -> Option<usize> + Send + Sync>,
+    pub bytes_max: BytesMax,
     /// Takes one.
-    pub take: Arc<dyn Fn(Posted) -> BoxFuture<'static, Reception> + Send + Sync>,
+    pub take: Take,
 }
 
 pub(super) fn build_route(hooks: Hooks) -> Router {

@@ -100,7 +100,7 @@ mod tests {
     fn each_way_of_missing_a_change_has_its_cause() {
         const MINUTE: i64 = 60_000;
         let now = 1_000 * MINUTE;
-        let stamp = |changed_at: Option<i64>, asked_at| ReadStamp { changed_at, asked_at };
+        let stamp = |changed_at: Option<i64>, asked_at| ReadStamp { asked_at, changed_at };
         let known = |changed_at| Some(stamp(changed_at, 900 * MINUTE));
         let webhook = Earlier::Webhook { covered_at: Some(950 * MINUTE) };
         let first = Earlier::Webhook { covered_at: None };

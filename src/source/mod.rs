@@ -229,18 +229,16 @@ impl Source {
     #[must_use]
     pub fn fetches(&self) -> bool {
         match self {
-            Self::File(_) | Self::Singer(_) => false,
+            Self::File(_) | Self::Singer(_) | Self::Pushed => false,
             Self::Http(source) => source.fetches(),
-            Self::Pushed => false,
         }
     }
 
     /// The records with these ids, one of each; of a source that does not fetch nothing.
     pub async fn fetch(&self, keys: &[String], stop: &CancellationToken) -> Result<Vec<Fetched>, SourceError> {
         match self {
-            Self::File(_) | Self::Singer(_) => Ok(Vec::new()),
+            Self::File(_) | Self::Singer(_) | Self::Pushed => Ok(Vec::new()),
             Self::Http(source) => source.fetch(keys, stop).await,
-            Self::Pushed => Ok(Vec::new()),
         }
     }
 }
