@@ -58,8 +58,10 @@ client_secret = "none"
 redirect_uri = "http://127.0.0.1:$callback/callback"
 
 [source.crm]
-kind = "file"
-path = "contacts.csv"
+kind = "http"
+base_url = "http://127.0.0.1:$port"
+list = { path = "/api/people", records = "\$[*]" }
+pagination = { kind = "none" }
 
 [source.crm.contact]
 externalCustomerId = "id"

@@ -24,7 +24,8 @@ def compare(held_path, wanted):
     with open(held_path, encoding="utf-8") as lines:
         for line in lines:
             contact = json.loads(line)
-            held[contact["externalCustomerId"]] = contact
+            if not contact.get("deleted"):
+                held[contact["externalCustomerId"]] = contact
     wrong = [key for key, person in wanted.items()
              if key not in held or person["email"] not in json.dumps(held[key], ensure_ascii=False)]
     more = sorted(set(held) - set(wanted))

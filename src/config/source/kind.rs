@@ -10,7 +10,7 @@ use super::scope::Scope;
 use super::singer::RawSinger;
 use super::{RawSource, SelectorText, SourceKind, file, http, singer, webhook};
 use crate::config::problem::KeyPath;
-use crate::config::raw;
+use crate::config::raw::{self, Leaf};
 use crate::config::reader::Reader;
 use crate::source::presets;
 
@@ -59,6 +59,7 @@ pub(super) fn resolve(
         let problem = reader.problem(&section.child(key), what).hint("remove it, or change the kind");
         reader.push(problem);
     }
+    refuse_unused(reader, raw, kind);
     let others = raw::known_keys::<RawSource>();
     match kind {
         Kind::File => {
@@ -78,6 +79,19 @@ pub(super) fn resolve(
             let _: webhook::RawPushed = reader.section(section, rest, others);
             webhook::check_pushed(reader, section, (raw.webhook.as_ref(), [&raw.schedule, &raw.reconcile]))
         }
+    }
+}
+
+/// What only an API has a use for; what a system that only pushes can name in its webhook.
+fn refuse_unused(reader: &mut Reader, raw: &RawSource, kind: Kind) {
+    let unused: &[&Option<Leaf>] = match kind {
+        Kind::Http => &[],
+        Kind::Webhook => &[&raw.auth],
+        Kind::File | Kind::Singer => &[&raw.auth, &raw.vars, &raw.secrets, &raw.webhook],
+    };
+    for leaf in unused.iter().filter_map(|leaf| leaf.as_ref()) {
+        let problem = reader.problem(&leaf.key, "has no meaning for this kind of source");
+        reader.push(problem.hint("remove it, or change the kind"));
     }
 }
 
