@@ -1,5 +1,5 @@
 //! A CRM that is edited while it is read, by the presets as they are: who is missed, and what that costs in requests.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::print_stdout, missing_docs, reason = "tests")]
 
 mod support;
 

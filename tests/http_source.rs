@@ -10,24 +10,29 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use reteno_sync::checkpoint::PageMode;
 use reteno_sync::clock::Clock;
 use reteno_sync::config;
-use reteno_sync::contact::Record;
-use reteno_sync::daemon::compose::Surroundings;
+use reteno_sync::contact::{Catalog, Record};
+use reteno_sync::daemon::compose::{self, Surroundings};
+use reteno_sync::daemon::cycle::{CycleParts, Reach, read_feed};
 use reteno_sync::daemon::links::CrmLinks;
+use reteno_sync::daemon::sender::Line;
 use reteno_sync::http::{Exchange, ExchangeError};
 use reteno_sync::random::Random;
+use reteno_sync::sandbox::SandboxOptions;
 use reteno_sync::source::{Cursor, Fetched, From, HttpSource, Item, ReadEnd, SourceError};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use support::{MINUTE, START, World};
+use support::{HOUR, MINUTE, START, World};
 
 /// Seconds since 1970 at which the tests begin.
 const NOW: i64 = START.0 / 1000;
@@ -86,7 +91,7 @@ fn ok(body: &Value) -> Answer {
 struct Crm {
     source: HttpSource,
     scripted: Arc<Scripted>,
-    _world: World,
+    world: World,
 }
 
 /// What a read gave.
@@ -128,11 +133,11 @@ impl Crm {
         let around = Surroundings { store: world.store.clone(), clock, random, crms: Vec::new() };
         let exchange: Arc<dyn Exchange> = scripted.clone();
         let source = CrmLinks::over(&config, &around, &exchange).find("crm").unwrap().clone();
-        Self { source, scripted, _world: world }
+        Self { source, scripted, world }
     }
 
     fn clock(&self) -> &Clock {
-        &self._world.clock
+        &self.world.clock
     }
 
     async fn read(&self, from: From) -> Given {
@@ -680,4 +685,126 @@ async fn a_rate_limit_is_kept_by_the_source_whoever_asks() {
     assert!(before.elapsed() >= Duration::from_secs(2), "{:?}", before.elapsed());
     assert!(crm.asked()[0].headers.contains_key("accept"));
     assert!(crm.asked().iter().all(|asked| asked.body.is_null()));
+}
+
+/// An invented CRM with habits of its own: POST for a list, ids in capitals, several addresses a person, a flag of
+/// deletion, an opt-out in words. All that it costs is this table.
+const UNHEARD_OF: &str = r#"
+[source.crm]
+kind = "http"
+base_url = "https://unheard-of.example/v7"
+key = "$.Ref"
+changed_at = "$.Touched"
+on_delete = "delete"
+null_values = ["n/a"]
+auth = { kind = "api_key", header = "x-key", key = "s3cret" }
+[source.crm.list]
+path = "/people/find"
+records = "$.Found[*]"
+body = { Since = "{start}", Sort = "Touched", Skip = "{offset}", Take = "{page_size}" }
+[source.crm.cursor]
+path = "$.Touched"
+format = "%d.%m.%Y %H:%M:%S"
+timezone = "Europe/Kyiv"
+[source.crm.pagination]
+kind = "offset"
+page_size = 2
+restart_at_cursor = "every_page"
+[source.crm.deletes.marked]
+kind = "flag"
+path = "$.State"
+equals = "removed"
+[source.crm.contact]
+externalCustomerId = { path = "$.Ref", prefix = "uh-" }
+firstName = "first_word($.Name)"
+lastName = "other_words($.Name)"
+email = "$.Reach[?@.By=='mail'].At"
+town = "$.Town"
+[source.crm.consent.email]
+path = "$.Letters"
+yes = ["welcome"]
+no = ["never"]
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_crm_that_nobody_described_before_costs_a_table_and_no_line_of_rust() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, format!("state_dir = \"{}\"\n{UNHEARD_OF}", dir.path().display())).unwrap();
+    let config = config::load(&path, std::iter::empty(), None).unwrap_or_else(|problems| panic!("{problems}"));
+    let options = SandboxOptions { access_token_lifetime: 1000 * HOUR, ..SandboxOptions::default() };
+    let mut world = World::with(options, compose::send_settings(&config)).await;
+    let person = |id: &str, name: &str, town: &str, touched: &str, letters: &str| {
+        json!({"Ref": id, "Name": name, "Town": town, "Touched": touched, "Letters": letters, "State": "here",
+               "Reach": [{"By": "phone", "At": "1"}, {"By": "mail", "At": format!("{id}@example.com")}, {"By": "mail", "At": "x@y.z"}]})
+    };
+    let people = Arc::new(Mutex::new(vec![
+        person("a1", "Ann Lee Roe", "Lviv", "20.11.2026 10:00:00", "welcome"),
+        person("b2", "Bo Coe", "n/a", "20.11.2026 10:00:01", "never"),
+        person("c3", "Cy Doe", "Odesa", "21.11.2026 10:00:00", ""),
+    ]));
+    let list = Arc::clone(&people);
+    let script = move |asked: &Asked| {
+        assert_eq!(asked.headers["x-key"], "s3cret");
+        let since = asked.body["Since"].as_str().unwrap_or("01.01.1970 00:00:00").to_owned();
+        let skipped = usize::try_from(asked.body["Skip"].as_u64().unwrap()).unwrap();
+        let mut found: Vec<Value> = list.lock().unwrap().clone();
+        let at = |text: &str| chrono::NaiveDateTime::parse_from_str(text, "%d.%m.%Y %H:%M:%S").unwrap();
+        found.retain(|person| at(person["Touched"].as_str().unwrap()) >= at(&since));
+        found.sort_by_key(|person| at(person["Touched"].as_str().unwrap()));
+        ok(&json!({"Found": found.into_iter().skip(skipped).take(2).collect::<Vec<_>>()}))
+    };
+    let scripted: Arc<dyn Exchange> =
+        Arc::new(Scripted { script: Mutex::new(Box::new(script)), asked: Mutex::default() });
+    let around = Surroundings {
+        store: world.store.clone(),
+        clock: world.clock.clone(),
+        random: Random::seeded(1),
+        crms: Vec::new(),
+    };
+    let links = CrmLinks::over(&config, &around, &scripted);
+    let place = compose::Place { state_dir: &config.state_dir, clock: &around.clock, links: &links };
+    let (feed, _) = compose::build_feed(&config.sources[0], config.identity, &Catalog::empty(), place);
+    let read = async |world: &World| {
+        let (line, stop) = (Line::default(), CancellationToken::new());
+        let (store, clock) = (&world.store, &world.clock);
+        let parts = CycleParts { store, clock, line: &line, stop: &stop, mode: PageMode::Apply, on_page: &|_| {} };
+        read_feed(&feed, Reach::Changes, &parts).await.unwrap()
+    };
+    assert_eq!(read(&world).await.balance.read, 3);
+    world.send_until_quiet().await;
+    let towns = |world: &World| -> BTreeSet<(String, Option<String>, bool)> {
+        let held = world.sandbox.contacts().into_iter();
+        held.map(|contact| (contact.external_id.unwrap(), contact.fields.get("town").cloned(), contact.deleted))
+            .collect()
+    };
+    let held = |id: &str, town: Option<&str>, deleted| (id.to_owned(), town.map(str::to_owned), deleted);
+    assert_eq!(
+        towns(&world),
+        BTreeSet::from([
+            held("uh-a1", Some("Lviv"), false),
+            held("uh-b2", None, false),
+            held("uh-c3", Some("Odesa"), false)
+        ])
+    );
+    assert!(world.is_unsubscribed("b2@example.com") && !world.is_unsubscribed("c3@example.com"));
+
+    // one moves, one is removed; the third is not asked for again
+    {
+        let mut people = people.lock().unwrap();
+        people[0] = person("a1", "Ann Lee Roe", "Dnipro", "23.11.2026 14:00:00", "welcome");
+        people[2]["State"] = json!("removed");
+        people[2]["Touched"] = json!("23.11.2026 14:00:00");
+    }
+    tokio::time::advance(MINUTE).await;
+    assert_eq!(read(&world).await.balance.read, 1);
+    world.send_until_quiet().await;
+    assert_eq!(
+        towns(&world),
+        BTreeSet::from([
+            held("uh-a1", Some("Dnipro"), false),
+            held("uh-b2", None, false),
+            held("uh-c3", Some("Odesa"), true)
+        ])
+    );
 }

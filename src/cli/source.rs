@@ -200,7 +200,7 @@ fn webhook_words(config: &Config, source: &SourceConfig) -> String {
     let mut words =
         format!("\nwebhook: register {base}/hooks/{}{token} in the CRM (docs/crms.md says where)", source.name);
     if !token.is_empty() {
-        words += &format!("; TOKEN is that of [source.{}.webhook]", source.name);
+        words += &["; TOKEN is that of [source.", &source.name, ".webhook]"].concat();
     }
     if config.listen.public_address.is_none() {
         words += "\nlisten.public_address is off: a reverse proxy must pass /hooks/ on to listen.address";

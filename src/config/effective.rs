@@ -31,7 +31,7 @@ pub fn effective_source(
     let variables = env::layer(&environment, &SECTIONS, &file.table);
     let is_there = sources(&file.table, &variables.table).iter().any(|(known, _)| known == name);
     let defaults = defaults::layer(&sources(&file.table, &variables.table));
-    let all = merged(defaults, file.table, variables.table).unwrap_or_default();
+    let all = merged(&defaults, &file.table, &variables.table).unwrap_or_default();
     let table = all.get("source").and_then(|sources| sources.get(name)).and_then(Value::as_table).cloned();
     Ok(table.filter(|_| is_there).map(|table| veiled_table(table, Veil::BySort)))
 }

@@ -115,7 +115,7 @@ pub fn load(
     let variables = env::layer(&environment, &SECTIONS, &file.table);
     let defaults = defaults::layer(&sources(&file.table, &variables.table));
 
-    let merged = merged(defaults, file.table, variables.table);
+    let merged = merged(&defaults, &file.table, &variables.table);
 
     let origins = Origins {
         path: path.to_owned(),
@@ -140,13 +140,13 @@ pub fn load(
 }
 
 /// The layers as one table. `false` takes a table away that a preset has.
-fn merged(defaults: Table, file: Table, variables: Table) -> Result<Table, Box<figment::Error>> {
+fn merged(defaults: &Table, file: &Table, variables: &Table) -> Result<Table, Box<figment::Error>> {
     let mut table = Figment::from(Serialized::defaults(&defaults))
         .merge(Serialized::defaults(file))
         .merge(Serialized::defaults(variables))
         .extract::<Table>()
         .map_err(Box::new)?;
-    defaults::take_away(&mut table, &defaults);
+    defaults::take_away(&mut table, defaults);
     Ok(table)
 }
 

@@ -192,11 +192,11 @@ pub enum Deletes {
         separator: String,
     },
     /// A list of events in the order of time.
-    Stream(Stream),
+    Stream(Box<Stream>),
     /// A list of the deleted, read every so often.
     List {
         /// Its pages.
-        pages: DeletedPages,
+        pages: Box<DeletedPages>,
         /// So often.
         every: Duration,
     },

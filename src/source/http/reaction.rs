@@ -72,7 +72,6 @@ pub(super) fn react(
             // a proxy's page looks like this, too
             None => Reaction::Retry(SourceError::NotUnderstood { what, reason: "it is no JSON".to_owned() }),
         },
-        401 | 403 => Reaction::Refused(refused),
         429 => {
             let told = retry_after(response.headers(), now);
             Reaction::Pause(Wait { name: "status 429".to_owned(), told, rule: None })

@@ -71,7 +71,7 @@ impl HttpSource {
         reading.read_deletes().await?;
         match &description.cursor {
             Some(cursor) if has_filters && !cursor.is_ordered && !reading.is_full => {
-                reading.read_windows(cursor).await?
+                reading.read_windows(cursor).await?;
             }
             Some(_) | None => reading.read_list(has_filters).await?,
         }
@@ -111,7 +111,7 @@ async fn check_preflight(
     if holds || *scans_otherwise { Ok(holds) } else { Err(SourceError::Preflight) }
 }
 
-fn list_query<'a>(description: &'a Description, page_size: PageSize, began: Timestamp) -> Query<'a> {
+fn list_query(description: &Description, page_size: PageSize, began: Timestamp) -> Query<'_> {
     let Description { list, pagination, cursor, key, .. } = description;
     let cursor = cursor.as_ref();
     Query { what: "the list".to_owned(), list, pagination, id: key, cursor, start: None, end: None, began, page_size }

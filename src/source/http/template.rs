@@ -178,18 +178,18 @@ impl Template {
     /// The text; `None` where a variable of it is unset. Lists have commas between them.
     #[must_use]
     pub fn text(&self, bindings: &Bindings) -> Option<String> {
-        self.text_with(bindings, |text| text)
+        self.text_with(bindings, str::to_owned)
     }
 
     /// The same, each variable's value changed by `escape` first: what is put into a path must stay one segment.
     #[must_use]
-    pub fn text_with(&self, bindings: &Bindings, escape: impl Fn(String) -> String) -> Option<String> {
+    pub fn text_with(&self, bindings: &Bindings, escape: impl Fn(&str) -> String) -> Option<String> {
         let mut whole = String::new();
         for part in &self.0 {
             match part {
                 Part::Text(text) => whole.push_str(text),
                 Part::Variable(Variable::BaseUrl, _) => whole.push_str(bindings.base_url.as_deref()?),
-                Part::Variable(variable, shape) => whole.push_str(&escape(words(&bindings.value(*variable, *shape)?))),
+                Part::Variable(variable, shape) => whole.push_str(&escape(&words(&bindings.value(*variable, *shape)?))),
             }
         }
         Some(whole)
@@ -352,7 +352,7 @@ mod tests {
         let ids = Bindings { ids: vec!["1".to_owned(), "a/b".to_owned()], ..Bindings::default() };
         assert_eq!(Template::parse("{ids}").unwrap().texts(&ids).unwrap(), ["1", "a/b"]);
         assert_eq!(Template::parse("x{ids}").unwrap().texts(&ids).unwrap(), ["x1,a/b"]);
-        let escape = |text: String| text.replace('/', "%2F");
+        let escape = |text: &str| text.replace('/', "%2F");
         assert_eq!(Template::parse("/c/{ids}").unwrap().text_with(&ids, escape).unwrap(), "/c/1,a%2Fb");
     }
 

@@ -297,12 +297,11 @@ impl<'a> Walk<'a> {
         if !has_more {
             self.is_over = true;
         } else if restart == Restart::EveryPage && self.can_restart() {
-            match self.later_start() {
-                Some(start) => self.begin_at(Some(start)),
-                None => {
-                    let way = Way::There { count: 1, has_news: true };
-                    self.passes = self.last.map(|until| Passes { until, way });
-                }
+            if let Some(start) = self.later_start() {
+                self.begin_at(Some(start));
+            } else {
+                let way = Way::There { count: 1, has_news: true };
+                self.passes = self.last.map(|until| Passes { until, way });
             }
         }
         Ok(())

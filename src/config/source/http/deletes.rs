@@ -90,7 +90,7 @@ impl Resolver<'_> {
             Kind::List => {
                 let pages = self.deleted_pages(section, raw, lists.1);
                 let every = self.every(raw.every.as_ref());
-                Some(Deletes::List { pages: pages?, every: every? })
+                Some(Deletes::List { pages: Box::new(pages?), every: every? })
             }
             Kind::Snapshot => Some(Deletes::Snapshot { every: self.every(raw.every.as_ref())? }),
         }
@@ -156,7 +156,7 @@ impl Resolver<'_> {
         };
         let actions = self.actions(raw.actions.as_ref());
         let cursor = CursorRule { path, is_ordered: false, ..cursor.clone() };
-        Some(Deletes::Stream(Stream { pages: pages?, cursor, action: action?, actions: actions? }))
+        Some(Deletes::Stream(Box::new(Stream { pages: pages?, cursor, action: action?, actions: actions? })))
     }
 
     fn actions(&mut self, leaf: Option<&Leaf>) -> Option<Vec<(String, StreamAction)>> {
