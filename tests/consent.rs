@@ -639,8 +639,10 @@ async fn a_changed_mapping_and_a_return_raise_nothing() {
         world.crm_is(vec![person("ann", ANN, NO), person("bob", "bob@example.com", YES)]).await;
         world.send_for(HOUR).await;
         if returns {
-            tokio::time::advance(MINUTE).await;
-            world.crm_is(vec![person("bob", "bob@example.com", YES)]).await;
+            for _ in 0..2 {
+                tokio::time::advance(MINUTE).await;
+                world.crm_is(vec![person("bob", "bob@example.com", YES)]).await;
+            }
             tokio::time::advance(MINUTE).await;
         } else {
             change_mapping(&world, 2).await;
@@ -650,6 +652,29 @@ async fn a_changed_mapping_and_a_return_raise_nothing() {
         assert_eq!(raises(&world), 0, "returns: {returns}");
         assert!(world.is_unsubscribed(ANN));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_read_that_lacks_a_contact_is_no_return_so_that_its_no_stays_witnessed() {
+    let mut world = ann_agrees().await;
+    let others = || vec![person("bob", "bob@example.com", YES)];
+    world.crm_is([vec![person("ann", ANN, YES)], others()].concat()).await;
+    tokio::time::advance(MINUTE).await;
+    world.crm_is(others()).await;
+    tokio::time::advance(MINUTE).await;
+    // the guard lets no opt-out of first sight pass
+    world.policy.guard = Guard { is_on: true, bounds: [Bound { contacts: 0, percent: 0 }; 8], ..Guard::default() };
+    let weighed = world.crm_is([vec![person("ann", ANN, NO)], others()].concat()).await;
+    assert!(weighed.holds.is_empty(), "a witnessed no is never held");
+    world.send_for(HOUR).await;
+    assert!(world.is_unsubscribed(ANN));
+    // and what was no stays so, without being told once more
+    tokio::time::advance(MINUTE).await;
+    world.crm_is(others()).await;
+    tokio::time::advance(MINUTE).await;
+    world.crm_is([vec![person("ann", ANN, NO)], others()].concat()).await;
+    world.send_for(HOUR).await;
+    assert_eq!(told_of(&world, ANN), [true]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use crate::plan::guard::harms_of;
 use crate::plan::policy::fields_that_count;
 use crate::random::Random;
 
+use super::endings::SIGHTINGS_NEEDED;
 use super::incoming::{Incoming, PageMode, PageOutcome, ReadContext, SAMPLES_MAX};
 use super::reads::SeenRows;
 use super::rejections::RejectionKind;
@@ -114,14 +115,11 @@ impl Page<'_> {
         }
     }
 
-    /// Marks a row that the CRM speaks of, whatever it says; false where there is none.
-    fn see(&self, key: &str, seen: &mut SeenRows) -> Result<bool, CheckpointError> {
-        let row = self.load(key)?;
-        if let Some(row) = &row {
-            seen.see(row.id);
-            self.find_again(row)?;
-        }
-        Ok(row.is_some())
+    /// Marks a row that the CRM speaks of, whatever it says.
+    fn see(&self, key: &str, seen: &mut SeenRows) -> Result<(), CheckpointError> {
+        let Some(row) = self.load(key)? else { return Ok(()) };
+        seen.see(row.id);
+        self.find_again(&row)
     }
 
     pub(super) fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, CheckpointError> {
@@ -238,7 +236,10 @@ impl Page<'_> {
         if row.sightings == 0 || is_older || self.context.mode == PageMode::Preview {
             return Ok(());
         }
-        self.cancel_endings(row.id)?;
+        // one read that lacked it is no end, so this is no return: what was known of its consent stands
+        if row.sightings >= SIGHTINGS_NEEDED {
+            self.cancel_endings(row.id)?;
+        }
         self.statement("UPDATE contact SET sightings = 0 WHERE id = ?1")?
             .execute([row.id])
             .attempt("store that a contact is there")?;

@@ -136,7 +136,7 @@ impl Checkpoint {
             .connection
             .prepare_cached(
                 "SELECT id, name, cursor, full_read_wanted, first_load_done, last_started_at, last_ended_at, last_error, \
-                   covered_at, mapping_is_new = 1 OR restored = 1 \
+                   covered_at, mapping_is_new = 1 OR restored = 1, full_read_at \
                  FROM source ORDER BY id",
             )
             .attempt("read sources")?;
@@ -150,7 +150,7 @@ impl Checkpoint {
                 last_started_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
                 last_ended_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
                 last_error: row.get(7)?,
-                full_read_at: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+                full_read_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
                 covered_at: row.get::<_, Option<i64>>(8)?.map(Timestamp),
                 is_catching_up: row.get(9)?,
             })
