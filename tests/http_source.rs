@@ -726,6 +726,18 @@ yes = ["welcome"]
 no = ["never"]
 "#;
 
+/// What that CRM answers.
+fn find_unheard_of(people: &[Value], asked: &Asked) -> Answer {
+    assert_eq!(asked.headers["x-key"], "s3cret");
+    let at = |text: &str| chrono::NaiveDateTime::parse_from_str(text, "%d.%m.%Y %H:%M:%S").unwrap();
+    let touched = |person: &Value| at(person["Touched"].as_str().unwrap());
+    let since = at(asked.body["Since"].as_str().unwrap_or("01.01.1970 00:00:00"));
+    let skipped = usize::try_from(asked.body["Skip"].as_u64().unwrap()).unwrap();
+    let mut found: Vec<Value> = people.iter().filter(|person| touched(person) >= since).cloned().collect();
+    found.sort_by_key(touched);
+    ok(&json!({"Found": found.into_iter().skip(skipped).take(2).collect::<Vec<_>>()}))
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_crm_that_nobody_described_before_costs_a_table_and_no_line_of_rust() {
     let dir = tempfile::tempdir().unwrap();
@@ -744,16 +756,7 @@ async fn a_crm_that_nobody_described_before_costs_a_table_and_no_line_of_rust() 
         person("c3", "Cy Doe", "Odesa", "21.11.2026 10:00:00", ""),
     ]));
     let list = Arc::clone(&people);
-    let script = move |asked: &Asked| {
-        assert_eq!(asked.headers["x-key"], "s3cret");
-        let since = asked.body["Since"].as_str().unwrap_or("01.01.1970 00:00:00").to_owned();
-        let skipped = usize::try_from(asked.body["Skip"].as_u64().unwrap()).unwrap();
-        let mut found: Vec<Value> = list.lock().unwrap().clone();
-        let at = |text: &str| chrono::NaiveDateTime::parse_from_str(text, "%d.%m.%Y %H:%M:%S").unwrap();
-        found.retain(|person| at(person["Touched"].as_str().unwrap()) >= at(&since));
-        found.sort_by_key(|person| at(person["Touched"].as_str().unwrap()));
-        ok(&json!({"Found": found.into_iter().skip(skipped).take(2).collect::<Vec<_>>()}))
-    };
+    let script = move |asked: &Asked| find_unheard_of(&list.lock().unwrap(), asked);
     let scripted: Arc<dyn Exchange> =
         Arc::new(Scripted { script: Mutex::new(Box::new(script)), asked: Mutex::default() });
     let around = Surroundings {
