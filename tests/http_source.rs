@@ -726,6 +726,12 @@ yes = ["welcome"]
 no = ["never"]
 "#;
 
+fn unheard_of(id: &str, name: &str, town: &str, touched: &str, letters: &str) -> Value {
+    let by = |by: &str, at: &str| json!({"By": by, "At": at});
+    let reach = [by("phone", "1"), by("mail", &format!("{id}@example.com")), by("mail", "x@y.z")];
+    json!({"Ref": id, "Name": name, "Town": town, "Touched": touched, "Letters": letters, "State": "here", "Reach": reach})
+}
+
 /// What that CRM answers.
 fn find_unheard_of(people: &[Value], asked: &Asked) -> Answer {
     assert_eq!(asked.headers["x-key"], "s3cret");
@@ -746,14 +752,10 @@ async fn a_crm_that_nobody_described_before_costs_a_table_and_no_line_of_rust() 
     let config = config::load(&path, std::iter::empty(), None).unwrap_or_else(|problems| panic!("{problems}"));
     let options = SandboxOptions { access_token_lifetime: 1000 * HOUR, ..SandboxOptions::default() };
     let mut world = World::with(options, compose::send_settings(&config)).await;
-    let person = |id: &str, name: &str, town: &str, touched: &str, letters: &str| {
-        json!({"Ref": id, "Name": name, "Town": town, "Touched": touched, "Letters": letters, "State": "here",
-               "Reach": [{"By": "phone", "At": "1"}, {"By": "mail", "At": format!("{id}@example.com")}, {"By": "mail", "At": "x@y.z"}]})
-    };
     let people = Arc::new(Mutex::new(vec![
-        person("a1", "Ann Lee Roe", "Lviv", "20.11.2026 10:00:00", "welcome"),
-        person("b2", "Bo Coe", "n/a", "20.11.2026 10:00:01", "never"),
-        person("c3", "Cy Doe", "Odesa", "21.11.2026 10:00:00", ""),
+        unheard_of("a1", "Ann Lee Roe", "Lviv", "20.11.2026 10:00:00", "welcome"),
+        unheard_of("b2", "Bo Coe", "n/a", "20.11.2026 10:00:01", "never"),
+        unheard_of("c3", "Cy Doe", "Odesa", "21.11.2026 10:00:00", ""),
     ]));
     let list = Arc::clone(&people);
     let script = move |asked: &Asked| find_unheard_of(&list.lock().unwrap(), asked);
@@ -795,7 +797,7 @@ async fn a_crm_that_nobody_described_before_costs_a_table_and_no_line_of_rust() 
     // one moves, one is removed; the third is not asked for again
     {
         let mut people = people.lock().unwrap();
-        people[0] = person("a1", "Ann Lee Roe", "Dnipro", "23.11.2026 14:00:00", "welcome");
+        people[0] = unheard_of("a1", "Ann Lee Roe", "Dnipro", "23.11.2026 14:00:00", "welcome");
         people[2]["State"] = json!("removed");
         people[2]["Touched"] = json!("23.11.2026 14:00:00");
     }
