@@ -301,8 +301,10 @@ fn mark_gone(
         return Ok(0);
     }
     let missing: Vec<i64> = {
+        // through the table from its beginning to its end: the index of the source would ask for each row by itself, and
+        // sort all their numbers in memory
         let mut query = transaction
-            .prepare_cached("SELECT id FROM contact WHERE source = ?1 AND (read_at < ?2 OR read_at > ?3) ORDER BY id")
+            .prepare_cached("SELECT id FROM contact WHERE +source = ?1 AND (read_at < ?2 OR read_at > ?3) ORDER BY id")
             .attempt("look for gone contacts")?;
         let ids = query.query_map(params![source.0, proof.began.0, now.0], |row| row.get::<_, i64>(0));
         ids.and_then(|ids| ids.filter(|id| !id.as_ref().is_ok_and(|id| seen.seen.contains(*id))).collect())

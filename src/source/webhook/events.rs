@@ -18,7 +18,7 @@ const KEY_BYTES_MAX: usize = 256;
 pub enum Action {
     /// The contact may have changed: fetch it.
     Fetch,
-    /// The event holds the contact as it is now; only with [`Reading::record`].
+    /// The event holds the contact as it is now; only with `webhook.record`.
     Upsert,
     /// The contact is deleted.
     Delete,
