@@ -1,5 +1,7 @@
 //! Raises whose time is over, or that somebody forbids: dropped and listed, never repeated.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Transaction;
 
 use crate::clock::Timestamp;
@@ -12,31 +14,36 @@ use super::settle::close;
 use super::settle_deeds::{ACTION, Deed, forget, load_deed, load_deeds};
 use super::{Attempt, Checkpoint, CheckpointError};
 
-/// Of a raise `d`: its time is over (also where the clock was set back since; a page that is recorded while the sender
-/// looks may be ahead of it by moments), or somebody with the address wants no mail.
-const IS_LATE: &str = "d.expires_at <= ?1 OR d.expires_at > ?2 + 60000 \
-                       OR EXISTS (SELECT 1 FROM consent s WHERE s.address = d.address AND s.said = 1)";
+/// Of a raise `d`: its time is over (also where the clock was set back since).
+const IS_LATE: &str = "(d.expires_at <= ?1 OR d.expires_at > ?2)";
+/// Somebody with its address wants no mail.
+const IS_FORBIDDEN: &str = "EXISTS (SELECT 1 FROM consent s WHERE s.address = d.address AND s.said = 1)";
+/// A page that is recorded while the sender looks may be ahead of it by moments; more is a clock that was set back.
+const AHEAD_MAX_MS: i64 = 60_000;
 
 impl Checkpoint {
     /// Drops what was given newly and could not be told to Reteno in time, or what somebody else with the same address
     /// forbids: each is listed.
     pub fn drop_late_raises(&mut self, now: Timestamp) -> Result<u64, CheckpointError> {
-        let late: Vec<i64> = self
+        let late: Vec<(i64, bool)> = self
             .connection
             .prepare_cached(&format!(
-                "SELECT id FROM deed d WHERE kind = 'resubscribe' AND import IS NULL AND ({IS_LATE})"
+                "SELECT id, {IS_FORBIDDEN} FROM deed d WHERE kind = 'resubscribe' AND import IS NULL \
+                 AND ({IS_LATE} OR {IS_FORBIDDEN})"
             ))
-            .and_then(|mut query| query.query_map([now.0, now.0 + RAISE_AGE_MAX_MS], |row| row.get(0))?.collect())
+            .and_then(|mut query| {
+                query.query_map([now.0, latest(now)], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            })
             .attempt(ACTION)?;
         if late.is_empty() {
             return Ok(0);
         }
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        for id in &late {
+        for (id, is_forbidden) in &late {
             let deed = load_deed(&transaction, *id)?;
             if let Some(deed) = deed {
-                expire(&transaction, &deed, now)?;
+                expire(&transaction, &deed, *is_forbidden, now)?;
             }
         }
         transaction.commit().attempt(ACTION)?;
@@ -53,18 +60,20 @@ impl Checkpoint {
     ) -> Result<bool, CheckpointError> {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        let late: Vec<i64> = transaction
-            .prepare_cached(&format!("SELECT id FROM deed d WHERE import = ?3 AND ({IS_LATE})"))
+        let late: BTreeMap<i64, bool> = transaction
+            .prepare_cached(&format!(
+                "SELECT id, {IS_FORBIDDEN} FROM deed d WHERE import = ?3 AND ({IS_LATE} OR {IS_FORBIDDEN})"
+            ))
             .and_then(|mut query| {
-                query.query_map([now.0, now.0 + RAISE_AGE_MAX_MS, import.0], |row| row.get(0))?.collect()
+                query.query_map([now.0, latest(now), import.0], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
             })
             .attempt(ACTION)?;
         if late.is_empty() {
             return Ok(false);
         }
         for deed in load_deeds(&transaction, import)? {
-            if late.contains(&deed.id) {
-                expire(&transaction, &deed, now)?;
+            if let Some(is_forbidden) = late.get(&deed.id) {
+                expire(&transaction, &deed, *is_forbidden, now)?;
             } else {
                 transaction.execute("UPDATE deed SET import = NULL WHERE id = ?1", [deed.id]).attempt(ACTION)?;
             }
@@ -76,10 +85,23 @@ impl Checkpoint {
     }
 }
 
-fn expire(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<(), CheckpointError> {
+/// The latest moment at which a raise that is made now is over.
+fn latest(now: Timestamp) -> i64 {
+    now.0 + RAISE_AGE_MAX_MS + AHEAD_MAX_MS
+}
+
+fn expire(
+    transaction: &Transaction<'_>,
+    deed: &Deed,
+    is_forbidden: bool,
+    now: Timestamp,
+) -> Result<(), CheckpointError> {
     forget(transaction, deed)?;
-    let reason = "the consent that was newly given could not be told to Reteno within an hour, or somebody else with the \
-                  address wants no mail: the address stays unsubscribed";
+    let reason = if is_forbidden {
+        "the consent that was newly given is not told to Reteno: somebody else with the address wants no mail"
+    } else {
+        "the consent that was newly given could not be told to Reteno within an hour: the address stays unsubscribed"
+    };
     let what = (RejectionKind::Consent, None, reason);
     record_rejection(transaction, deed.source, (Some(&deed.key), None), what, now.0)
 }
