@@ -55,10 +55,27 @@ fn veiled_table(table: Table, veil: Veil) -> Table {
         };
         let hides = inner == Veil::All || (veil == Veil::BySort && SECRETS.contains(&key.as_str()));
         // at the top of a source `key` is the place of the record's id
-        let hides = hides && !value.as_str().is_some_and(|text| text.starts_with('$'));
-        (key, veiled_value(value, inner, hides))
+        let hides = hides && !(key == "key" && value.as_str().is_some_and(|text| text.starts_with("$.")));
+        let veiled = match value {
+            Value::Table(headers) if key == "headers" && inner != Veil::All => Value::Table(veiled_headers(headers)),
+            value => veiled_value(value, inner, hides),
+        };
+        (key, veiled)
     };
     table.into_iter().map(veiled).collect()
+}
+
+/// A token that somebody wrote into a header is one, although the header's name is the CRM's; text with a variable in the
+/// token's place is none.
+fn veiled_headers(headers: Table) -> Table {
+    const SIGNS: [&str; 6] = ["auth", "token", "key", "secret", "cookie", "password"];
+    let veiled = |(name, value): (String, Value)| {
+        let lower = name.to_ascii_lowercase();
+        let is_plain = !value.as_str().is_some_and(|text| text.contains('{'));
+        let hides = is_plain && SIGNS.iter().any(|sign| lower.contains(sign));
+        (name, veiled_value(value, Veil::None, hides))
+    };
+    headers.into_iter().map(veiled).collect()
 }
 
 fn veiled_value(value: Value, veil: Veil, hides: bool) -> Value {
@@ -83,14 +100,22 @@ mod tests {
         let text = "[source.crm]\nkind = \"http\"\nkey = \"$.id\"\nvars = { a = \"x\" }\n\
                     secrets = { s = \"hunter2\", f = { file = \"s.txt\" } }\n\
                     auth = { kind = \"bearer\", token = \"hunter3\" }\n\
-                    webhook = { verify = \"basic\", user = \"u\", password = \"hunter4\", secrets = [\"hunter5\"] }\n\
-                    [source.crm.list]\nquery = { token = \"{secret.s}\", key = \"open\" }\n";
+                    webhook = { verify = \"basic\", user = \"u\", password = \"$hunter4\", secrets = [\"hunter5\"] }\n\
+                    [source.crm.list]\nquery = { token = \"{secret.s}\", key = \"open\" }\n\
+                    headers = { Authorization = \"Bearer hunter6\", X-Token = \"{secret.f}\" }\n";
         std::fs::write(&path, text).unwrap();
         let variables = [("RETENO_SYNC_SOURCE__CRM__TIME_ZONE".to_owned(), "Europe/Kyiv".to_owned())];
         let table = effective_source(&path, variables.into_iter(), "crm").unwrap().unwrap();
         let shown = table.to_string();
-        for words in ["on_delete = \"keep\"", "time_zone = \"Europe/Kyiv\"", "{secret.s}", "\"open\"", "$.id", "s.txt"]
-        {
+        for words in [
+            "on_delete = \"keep\"",
+            "time_zone = \"Europe/Kyiv\"",
+            "{secret.s}",
+            "{secret.f}",
+            "\"open\"",
+            "$.id",
+            "s.txt",
+        ] {
             assert!(shown.contains(words), "{words} is not in {shown}");
         }
         assert!(!shown.contains("hunter"), "{shown}");
