@@ -806,6 +806,25 @@ fn a_description_whose_request_does_not_say_which_page_it_asks_for_is_refused() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_of_which_few_pass_the_filter_of_its_path_is_no_short_page_and_none_no_error() {
+    let plain = SORTED.replace("every_page", "never").replace("people[*]", "people[?@['kind']=='person']");
+    for persons in [vec![1, 5, 6, 9], Vec::new()] {
+        let list = persons.clone();
+        let crm = Crm::new(&plain, move |asked| {
+            let first = 3 * (asked.number("page").unwrap() - 1);
+            let kind = |id| if list.contains(&id) { "person" } else { "company" };
+            let page: Vec<Value> = (first..(first + 3).min(10))
+                .map(|id| json!({"id": id, "at": NOW - 9_000 + id, "kind": kind(id)}))
+                .collect();
+            ok(&json!({ "people": page }))
+        })
+        .await;
+        let given = crm.read_all().await;
+        assert_eq!((given.ids(), given.end().full), (persons.iter().map(i64::to_string).collect(), true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_that_is_hit_among_the_records_of_one_moment_is_told_and_is_not_the_end() {
     let people = people((1..=30).map(|id| (id, NOW - 90_000)).chain([(31, NOW - 80_000)]));
     let capped = SORTED.replace("page_size = 3", "page_size = 3\nmax_records = 12");

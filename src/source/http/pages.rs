@@ -49,14 +49,13 @@ impl Pages {
         usize::try_from(page).ok().and_then(|page| self.starts.get(page)).copied().unwrap_or(0)
     }
 
-    /// Takes in a page, and says whether another follows; an error where that would never end.
+    /// Takes in a page of so many items, of which `records` are records, and says whether another follows; an error where that would never end.
     pub(super) fn take(
         &mut self,
         pagination: &Pagination,
         page: u64,
-        (body, records): (&Value, &[&Value]),
+        (body, records, count): (&Value, &[&Value], u64),
     ) -> Result<bool, &'static str> {
-        let count = records.len() as u64;
         let path = pagination.next.as_ref();
         let next = path.and_then(|path| path.query(body).first()).filter(|next| is_something(next)).cloned();
         let before = std::mem::replace(&mut self.next, next);
@@ -81,7 +80,7 @@ impl Pages {
             return Err("it says that there is more, and gives nothing");
         }
         let is_repeated = last.is_some_and(|(number, hash)| number + 1 == page && hash == hash_of(records));
-        if count > 0 && is_repeated {
+        if !records.is_empty() && is_repeated {
             return Err("it is the page before once more: the CRM pays no heed to what is asked for");
         }
         Ok(true)

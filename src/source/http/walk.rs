@@ -167,14 +167,14 @@ impl<'a> Walk<'a> {
             Some(_) => self.query.list.records.select(body).ok_or_else(|| no_records(&self.query.what))?,
             None => Vec::new(),
         };
-        let count = records.len() as u64;
+        let count = self.query.list.records.count(body);
         if count == 0 && self.pages == 0 && self.restarts > 0 && !self.is_doubted {
             // it began at the last record that was seen, which cannot all at once be none: a CRM that stumbles says that
             self.is_doubted = true;
             return Ok(Some(Step { asked_at, found: Vec::new() }));
         }
         self.is_doubted = false;
-        let has_more = self.shown.take(self.query.pagination, self.pages, (body, &records));
+        let has_more = self.shown.take(self.query.pagination, self.pages, (body, &records, count));
         let has_more = has_more.map_err(|reason| SourceError::NotUnderstood {
             what: self.query.what.clone(),
             reason: reason.to_owned(),
