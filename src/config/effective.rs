@@ -17,6 +17,9 @@ const SECRET_TABLES: [&str; 1] = ["secrets"];
 const OPEN_TABLES: [&str; 8] =
     ["contact", "list", "fetch", "deletes", "preflight", "segments", "vars", "subscriptions"];
 
+/// Tables whose keys are names of the CRM's: of headers and parameters.
+const NAMED_BY_THE_CRM: [&str; 4] = ["headers", "query", "extra", "authorize_extra"];
+
 /// The whole table of a source; `None` where there is no such source.
 ///
 /// # Errors
@@ -57,7 +60,9 @@ fn veiled_table(table: Table, veil: Veil) -> Table {
         // at the top of a source `key` is the place of the record's id
         let hides = hides && !(key == "key" && value.as_str().is_some_and(|text| text.starts_with("$.")));
         let veiled = match value {
-            Value::Table(headers) if key == "headers" && inner != Veil::All => Value::Table(veiled_headers(headers)),
+            Value::Table(entries) if inner != Veil::All && NAMED_BY_THE_CRM.contains(&key.as_str()) => {
+                Value::Table(veiled_parameters(entries, inner))
+            }
             value => veiled_value(value, inner, hides),
         };
         (key, veiled)
@@ -65,17 +70,18 @@ fn veiled_table(table: Table, veil: Veil) -> Table {
     table.into_iter().map(veiled).collect()
 }
 
-/// A token that somebody wrote into a header is one, although the header's name is the CRM's; text with a variable in the
-/// token's place is none.
-fn veiled_headers(headers: Table) -> Table {
-    const SIGNS: [&str; 6] = ["auth", "token", "key", "secret", "cookie", "password"];
+/// A token that somebody wrote into a request is one, although its name is the CRM's; text with a variable in the token's
+/// place is none.
+fn veiled_parameters(entries: Table, veil: Veil) -> Table {
+    const SIGNS: [&str; 8] = ["auth", "token", "api_key", "apikey", "api-key", "secret", "cookie", "passw"];
     let veiled = |(name, value): (String, Value)| {
         let lower = name.to_ascii_lowercase();
         let is_plain = !value.as_str().is_some_and(|text| text.contains('{'));
-        let hides = is_plain && SIGNS.iter().any(|sign| lower.contains(sign));
+        let is_ours = veil == Veil::BySort && SECRETS.contains(&lower.as_str());
+        let hides = is_plain && (is_ours || SIGNS.iter().any(|sign| lower.contains(sign)));
         (name, veiled_value(value, Veil::None, hides))
     };
-    headers.into_iter().map(veiled).collect()
+    entries.into_iter().map(veiled).collect()
 }
 
 fn veiled_value(value: Value, veil: Veil, hides: bool) -> Value {
@@ -99,9 +105,9 @@ mod tests {
         let path = folder.path().join("config.toml");
         let text = "[source.crm]\nkind = \"http\"\nkey = \"$.id\"\nvars = { a = \"x\" }\n\
                     secrets = { s = \"hunter2\", f = { file = \"s.txt\" } }\n\
-                    auth = { kind = \"bearer\", token = \"hunter3\" }\n\
+                    auth = { kind = \"bearer\", token = \"hunter3\", extra = { key = \"hunter8\" } }\n\
                     webhook = { verify = \"basic\", user = \"u\", password = \"$hunter4\", secrets = [\"hunter5\"] }\n\
-                    [source.crm.list]\nquery = { token = \"{secret.s}\", key = \"open\" }\n\
+                    [source.crm.list]\nquery = { token = \"{secret.s}\", key = \"open\", api_token = \"hunter7\" }\n\
                     headers = { Authorization = \"Bearer hunter6\", X-Token = \"{secret.f}\" }\n";
         std::fs::write(&path, text).unwrap();
         let variables = [("RETENO_SYNC_SOURCE__CRM__TIME_ZONE".to_owned(), "Europe/Kyiv".to_owned())];
