@@ -570,7 +570,9 @@ async fn a_fetch_tells_who_is_missing_and_an_answer_that_ignores_the_ids_tells_n
             asked.query.iter().filter(|(name, _)| name == "id[]").map(|(_, id)| id.parse().unwrap()).collect();
         match ids.as_slice() {
             [1, 2] => ok(&json!({"people": [{"id": 2, "gone": true}]})),
-            [3] => answer(404, &Value::Null),
+            [1] => ok(&json!({"people": []})),
+            [3] => answer(204, &Value::Null),
+            [4] => answer(404, &Value::Null),
             _ => ok(&json!({"people": [{"id": 1}, {"id": 2}]})),
         }
     })
@@ -589,6 +591,13 @@ async fn a_fetch_tells_who_is_missing_and_an_answer_that_ignores_the_ids_tells_n
     assert_eq!(said, ["deleted 2", "missing 1", "missing 3"]);
     let error = crm.source.fetch(&keys(&[9]), &stop).await.unwrap_err();
     assert!(error.to_string().contains("ignores the ids"), "{error}");
+    // of a list of ids "not found" is a wrong path; of one record it is that record
+    let error = crm.source.fetch(&keys(&[4]), &stop).await.unwrap_err();
+    assert_eq!(error.to_string(), "fetch was answered with status 404");
+    let single = FETCHED.replace("path = \"/people/some\"", "path = \"/people/{id}\"");
+    let single = single.replace("query = { \"id[]\" = \"{ids}\" }\n", "");
+    let crm = Crm::new(&single, |_| answer(404, &Value::Null)).await;
+    assert!(matches!(crm.source.fetch(&keys(&[4]), &stop).await.unwrap()[..], [Fetched::Missing { .. }]));
 }
 
 const STREAMED: &str = r#"
@@ -812,4 +821,273 @@ async fn a_crm_that_nobody_described_before_costs_a_table_and_no_line_of_rust() 
             held("uh-c3", Some("Odesa"), true)
         ])
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_of_the_server_that_is_far_ahead_never_moves_the_cursor_beyond_the_present() {
+    let people = people([(1, NOW - 5000)]);
+    let (list, mut count) = (Arc::clone(&people), 0);
+    let crm = Crm::new(SORTED, move |asked| {
+        let mut page = page_of(&list, asked, 100);
+        count += 1;
+        // three hours, as where local time is told as GMT; then the year 2100
+        let ahead = if count == 1 { NOW + 3 * 3600 } else { 4_102_444_800 };
+        let date = chrono::DateTime::from_timestamp(ahead, 0).unwrap().to_rfc2822().replace("+0000", "GMT");
+        page.headers_mut().insert("date", date.parse().unwrap());
+        page
+    })
+    .await;
+    let mut given = crm.read_all().await;
+    for id in 2..=4 {
+        tokio::time::advance(20 * MINUTE).await;
+        people.lock().unwrap().push((id, crm.clock().now().0 / 1000 - 300));
+        given = crm.read_after(&given).await;
+        assert!(given.ids().contains(&id.to_string()), "{id} is lost: {:?}", given.ids());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_of_the_future_is_brought_back_to_the_present() {
+    let crm = sorted_crm(&people([(1, NOW - 100)]), 100).await;
+    let ahead = (NOW + 10_000_000) * 1_000_000;
+    let given = crm.read(From::Cursor(Cursor::from_text(format!("{{\"at\":{ahead}}}")))).await;
+    assert_eq!(given.ids(), ["1"]);
+    assert!(!given.cursor.unwrap().as_text().contains(&ahead.to_string()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crm_that_asks_for_a_pause_of_a_day_is_left_alone_and_no_short_wait_makes_us_hammer_it() {
+    let crm = Crm::new(LINKED, |_| ok(&json!({"error": "BUSY", "wait": 999_999}))).await;
+    assert!(matches!(crm.read_all().await.end, Err(SourceError::Limited { .. })));
+    assert_eq!(crm.asked().len(), 1);
+    tokio::time::advance(23 * 60 * MINUTE).await;
+    assert!(matches!(crm.read_all().await.end, Err(SourceError::Limited { .. })));
+    assert_eq!(crm.asked().len(), 0);
+    tokio::time::advance(4 * 60 * MINUTE).await;
+    let _again = crm.read_all().await;
+    assert_eq!(crm.asked().len(), 1);
+
+    let crm = Crm::new(LINKED, |_| ok(&json!({"error": "BUSY", "wait": 0}))).await;
+    assert!(matches!(crm.read_all().await.end, Err(SourceError::Limited { .. })));
+    let asked = crm.asked().len();
+    assert!(asked < 20, "{asked} requests in ten minutes that were all refused");
+}
+
+/// A list without a change time, by offset, whose answers say whether there is more.
+const BY_OFFSET: &str = r#"
+[source.crm.list]
+path = "/people"
+query = { offset = "{offset}", size = "{page_size}" }
+records = "$.people[*]"
+[source.crm.pagination]
+kind = "offset"
+page_size = 10
+has_more = "$.more"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn the_next_offset_counts_the_records_that_came_and_not_those_that_were_asked_for() {
+    for (page_most, has_word) in [(4, true), (10, true), (10, false), (4, false)] {
+        let description =
+            if has_word || page_most == 10 { BY_OFFSET.to_owned() } else { BY_OFFSET.replace("has_more", "next") };
+        let crm = Crm::new(&description, move |asked| {
+            let ids: Vec<i64> = (1..=30).skip(usize::try_from(asked.number("offset").unwrap()).unwrap()).collect();
+            let page: Vec<Value> = ids.iter().take(page_most).map(|id| json!({"id": id})).collect();
+            let more = if has_word { json!(u8::from(ids.len() > page_most)) } else { Value::Null };
+            ok(&if has_word { json!({"people": page, "more": more}) } else { json!({"people": page}) })
+        })
+        .await;
+        let given = crm.read_all().await;
+        let expected: Vec<String> = (1..=30).map(|id| id.to_string()).collect();
+        assert_eq!(given.ids(), expected, "{page_most} {has_word}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crm_that_pays_no_heed_to_the_page_or_never_comes_to_an_end_is_not_asked_for_ever() {
+    let link = "[source.crm.list]\npath = \"/people\"\nrecords = \"$.people[*]\"\n\
+                [source.crm.pagination]\nkind = \"next_link\"\nnext = \"$.next\"";
+    let token = "[source.crm.list]\npath = \"/people\"\nquery = { after = \"{next}\" }\nrecords = \"$.people[*]\"\n\
+                 [source.crm.pagination]\nkind = \"cursor\"\nnext = \"$.next\"";
+    let rows = [
+        (BY_OFFSET, json!({"people": [{"id": 1}], "more": true}), Some("the page before once more")),
+        (BY_OFFSET, json!({"people": [], "more": true}), Some("gives nothing")),
+        (link, json!({"people": [{"id": 1}], "next": {"href": "/api/people"}}), Some("no address")),
+        (link, json!({"people": [{"id": 1}], "next": "/api/people"}), Some("the page before once more")),
+        (token, json!({"people": [{"id": 1}], "next": "same"}), Some("the page before once more")),
+        (token, json!({"people": [], "next": "same"}), None),
+    ];
+    for (description, body, wanted) in rows {
+        let told = body.clone();
+        let crm = Crm::new(description, move |_| ok(&told)).await;
+        let end = crm.read_all().await.end;
+        match wanted {
+            Some(words) => assert!(end.unwrap_err().to_string().contains(words), "{body}"),
+            None => assert!(end.is_ok(), "{body}"),
+        }
+        assert!(crm.asked().len() < 110, "{body}");
+    }
+}
+
+#[test]
+fn a_description_whose_request_does_not_say_which_page_it_asks_for_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    for (kind, word) in [("page", "{page}"), ("offset", "{offset}"), ("cursor", "{next}")] {
+        let text = format!(
+            "[source.crm]\nkind = \"http\"\nbase_url = \"https://crm.example\"\nkey = \"$.id\"\n\
+             contact.externalCustomerId = \"$.id\"\nlist = {{ path = \"/people\", records = \"$[*]\" }}\n\
+             pagination = {{ kind = \"{kind}\", next = \"$.next\" }}"
+        );
+        std::fs::write(&path, text).unwrap();
+        let told = config::load(&path, std::iter::empty(), None).unwrap_err().to_string();
+        assert!(told.contains("source.crm.pagination") && told.contains(word), "{told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_which_few_pass_the_filter_of_its_path_is_no_short_page_and_none_no_error() {
+    let plain = SORTED.replace("every_page", "never").replace("people[*]", "people[?@['kind']=='person']");
+    for persons in [vec![1, 5, 6, 9], Vec::new()] {
+        let list = persons.clone();
+        let crm = Crm::new(&plain, move |asked| {
+            let first = 3 * (asked.number("page").unwrap() - 1);
+            let kind = |id| if list.contains(&id) { "person" } else { "company" };
+            let page: Vec<Value> = (first..(first + 3).min(10))
+                .map(|id| json!({"id": id, "at": NOW - 9_000 + id, "kind": kind(id)}))
+                .collect();
+            ok(&json!({ "people": page }))
+        })
+        .await;
+        let given = crm.read_all().await;
+        assert_eq!((given.ids(), given.end().full), (persons.iter().map(i64::to_string).collect(), true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_hit_among_the_records_of_one_moment_is_told_and_is_not_the_end() {
+    let people = people((1..=30).map(|id| (id, NOW - 90_000)).chain([(31, NOW - 80_000)]));
+    let capped = SORTED.replace("page_size = 3", "page_size = 3\nmax_records = 12");
+    let crm = Crm::new(&capped, move |asked| {
+        if asked.number("page").unwrap() > 4 { ok(&json!({"people": []})) } else { page_of(&people, asked, 100) }
+    })
+    .await;
+    let given = crm.read_all().await;
+    assert!(matches!(given.end, Err(SourceError::Stuck { .. })), "{:?}", given.end);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_where_the_last_record_was_must_be_said_twice() {
+    let people = people((1..=30).map(|id| (id, NOW - 90_000 + 100 * id)));
+    let (list, mut count) = (Arc::clone(&people), 0);
+    let crm = Crm::new(SORTED, move |asked| {
+        count += 1;
+        // stumbles in the middle
+        if count == 4 { answer(204, &Value::Null) } else { page_of(&list, asked, 100) }
+    })
+    .await;
+    let expected: Vec<String> = (1..=30).map(|id| id.to_string()).collect();
+    assert_eq!(sorted(crm.read_all().await.ids()), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_deletions_that_is_cut_stays_where_it_was_and_says_so() {
+    let capped = format!("{STREAMED}\n[source.crm.errors.far]\nstatus = 400\naction = \"restart_at_cursor\"");
+    let crm = Crm::new(&capped, |asked| match asked.path.as_str() {
+        "/api/events" if asked.number("page") == Some(2) => answer(400, &Value::Null),
+        "/api/events" => ok(&json!({"events": [
+            {"who": 5, "at": NOW - 50, "type": "deleted"}, {"who": 6, "at": NOW - 40, "type": "deleted"}]})),
+        _ => ok(&json!({"people": []})),
+    })
+    .await;
+    let from =
+        |asked: &[Asked]| asked.iter().find(|asked| asked.path == "/api/events").unwrap().number("from").unwrap();
+    let first = crm.read_all().await;
+    assert_eq!(first.ids(), ["?5", "?6"]);
+    assert!(first.end().warnings[0].contains("deletes.events"), "{:?}", first.end().warnings);
+    crm.asked();
+    tokio::time::advance(30 * MINUTE).await;
+    crm.read_after(&first).await;
+    assert!(from(&crm.asked()) < NOW - 23 * 3600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_of_a_crm_that_ignores_them_are_one_read_of_everything_and_no_more() {
+    let crm = Crm::new(WINDOWED, |asked| {
+        let page: Vec<Value> = if asked.number("page") == Some(1) {
+            (1..=5).map(|id| json!({"id": id, "at": NOW - 1_000_000 * id})).collect()
+        } else {
+            Vec::new()
+        };
+        ok(&json!({ "people": page }))
+    })
+    .await;
+    let from = format!("{{\"at\":{}}}", (NOW - 365 * 24 * 3600) * 1_000_000);
+    let given = crm.read(From::Cursor(Cursor::from_text(from))).await;
+    assert_eq!(sorted(given.ids()).len(), 5);
+    assert!(given.end().warnings[0].contains("ignores the filter"), "{:?}", given.end().warnings);
+    assert!(crm.asked().len() < 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_larger_than_any_before_may_be_cut_and_a_smaller_size_is_heeded() {
+    // fewer people than the CRM gives at most of one page, and then many at once
+    let people = people([(1, NOW - 50_000), (2, NOW - 40_000)]);
+    let plain = SORTED.replace("every_page", "never").replace("page_size = 3", "page_size = 100");
+    let list = Arc::clone(&people);
+    let crm = Crm::new(&plain, move |asked| page_of(&list, asked, 5)).await;
+    let first = crm.read_all().await;
+    people.lock().unwrap().extend((3..=20).map(|id| (id, NOW - 300 + id)));
+    let second = crm.read_after(&first).await;
+    let expected: Vec<String> = (3..=20).map(|id| id.to_string()).collect();
+    assert_eq!(sorted(second.ids()), expected);
+    // somebody asks for fewer from now on
+    let smaller = plain.replace("page_size = 100", "page_size = 2");
+    let list = Arc::clone(&people);
+    let crm = Crm::new(&smaller, move |asked| page_of(&list, asked, 5)).await;
+    assert_eq!(sorted(crm.read_after(&first).await.ids()), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_missing_in_a_fetch_is_asked_for_again_since_the_answer_may_be_cut() {
+    let crm = Crm::new(&FETCHED.replace("batch = 2", "batch = 10"), |asked| {
+        let ids = asked.query.iter().filter(|(name, id)| name == "id[]" && id != "4");
+        let page: Vec<Value> = ids.take(2).map(|(_, id)| json!({"id": id.parse::<i64>().unwrap()})).collect();
+        ok(&json!({ "people": page }))
+    })
+    .await;
+    let keys: Vec<String> = (1..=5).map(|id: i64| id.to_string()).collect();
+    let fetched = crm.source.fetch(&keys, &CancellationToken::new()).await.unwrap();
+    let missing: Vec<&str> = fetched
+        .iter()
+        .filter_map(|fetched| match fetched {
+            Fetched::Missing { key } => Some(key.as_str()),
+            Fetched::Record(_) | Fetched::Deleted(_) => None,
+        })
+        .collect();
+    assert_eq!((fetched.len(), missing), (5, vec!["4"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_description_whose_order_or_times_are_not_there_is_told() {
+    let plain = SORTED.replace("every_page", "never");
+    let timeless = Crm::new(&plain, |asked| {
+        let page = if asked.number("page") == Some(1) { json!([{"id": 1, "updated": 5}]) } else { json!([]) };
+        ok(&json!({ "people": page }))
+    })
+    .await;
+    let given = timeless.read_all().await;
+    assert!(given.end().warnings[0].contains("cursor.path"), "{:?}", given.end().warnings);
+    // each page is sorted, and the whole is not: no page is a place to go on from
+    let unsorted = Crm::new(&plain, |asked| {
+        let first = [5, 2, 0].get(usize::try_from(asked.number("page").unwrap() - 1).unwrap()).copied().unwrap_or(0);
+        let count = if first == 0 { 1 } else { 3 };
+        let page: Vec<Value> =
+            (0..count).map(|n| json!({"id": 10 * first + n, "at": NOW - 9_000 + 100 * first + n})).collect();
+        ok(&json!({ "people": page }))
+    })
+    .await;
+    let given = unsorted.read_all().await;
+    assert_eq!(given.ids().len(), 7);
+    assert!(given.end().warnings[0].contains("does not sort"), "{:?}", given.end().warnings);
 }

@@ -17,6 +17,9 @@ const SECRET_TABLES: [&str; 1] = ["secrets"];
 const OPEN_TABLES: [&str; 8] =
     ["contact", "list", "fetch", "deletes", "preflight", "segments", "vars", "subscriptions"];
 
+/// Tables whose keys are names of the CRM's: of headers and parameters.
+const NAMED_BY_THE_CRM: [&str; 4] = ["headers", "query", "extra", "authorize_extra"];
+
 /// The whole table of a source; `None` where there is no such source.
 ///
 /// # Errors
@@ -55,10 +58,30 @@ fn veiled_table(table: Table, veil: Veil) -> Table {
         };
         let hides = inner == Veil::All || (veil == Veil::BySort && SECRETS.contains(&key.as_str()));
         // at the top of a source `key` is the place of the record's id
-        let hides = hides && !value.as_str().is_some_and(|text| text.starts_with('$'));
-        (key, veiled_value(value, inner, hides))
+        let hides = hides && !(key == "key" && value.as_str().is_some_and(|text| text.starts_with("$.")));
+        let veiled = match value {
+            Value::Table(entries) if inner != Veil::All && NAMED_BY_THE_CRM.contains(&key.as_str()) => {
+                Value::Table(veiled_parameters(entries, inner))
+            }
+            value => veiled_value(value, inner, hides),
+        };
+        (key, veiled)
     };
     table.into_iter().map(veiled).collect()
+}
+
+/// A token that somebody wrote into a request is one, although its name is the CRM's; text with a variable in the token's
+/// place is none.
+fn veiled_parameters(entries: Table, veil: Veil) -> Table {
+    const SIGNS: [&str; 8] = ["auth", "token", "api_key", "apikey", "api-key", "secret", "cookie", "passw"];
+    let veiled = |(name, value): (String, Value)| {
+        let lower = name.to_ascii_lowercase();
+        let is_plain = !value.as_str().is_some_and(|text| text.contains('{'));
+        let is_ours = veil == Veil::BySort && SECRETS.contains(&lower.as_str());
+        let hides = is_plain && (is_ours || SIGNS.iter().any(|sign| lower.contains(sign)));
+        (name, veiled_value(value, Veil::None, hides))
+    };
+    entries.into_iter().map(veiled).collect()
 }
 
 fn veiled_value(value: Value, veil: Veil, hides: bool) -> Value {
@@ -82,15 +105,23 @@ mod tests {
         let path = folder.path().join("config.toml");
         let text = "[source.crm]\nkind = \"http\"\nkey = \"$.id\"\nvars = { a = \"x\" }\n\
                     secrets = { s = \"hunter2\", f = { file = \"s.txt\" } }\n\
-                    auth = { kind = \"bearer\", token = \"hunter3\" }\n\
-                    webhook = { verify = \"basic\", user = \"u\", password = \"hunter4\", secrets = [\"hunter5\"] }\n\
-                    [source.crm.list]\nquery = { token = \"{secret.s}\", key = \"open\" }\n";
+                    auth = { kind = \"bearer\", token = \"hunter3\", extra = { key = \"hunter8\" } }\n\
+                    webhook = { verify = \"basic\", user = \"u\", password = \"$hunter4\", secrets = [\"hunter5\"] }\n\
+                    [source.crm.list]\nquery = { token = \"{secret.s}\", key = \"open\", api_token = \"hunter7\" }\n\
+                    headers = { Authorization = \"Bearer hunter6\", X-Token = \"{secret.f}\" }\n";
         std::fs::write(&path, text).unwrap();
         let variables = [("RETENO_SYNC_SOURCE__CRM__TIME_ZONE".to_owned(), "Europe/Kyiv".to_owned())];
         let table = effective_source(&path, variables.into_iter(), "crm").unwrap().unwrap();
         let shown = table.to_string();
-        for words in ["on_delete = \"keep\"", "time_zone = \"Europe/Kyiv\"", "{secret.s}", "\"open\"", "$.id", "s.txt"]
-        {
+        for words in [
+            "on_delete = \"keep\"",
+            "time_zone = \"Europe/Kyiv\"",
+            "{secret.s}",
+            "{secret.f}",
+            "\"open\"",
+            "$.id",
+            "s.txt",
+        ] {
             assert!(shown.contains(words), "{words} is not in {shown}");
         }
         assert!(!shown.contains("hunter"), "{shown}");

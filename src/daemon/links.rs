@@ -14,7 +14,7 @@ use super::compose::Surroundings;
 use super::crms::connect_source;
 
 /// No answer of a CRM is longer: a page of 2,000 records with all their fields takes a few MB.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// The CRMs by the names of their sources.
 #[derive(Clone, Default)]

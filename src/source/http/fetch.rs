@@ -10,12 +10,13 @@ use super::HttpSource;
 use super::description::{Description, Fetch};
 use super::link::{Ask, Link, Reply};
 use super::records::{is_deleted, no_records, text};
-use super::template::Bindings;
+use super::template::{Bindings, Variable};
 use crate::contact::Record;
 use crate::source::{Fetched, SourceError};
 
-/// Statuses by which a CRM says that there is no such record.
-const MISSING: [u16; 3] = [204, 404, 410];
+/// Statuses by which a CRM says that there is no such record, where one is asked for. Of many they say that there is no such
+/// request: a wrong path must not make everybody missing.
+const MISSING: [u16; 2] = [404, 410];
 
 impl HttpSource {
     /// The records with these ids, in any order; of each id one.
@@ -36,30 +37,58 @@ async fn fetch_batch(
     keys: &[String],
     stop: &CancellationToken,
 ) -> Result<Vec<Fetched>, SourceError> {
-    let bindings = Bindings { ids: keys.to_vec(), page_size: Some(fetch.batch.max(1) as u64), ..Bindings::default() };
-    let ask = Ask { what: "fetch", call: &fetch.call, next_link: None, bindings, empty_statuses: &MISSING };
-    let records: Vec<Value> = match link.ask(&ask, stop).await? {
-        Reply::Answer(answer) => {
-            let records = fetch.records.select(&answer.body).ok_or_else(|| no_records("fetch"))?;
-            records.into_iter().cloned().collect()
+    let asked: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+    let mut found = BTreeMap::new();
+    let mut left = keys.to_vec();
+    // an answer may be cut at a limit of the CRM: who is missing is asked for again, until nobody more comes
+    loop {
+        let records = ask_for(link, fetch, left.clone(), stop).await?;
+        take(link.description(), fetch, (&asked, records), &mut found)?;
+        let before = left.len();
+        left.retain(|key| !found.contains_key(key));
+        if left.is_empty() || left.len() == before {
+            break;
         }
-        Reply::Empty { .. } => Vec::new(),
-        Reply::Restart => {
-            let reason = "its error asks to begin anew, which a fetch cannot".to_owned();
-            return Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason });
+    }
+    let missing = left.into_iter().map(|key| Fetched::Missing { key });
+    let records = found.into_values().map(|record| {
+        if is_deleted(link.description(), &record) {
+            Fetched::Deleted(Record::Json(record))
+        } else {
+            Fetched::Record(Record::Json(record))
         }
-    };
-    by_key(link.description(), fetch, keys, records)
+    });
+    Ok(records.chain(missing).collect())
 }
 
-fn by_key(
+async fn ask_for(
+    link: &Link,
+    fetch: &Fetch,
+    ids: Vec<String>,
+    stop: &CancellationToken,
+) -> Result<Vec<Value>, SourceError> {
+    let bindings = Bindings { ids, page_size: Some(fetch.batch.max(1) as u64), ..Bindings::default() };
+    let empty_statuses: &[u16] = if fetch.call.uses(Variable::Ids) { &[] } else { &MISSING };
+    let ask = Ask { what: "fetch", call: &fetch.call, next_link: None, bindings, empty_statuses };
+    match link.ask(&ask, stop).await? {
+        Reply::Answer(answer) => {
+            let records = fetch.records.select(&answer.body).ok_or_else(|| no_records("fetch"))?;
+            Ok(records.into_iter().cloned().collect())
+        }
+        Reply::Empty { .. } => Ok(Vec::new()),
+        Reply::Restart => {
+            let reason = "its error asks to begin anew, which a fetch cannot".to_owned();
+            Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason })
+        }
+    }
+}
+
+fn take(
     description: &Description,
     fetch: &Fetch,
-    keys: &[String],
-    records: Vec<Value>,
-) -> Result<Vec<Fetched>, SourceError> {
-    let asked: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
-    let mut found: BTreeMap<String, Value> = BTreeMap::new();
+    (asked, records): (&BTreeSet<&str>, Vec<Value>),
+    found: &mut BTreeMap<String, Value>,
+) -> Result<(), SourceError> {
     for record in records {
         // a list that stands for nothing, such as Odoo's false
         if !record.is_object() {
@@ -76,14 +105,5 @@ fn by_key(
             }
         }
     }
-    let missing: Vec<Fetched> =
-        keys.iter().filter(|key| !found.contains_key(*key)).map(|key| Fetched::Missing { key: key.clone() }).collect();
-    let records = found.into_values().map(|record| {
-        if is_deleted(description, &record) {
-            Fetched::Deleted(Record::Json(record))
-        } else {
-            Fetched::Record(Record::Json(record))
-        }
-    });
-    Ok(records.chain(missing).collect())
+    Ok(())
 }

@@ -36,6 +36,11 @@ const PATIENCE: Duration = Duration::from_mins(10);
 const PAUSE_DEFAULT: Duration = Duration::from_secs(10);
 /// How long a source that was blocked is left alone, where its description does not say it.
 const HALT_DEFAULT: Duration = Duration::from_hours(6);
+/// Longer than any wait, with its share of chance: an end further ahead comes of a clock that was set back.
+const CLOSED_MAX: Duration = Duration::from_hours(48);
+/// However short the waits that it asks for, a CRM that refuses again and again is left alone for up to so many seconds:
+/// two to this power.
+const PAUSES_GROWTH_MAX: u32 = 6;
 
 /// The way to one CRM.
 pub struct Link {
@@ -123,9 +128,10 @@ impl Link {
         &self.clock
     }
 
-    /// A moment of our clock by the CRM's, as far as it was told.
+    /// A moment of our clock by the CRM's, as far as it was told. One that says it is later is not believed: a proxy
+    /// with a wrong clock or zone would move the cursor into the future, and all that is changed until then were lost.
     pub(super) fn by_server(&self, ours: Timestamp) -> Timestamp {
-        Timestamp(ours.0.saturating_add(self.skew.load(Ordering::Relaxed)))
+        Timestamp(ours.0.saturating_add(self.skew.load(Ordering::Relaxed).min(0)))
     }
 
     fn closed(&self) -> MutexGuard<'_, Option<Closed>> {
@@ -136,7 +142,7 @@ impl Link {
     /// Asks until there is an answer that means something.
     pub(super) async fn ask(&self, ask: &Ask<'_>, stop: &CancellationToken) -> Result<Reply, SourceError> {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX, self.random.clone());
-        let (mut failures, mut is_renewed, mut waited) = (0, false, Duration::ZERO);
+        let (mut failures, mut pauses, mut is_renewed, mut waited) = (0, 0, false, Duration::ZERO);
         loop {
             self.pass(stop, &mut waited).await?;
             let mut authorization = HeaderMap::new();
@@ -175,7 +181,10 @@ impl Link {
                     }
                     rest(backoff.next_wait(), stop).await?;
                 }
-                Reaction::Pause(wait) => self.pause(&wait),
+                Reaction::Pause(wait) => {
+                    self.pause(&wait, pauses);
+                    pauses += 1;
+                }
                 Reaction::Halt(wait) => return Err(self.halt(&wait)),
             }
         }
@@ -186,7 +195,7 @@ impl Link {
         loop {
             let Some(closed) = self.closed().clone() else { return Ok(()) };
             let now = self.clock.now();
-            if !closed.until.is_pending(now, HALT_DEFAULT * 4) {
+            if !closed.until.is_pending(now, CLOSED_MAX) {
                 *self.closed() = None;
                 return Ok(());
             }
@@ -202,8 +211,10 @@ impl Link {
         }
     }
 
-    fn pause(&self, wait: &Wait) {
-        let pause = wait.told.or(wait.rule).unwrap_or(PAUSE_DEFAULT).max(Duration::from_secs(1));
+    /// After so many others of the same request.
+    fn pause(&self, wait: &Wait, others: u32) {
+        let least = Duration::from_secs(1 << others.min(PAUSES_GROWTH_MAX));
+        let pause = wait.told.or(wait.rule).unwrap_or(PAUSE_DEFAULT).max(least);
         let until = self.clock.now().plus(pause.mul_f64(1.0 + self.random.fraction() / 10.0));
         *self.closed() = Some(Closed { until, halted_by: None });
     }

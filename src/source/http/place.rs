@@ -20,7 +20,7 @@ pub(super) struct Place {
     /// When each list of deleted ones was read last, milliseconds by our clock.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     lists: BTreeMap<String, i64>,
-    /// The size of the CRM's pages, where it is less than what is asked for.
+    /// Records of the largest page that the CRM was seen to give.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) page_size: Option<u64>,
 }
@@ -37,6 +37,14 @@ impl Place {
 
     pub(super) fn at(&self) -> Option<ChangeTime> {
         self.at.map(ChangeTime)
+    }
+
+    /// Nothing is read beyond the present: what was noted while a clock was ahead would leave out all until then.
+    pub(super) fn hold_before(&mut self, present: ChangeTime) {
+        self.at = self.at.map(|at| at.min(present.0));
+        for at in self.streams.values_mut() {
+            *at = present.0.min(*at);
+        }
     }
 
     /// Moves forward, never back.

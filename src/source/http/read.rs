@@ -17,7 +17,7 @@ use super::place::Place as Reached;
 use super::records::{items_of, text};
 use super::template::Bindings;
 use super::time::ChangeTime;
-use super::walk::{Found, PageSize, Query, Step, Walk, covered_by};
+use super::walk::{Found, Query, Step, Traits, Walk, covered_by};
 use crate::clock::Timestamp;
 use crate::contact::Record;
 use crate::source::page::send;
@@ -68,6 +68,8 @@ impl HttpSource {
             answers: 0,
             end: ReadEnd::default(),
         };
+        let present = reading.covered();
+        reading.reached.hold_before(present);
         reading.read_deletes().await?;
         match &description.cursor {
             Some(cursor) if has_filters && !cursor.is_ordered && !reading.is_full => {
@@ -85,7 +87,7 @@ impl HttpSource {
     pub async fn sample(&self, stop: &CancellationToken) -> Result<Page, SourceError> {
         let (link, description) = (&*self.link, self.link.description());
         check_preflight(link, description.preflight.as_ref(), stop).await?;
-        let query = list_query(description, PageSize::Asked, link.clock().now());
+        let query = list_query(description, 0, link.clock().now());
         let start = description.cursor.as_ref().and_then(|cursor| cursor.initial);
         let step = Walk::begin(link, Query { start, ..query }).next(stop).await?;
         let Some(Step { asked_at, found }) = step else { return Err(SourceError::Stopped) };
@@ -111,10 +113,20 @@ async fn check_preflight(
     if holds || *scans_otherwise { Ok(holds) } else { Err(SourceError::Preflight) }
 }
 
-fn list_query(description: &Description, page_size: PageSize, began: Timestamp) -> Query<'_> {
+fn list_query(description: &Description, largest_page: u64, began: Timestamp) -> Query<'_> {
     let Description { list, pagination, cursor, key, .. } = description;
     let cursor = cursor.as_ref();
-    Query { what: "the list".to_owned(), list, pagination, id: key, cursor, start: None, end: None, began, page_size }
+    Query {
+        what: "the list".to_owned(),
+        list,
+        pagination,
+        id: key,
+        cursor,
+        start: None,
+        end: None,
+        began,
+        largest_page,
+    }
 }
 
 impl Reading<'_> {
@@ -123,12 +135,12 @@ impl Reading<'_> {
         covered_by(self.link, self.began, self.description.cursor.as_ref())
     }
 
-    fn page_size(&self) -> PageSize {
-        match (self.reached.page_size, self.is_full) {
-            (Some(size), _) => PageSize::Found(size),
-            (None, true) => PageSize::Unsure,
-            (None, false) => PageSize::Asked,
-        }
+    fn note_pages(&mut self, walk: &Walk<'_>) {
+        self.reached.page_size = Some(walk.largest_page()).filter(|largest| *largest > 0);
+    }
+
+    fn largest_page(&self) -> u64 {
+        self.reached.page_size.unwrap_or(0)
     }
 
     /// The list from the cursor, or from its beginning, to its end.
@@ -140,8 +152,10 @@ impl Reading<'_> {
             (Some(cursor), _) => cursor.initial,
             (None, _) => None,
         };
-        let query = Query { start, ..list_query(description, self.page_size(), self.began) };
+        let query = Query { start, ..list_query(description, self.largest_page(), self.began) };
         let mut walk = Walk::begin(link, query);
+        // or it would begin anew where it cannot
+        walk.traits.is_filtered = has_filters;
         let is_ordered = cursor.is_some_and(|cursor| cursor.is_ordered);
         while let Some(step) = walk.next(self.stop).await? {
             let traits = walk.traits;
@@ -152,8 +166,8 @@ impl Reading<'_> {
             let cursor = last.map(|_| self.reached.to_cursor());
             self.send(step, cursor).await?;
         }
-        self.tell_filter(has_filters && walk.traits.is_filtered);
-        self.reached.page_size = walk.smaller_page().or(self.reached.page_size);
+        self.tell_traits(walk.traits, has_filters);
+        self.note_pages(&walk);
         self.finish(cursor.is_some()).await
     }
 
@@ -164,10 +178,15 @@ impl Reading<'_> {
         let mut window = cursor.window;
         while start < self.covered() {
             let end = start.plus(window).min(self.covered());
-            let query = list_query(description, self.page_size(), self.began);
+            let query = list_query(description, self.largest_page(), self.began);
             let mut walk = Walk::begin(link, Query { start: Some(start), end: Some(end), ..query });
             while let Some(step) = walk.next(self.stop).await? {
                 self.send(step, None).await?;
+            }
+            self.note_pages(&walk);
+            if !walk.traits.is_filtered {
+                // each window would be one of everything, and what it leaves out is not known
+                return self.read_list(false).await;
             }
             if walk.traits.is_capped {
                 if window <= WINDOW_MIN {
@@ -192,12 +211,23 @@ impl Reading<'_> {
         self.send_cursor().await
     }
 
-    fn tell_filter(&mut self, is_filtered: bool) {
-        if !is_filtered {
-            let text = "the CRM ignores the filter by change time, so that each read is one of everything: see the rights \
-                        and the plan of its account";
-            self.end.warnings.push(text.to_owned());
-        }
+    /// What the CRM does not do as it is described.
+    fn tell_traits(&mut self, traits: Traits, has_filters: bool) {
+        let Traits { is_sorted, is_filtered, has_times, is_capped: _ } = traits;
+        let texts = [
+            (!(has_filters && is_filtered)).then_some(
+                "the CRM ignores the filter by change time, so that each read is one of everything: see the rights and the \
+                 plan of its account",
+            ),
+            (!is_sorted).then_some(
+                "the CRM does not sort the list by change time: what is edited while it is read may be left out until \
+                 everything is read again; see cursor.ordered",
+            ),
+            (has_times == Some(false)).then_some(
+                "no record has a change time that can be read: see cursor.path and cursor.format",
+            ),
+        ];
+        self.end.warnings.extend(texts.into_iter().flatten().map(str::to_owned));
     }
 
     /// Deletions that the CRM tells by themselves.
@@ -227,6 +257,13 @@ impl Reading<'_> {
             };
             self.send_pointers(step, says).await?;
         }
+        if walk.traits.is_capped {
+            // its place stays, so that a shorter way to it or everything read again shows the others
+            self.end.warnings.push(format!(
+                "deletes.{name} has more events than the CRM gives of one query: those beyond show when everything is read"
+            ));
+            return Ok(());
+        }
         self.reached.reach_in_stream(name, self.covered());
         Ok(())
     }
@@ -255,7 +292,7 @@ impl Reading<'_> {
             start: None,
             end: None,
             began: self.began,
-            page_size: PageSize::Asked,
+            largest_page: 0,
         }
     }
 

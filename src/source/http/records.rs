@@ -22,8 +22,18 @@ impl RecordsPath {
     /// # Errors
     /// Where it is none.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        let holder = text.trim_end().strip_suffix("[*]").map(JsonPath::parse).transpose()?;
+        let text = text.trim_end();
+        let holder = text.strip_suffix("[*]").or_else(|| before_filter(text));
+        let holder = holder.map(JsonPath::parse).transpose()?;
         Ok(Self { path: JsonPath::parse(text)?, holder })
+    }
+
+    /// The items of what holds the records, also those that a filter at the path's end leaves out: a page of which few
+    /// pass is no short page.
+    pub(super) fn count(&self, body: &Value) -> u64 {
+        let held = self.holder.as_ref().and_then(|holder| holder.query(body).first());
+        let items = held.map(|held| held.as_array().map_or(0, Vec::len));
+        items.unwrap_or_else(|| self.path.query(body).all().len()) as u64
     }
 
     /// The records; `None` where there is not even what would hold them: an error that came with a good status is no
@@ -40,6 +50,22 @@ impl RecordsPath {
             Value::Bool(true) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
         }
     }
+}
+
+/// What a path filters at its end: `$.data` of `$.data[?@.type=='person']`.
+fn before_filter(text: &str) -> Option<&str> {
+    let mut depth = 0_u32;
+    for (place, letter) in text.strip_suffix(']').map(|_| text)?.char_indices().rev() {
+        match letter {
+            ']' => depth += 1,
+            '[' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        if depth == 0 {
+            return text[place..].starts_with("[?").then_some(&text[..place]);
+        }
+    }
+    None
 }
 
 /// Whether a record says of itself that it is deleted.

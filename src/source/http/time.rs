@@ -80,9 +80,12 @@ impl TimeFormat {
         match self {
             Self::UnixSeconds | Self::Rfc3339 => SECOND,
             Self::UnixMillis | Self::UnixMillisText => MILLISECOND,
-            Self::Strftime { pattern, .. } => {
-                let has_fraction = ["%.f", "%f", "%.3f", "%3f", "%.6f", "%6f", "%.9f", "%9f"];
-                if has_fraction.iter().any(|form| pattern.contains(form)) { MILLISECOND } else { SECOND }
+            Self::Strftime { zone, .. } => {
+                // the shortest step from a midnight of the zone that shows: a pattern may have no seconds, or days only
+                let midnight = zone.with_ymd_and_hms(2024, 1, 1, 0, 0, 0).earliest();
+                let midnight = ChangeTime(midnight.map_or(0, |at| at.timestamp_micros()));
+                let shows = |step: &i64| self.write(midnight) != self.write(ChangeTime(midnight.0 + step));
+                [MILLISECOND, SECOND, 60 * SECOND, 3600 * SECOND].into_iter().find(shows).unwrap_or(24 * 3600 * SECOND)
             }
         }
     }
@@ -153,6 +156,23 @@ mod tests {
             let text = written.as_str().map_or_else(|| written.to_string(), str::to_owned);
             let read = format.read(&text).unwrap();
             assert!(read <= at && at.0 - read.0 < format.unit(), "{word}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn the_unit_is_the_shortest_step_that_a_pattern_shows() {
+        let rows = [
+            ("%Y-%m-%dT%H:%M:%S%.3f%z", MILLISECOND),
+            ("%Y-%m-%d %H:%M:%S", SECOND),
+            ("%Y-%m-%d %H:%M", 60 * SECOND),
+            ("%Y-%m-%dT%H", 3600 * SECOND),
+            ("%Y-%m-%d", 24 * 3600 * SECOND),
+        ];
+        for (zone, (pattern, unit)) in [Tz::UTC, chrono_tz::Atlantic::Azores, chrono_tz::Asia::Kolkata]
+            .iter()
+            .flat_map(|zone| rows.map(|row| (zone, row)))
+        {
+            assert_eq!(TimeFormat::parse(pattern, *zone).unwrap().unit(), unit, "{pattern} {zone}");
         }
     }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::description::{CursorRule, List, Pagination, Paging, Restart};
 use super::link::{Ask, Link, Reply};
+use super::pages::Pages;
 use super::records::no_records;
 use super::template::{Bindings, Variable};
 use super::time::ChangeTime;
@@ -22,6 +23,9 @@ use crate::source::SourceError;
 /// Passes over the records of one moment: each finds what the one before it lost to rows that moved. More than a few
 /// only where somebody edits without end.
 const PASSES_MAX: u32 = 5;
+/// Between the zone that a CRM takes our times to be of and the one that they are of, microseconds: a window that is moved
+/// by so much is still one.
+const ZONES: i64 = 26 * 3600 * 1_000_000;
 
 /// What a query is of.
 pub(super) struct Query<'a> {
@@ -36,18 +40,8 @@ pub(super) struct Query<'a> {
     pub(super) end: Option<ChangeTime>,
     /// When the read began, by our clock.
     pub(super) began: Timestamp,
-    pub(super) page_size: PageSize,
-}
-
-/// How many records are on a page that is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PageSize {
-    /// As many as are asked for.
-    Asked,
-    /// As many as are asked for, unless the CRM gives fewer: a first page that is not full is followed by another.
-    Unsure,
-    /// The CRM was seen to give fewer.
-    Found(u64),
+    /// Records of the largest page that the CRM was seen to give; 0 where that is not known.
+    pub(super) largest_page: u64,
 }
 
 /// A record with what the walk needs of it.
@@ -74,16 +68,18 @@ pub(super) struct Walk<'a> {
     start: Option<ChangeTime>,
     /// Pages of the present query that were read.
     pages: u64,
+    /// What they have shown.
+    shown: Pages,
     /// Records of the present query that were read.
     records: u64,
-    next: Option<Value>,
     last: Option<ChangeTime>,
     /// What was seen of the last moments: it comes again when the query begins anew.
     seen: BTreeSet<(ChangeTime, String)>,
     passes: Option<Passes>,
     is_over: bool,
     restarts: u64,
-    total: u64,
+    /// The present query gave nothing, and is asked once more.
+    is_doubted: bool,
     /// What the CRM turned out to do.
     pub(super) traits: Traits,
 }
@@ -97,8 +93,8 @@ pub(super) struct Traits {
     pub(super) is_filtered: bool,
     /// It gives no more of a query that has no order, although there is more.
     pub(super) is_capped: bool,
-    /// The size of its pages.
-    pub(super) page_size: PageSize,
+    /// A record had a change time that could be read; `None` where there was no record.
+    pub(super) has_times: Option<bool>,
 }
 
 /// Going through the records of one moment, page by page. Those that leave it move the others to earlier pages, so that
@@ -131,14 +127,14 @@ impl<'a> Walk<'a> {
             start: query.start,
             pages: 0,
             records: 0,
-            next: None,
+            shown: Pages::of(query.largest_page),
             last: None,
             seen: BTreeSet::new(),
             passes: None,
             is_over: false,
             restarts: 0,
-            total: 0,
-            traits: Traits { is_sorted: true, is_filtered: true, is_capped: false, page_size: query.page_size },
+            is_doubted: false,
+            traits: Traits { is_sorted: true, is_filtered: true, is_capped: false, has_times: None },
             query,
         }
     }
@@ -148,13 +144,9 @@ impl<'a> Walk<'a> {
         self.last
     }
 
-    /// The size of the CRM's pages, where it is less than what is asked for.
-    pub(super) fn smaller_page(&self) -> Option<u64> {
-        match self.traits.page_size {
-            // a list that has no second page says nothing of it
-            PageSize::Found(size) => Some(size).filter(|size| self.total > *size),
-            PageSize::Asked | PageSize::Unsure => None,
-        }
+    /// Records of the largest page that the CRM was seen to give.
+    pub(super) const fn largest_page(&self) -> u64 {
+        self.shown.largest()
     }
 
     /// The next answer; `None` when the query is over.
@@ -175,13 +167,22 @@ impl<'a> Walk<'a> {
             Some(_) => self.query.list.records.select(body).ok_or_else(|| no_records(&self.query.what))?,
             None => Vec::new(),
         };
-        let count = records.len() as u64;
+        let count = self.query.list.records.count(body);
+        if count == 0 && self.pages == 0 && self.restarts > 0 && !self.is_doubted {
+            // it began at the last record that was seen, which cannot all at once be none: a CRM that stumbles says that
+            self.is_doubted = true;
+            return Ok(Some(Step { asked_at, found: Vec::new() }));
+        }
+        self.is_doubted = false;
+        let has_more = self.shown.take(self.query.pagination, self.pages, (body, &records, count));
+        let has_more = has_more.map_err(|reason| SourceError::NotUnderstood {
+            what: self.query.what.clone(),
+            reason: reason.to_owned(),
+        })?;
         let found: Vec<Found> = records.into_iter().map(|record| self.find(record)).collect();
         let found = self.note(found);
-        let has_more = self.has_more(body, count);
         self.pages += 1;
         self.records += count;
-        self.total += found.len() as u64;
         if !self.traits.is_sorted && self.restarts > 0 {
             // what lies between may have been left out already
             return Err(SourceError::NotSorted { what: self.query.what.clone() });
@@ -197,24 +198,17 @@ impl<'a> Walk<'a> {
         Ask {
             what,
             call: &list.call,
-            next_link: self.next.as_ref().filter(|_| is_link).and_then(Value::as_str),
+            next_link: self.shown.next().filter(|_| is_link).and_then(Value::as_str),
             bindings: Bindings {
                 start: written(self.start),
                 end: written(*end),
                 page: Some(pagination.start_page + self.pages),
-                offset: Some(self.pages * self.full_page()),
-                next: self.next.clone(),
+                offset: Some(self.shown.offset(self.pages)),
+                next: self.shown.next().cloned(),
                 page_size: Some(pagination.page_size),
                 ..Bindings::default()
             },
             empty_statuses: &list.empty_statuses,
-        }
-    }
-
-    fn full_page(&self) -> u64 {
-        match self.traits.page_size {
-            PageSize::Asked | PageSize::Unsure => self.query.pagination.page_size,
-            PageSize::Found(size) => size,
         }
     }
 
@@ -231,18 +225,29 @@ impl<'a> Walk<'a> {
 
     /// Takes the times of a page in, and leaves out what this walk has given before.
     fn note(&mut self, found: Vec<Found>) -> Vec<Found> {
-        let Some(cursor) = self.query.cursor.filter(|cursor| cursor.is_ordered) else { return found };
+        let Some(cursor) = self.query.cursor else { return found };
+        if !found.is_empty() {
+            let has_times = found.iter().any(|found| found.time.is_some());
+            self.traits.has_times = Some(has_times || self.traits.has_times == Some(true));
+        }
         let unit = cursor.param_format.unit();
         // later times are no place to go on from: an index that lags shows a record at its old place with its new time, and
         // what lies between would be left out
         let covered = covered_by(self.link, self.query.began, self.query.cursor);
         let times: Vec<ChangeTime> =
             found.iter().filter_map(|found| found.time).filter(|time| *time <= covered).collect();
-        self.traits.is_sorted &= times.is_sorted();
         let asked = self.start.filter(|_| self.query.list.call.uses(Variable::Start));
         if let (Some(asked), Some(least)) = (asked, times.iter().min()) {
-            self.traits.is_filtered &= least.0 >= asked.0 - unit;
+            let slack = if cursor.is_ordered { unit } else { ZONES };
+            let is_before = self.query.end.is_none_or(|end| least.0 <= end.0 + slack);
+            self.traits.is_filtered &= least.0 >= asked.0 - slack && is_before;
         }
+        if !cursor.is_ordered {
+            return found;
+        }
+        // a page goes on where the one before it ended
+        let goes_on = self.pages == 0 || self.passes.is_some() || times.first() >= self.last.as_ref();
+        self.traits.is_sorted &= times.is_sorted() && (times.is_empty() || goes_on);
         let found: Vec<Found> = found.into_iter().filter(|found| self.is_first_time(found)).collect();
         self.last = times.into_iter().max().max(self.last);
         if let (Some(last), None) = (self.last, &self.passes) {
@@ -262,35 +267,22 @@ impl<'a> Walk<'a> {
         is_new
     }
 
-    /// Whether the answer says, by its words or by its length, that there is another page.
-    fn has_more(&mut self, body: &Value, count: u64) -> bool {
-        let Pagination { kind, next, has_more, .. } = self.query.pagination;
-        self.next = next.as_ref().and_then(|path| path.query(body).first()).filter(|next| is_something(next)).cloned();
-        let said = has_more.as_ref().map(|path| path.query(body).first().is_some_and(is_something));
-        match (kind, said) {
-            (Paging::None, _) => false,
-            (Paging::Cursor | Paging::NextLink, said) => self.next.is_some() && said != Some(false),
-            (Paging::Page | Paging::Offset, Some(said)) => said,
-            (Paging::Page | Paging::Offset, None) => {
-                if self.traits.page_size == PageSize::Unsure && count > 0 {
-                    let is_full = count >= self.query.pagination.page_size;
-                    self.traits.page_size = if is_full { PageSize::Asked } else { PageSize::Found(count) };
-                }
-                count > 0 && count >= self.full_page()
-            }
-        }
-    }
-
     /// Decides what is asked for next.
     fn turn(&mut self, has_more: bool) -> Result<(), SourceError> {
-        let is_passing = self.pass(has_more);
-        if is_passing || self.is_over {
-            return Ok(());
-        }
         let Pagination { max_records, page_size, restart, .. } = *self.query.pagination;
         // the next page would go beyond what the CRM gives of one query, or it has stopped exactly there
         let is_at_limit =
             max_records.is_some_and(|most| self.records >= most || (has_more && self.records + page_size > most));
+        let is_of_moment = matches!(&self.passes,
+            Some(Passes { until, way: Way::There { .. } }) if self.last <= Some(*until));
+        if is_at_limit && is_of_moment {
+            // the way back would find the same, and the rest of the moment never
+            return Err(SourceError::Stuck { what: self.query.what.clone() });
+        }
+        let is_passing = self.pass(has_more);
+        if is_passing || self.is_over {
+            return Ok(());
+        }
         if is_at_limit {
             return self.restart_or_end(restart != Restart::Never);
         }
@@ -359,7 +351,8 @@ impl<'a> Walk<'a> {
     fn begin_at(&mut self, start: Option<ChangeTime>) {
         self.restarts += u64::from(start != self.start);
         self.start = start;
-        (self.pages, self.records, self.next) = (0, 0, None);
+        (self.pages, self.records) = (0, 0);
+        self.shown.begin();
     }
 
     /// The CRM gives no more of this query: from the last seen moment on it gives the rest.
@@ -376,13 +369,4 @@ impl<'a> Walk<'a> {
 /// The latest moment of which everything is shown, by the CRM's clock, in a read that began then by ours.
 pub(super) fn covered_by(link: &Link, began: Timestamp, cursor: Option<&CursorRule>) -> ChangeTime {
     ChangeTime::of(link.by_server(began)).minus(cursor.map_or(Duration::ZERO, |cursor| cursor.lag))
-}
-
-fn is_something(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(said) => *said,
-        Value::String(text) => !text.is_empty(),
-        Value::Number(_) | Value::Array(_) | Value::Object(_) => true,
-    }
 }

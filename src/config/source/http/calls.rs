@@ -170,7 +170,14 @@ impl Resolver<'_> {
     /// A value to compare with, as JSON; texts may name our variables.
     pub(super) fn value(&mut self, leaf: &Leaf) -> Option<serde_json::Value> {
         Some(match &leaf.value {
-            Value::String(text) => self.scope.fill(self.reader, leaf, text)?.expose().into(),
+            Value::String(text) => {
+                let filled = self.scope.fill(self.reader, leaf, text)?;
+                if filled.is_secret() {
+                    // it stands beside what answers say, where a description is shown
+                    return self.reader.refuse(leaf, "compares with a secret", "text that may be seen");
+                }
+                filled.expose().into()
+            }
             Value::Integer(number) => (*number).into(),
             Value::Float(number) => (*number).into(),
             Value::Boolean(flag) => (*flag).into(),

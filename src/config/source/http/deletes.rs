@@ -185,7 +185,11 @@ impl Resolver<'_> {
         let list = self.list_of(section, &leaves, (raw.records.as_ref(), None));
         let id = self.selector(raw.id.as_ref(), &section.child("id"));
         let list = list?;
-        let kind = kind_of(&list.call);
+        // an answer leads to its next page, and the request has no place for it: it is the page's address
+        let kind = match kind_of(&list.call) {
+            "none" if raw.next.is_some() => "next_link",
+            kind => kind,
+        };
         let own = RawPagination {
             kind: Some(Leaf::of(section.clone(), Value::String(kind.to_owned()))),
             page_size: raw.page_size.clone(),

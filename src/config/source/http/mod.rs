@@ -20,7 +20,7 @@ use crate::config::problem::KeyPath;
 use crate::config::raw::{self, Leaf};
 use crate::config::reader::Reader;
 use crate::contact::Selector;
-use crate::source::http::description::{Description, RateLimit};
+use crate::source::http::description::{Description, Paging, RateLimit};
 use crate::source::http::template::{Template, Variable};
 
 use calls::{RawFetch, RawPreflight, RawRequire};
@@ -208,6 +208,18 @@ impl Resolver<'_> {
                 refuse("list", "asks for a change time, and nothing says where a record has its own", "a [cursor]");
             }
             Some(_) | None => {}
+        }
+        let page = match description.pagination.kind {
+            Paging::Page => Some((Variable::Page, "{page}")),
+            Paging::Offset => Some((Variable::Offset, "{offset}")),
+            Paging::Cursor => Some((Variable::Next, "{next}")),
+            Paging::None | Paging::NextLink => None,
+        };
+        if let Some((variable, word)) = page
+            && !list.call.uses(variable)
+        {
+            let what = "says how a page follows a page, and the request of the list does not say which one it asks for";
+            refuse("pagination", what, &format!("{word} in [list], or another kind"));
         }
         if let Some(fetch) = fetch
             && !fetch.call.uses(Variable::Id)
