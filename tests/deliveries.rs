@@ -358,3 +358,30 @@ async fn more_connections_than_there_are_places_for_wait_and_are_served() {
     assert_eq!(status(&waiting.await), "200");
     stage.stop.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_behind_its_record_in_one_batch_counts() {
+    let mut stage = Stage::begin(PUSHED).await;
+    stage.world.policy.ending = Ending::Delete;
+    assert_eq!(status(&stage.push(&saved("1", "Kyiv", "2026-11-23T12:00:00Z")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Kyiv"));
+    // an edit and a deletion in one go, and one who is made and deleted
+    let events = [
+        saved("1", "Lviv", "2026-11-23T12:05:00Z"),
+        removed("1"),
+        saved("2", "Odesa", "2026-11-23T12:05:00Z"),
+        removed("2"),
+    ];
+    assert_eq!(status(&stage.push(&events.join(",")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert!(stage.world.sandbox.contacts().iter().all(|contact| contact.deleted));
+    // one who is deleted and made anew lives
+    let events = [removed("1"), saved("1", "Rivne", "2026-11-23T12:10:00Z")];
+    assert_eq!(status(&stage.push(&events.join(",")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Rivne"));
+}
