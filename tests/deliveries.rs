@@ -385,3 +385,33 @@ async fn a_deletion_behind_its_record_in_one_batch_counts() {
     stage.world.send_for(HOUR).await;
     assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Rivne"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_days_later_revives_nobody() {
+    let mut stage = Stage::begin(PUSHED).await;
+    stage.world.policy.ending = Ending::Delete;
+    let (first, second) = (saved("1", "Kyiv", "2026-11-23T12:00:00Z"), saved("1", "Lviv", "2026-11-23T12:05:00Z"));
+    assert_eq!(status(&stage.push(&[first.clone(), second.clone()].join(",")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    // before the deletion has gone out
+    assert_eq!(status(&stage.push(&removed("1")).await), "200");
+    stage.act().await;
+    assert_eq!(status(&stage.push(&first).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    let is_deleted = |stage: &Stage| stage.world.sandbox.contacts().iter().all(|contact| contact.deleted);
+    assert!(is_deleted(&stage));
+    tokio::time::advance(72 * HOUR).await;
+    for replay in [&first, &second] {
+        assert_eq!(status(&stage.push(replay).await), "200");
+        stage.act().await;
+        stage.world.send_for(HOUR).await;
+        assert!(is_deleted(&stage), "{replay}");
+    }
+    // typed in again
+    assert_eq!(status(&stage.push(&saved("1", "Rivne", "2026-11-27T12:00:00Z")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Rivne"));
+}

@@ -99,6 +99,8 @@ impl ReadContext {
 pub enum Incoming {
     /// A contact.
     Contact(Contact),
+    /// A contact as the CRM sent it by itself, maybe not for the first time: when it was asked for says nothing of its age.
+    Pushed(Contact),
     /// A contact of a file, in which an id should stand once: of two that differ the first counts.
     Line {
         /// The contact.
@@ -215,7 +217,7 @@ impl Incoming {
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
-            Self::Contact(contact) | Self::Line { contact, .. } => Some(&contact.key),
+            Self::Contact(contact) | Self::Pushed(contact) | Self::Line { contact, .. } => Some(&contact.key),
             Self::Filtered { key } | Self::Deleted { key, .. } | Self::Pointed { key } => Some(key),
             Self::Rejected { key, .. } => key.as_deref(),
         }

@@ -96,6 +96,11 @@ impl Page<'_> {
     fn record(&mut self, item: Incoming, seen: &mut SeenRows) -> Result<(), CheckpointError> {
         match item {
             Incoming::Contact(contact) => self.record_contact(&contact, None, seen),
+            Incoming::Pushed(contact) if self.is_replay(&contact)? => {
+                self.outcome.balance.count(Seen::Stale);
+                Ok(())
+            }
+            Incoming::Pushed(contact) => self.record_contact(&contact, None, seen),
             Incoming::Line { contact, line } => self.record_contact(&contact, Some(line), seen),
             Incoming::Filtered { key } => {
                 self.see(&key, seen)?;
@@ -112,6 +117,17 @@ impl Page<'_> {
                 self.record_rejected((key.as_deref(), &place), reasons)
             }
         }
+    }
+
+    /// A record that was sent before the contact was deleted, and comes again or late: it does not bring the contact back.
+    /// One that was made anew has a later change time.
+    fn is_replay(&self, contact: &Contact) -> Result<bool, CheckpointError> {
+        let Some(changed_at) = contact.changed_at else { return Ok(false) };
+        self.statement(
+            "SELECT EXISTS (SELECT 1 FROM contact WHERE source = ?1 AND key = ?2 AND sightings > 0 AND changed_at >= ?3)",
+        )?
+        .query_row(params![self.context.source.0, contact.key, changed_at], |row| row.get(0))
+        .attempt("read a contact")
     }
 
     /// Marks a row that the CRM speaks of, whatever it says; false where there is none.
