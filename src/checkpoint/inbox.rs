@@ -35,6 +35,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
 /// Ids of deliveries are remembered for as long as a sender may repeat one.
 const DELIVERIES_KEPT: Duration = Duration::from_hours(72);
 
+/// What failed so often with others is tried alone, so that one record cannot hold up the others.
+pub(super) const ATTEMPTS_TOGETHER: u32 = 3;
+
 /// One thing that a delivery says.
 #[derive(Clone, PartialEq, Eq)]
 pub enum InboxEvent {
@@ -192,7 +195,8 @@ impl Inbox {
         self.0.news.subscribe()
     }
 
-    /// What is to be acted on now, in the order of arrival.
+    /// What is to be acted on now, in the order of arrival: all that may be tried together, or else one that has failed too often
+    /// for that.
     pub async fn due(&self, source: &str, limit: usize) -> Result<Vec<WaitingEvent>, CheckpointError> {
         let (source, now) = (source.to_owned(), self.0.clock.now());
         self.call(move |disk| disk.load_due(&source, now, limit)).await

@@ -57,7 +57,8 @@ async fn attend_with(shared: &Shared, mut hints: Hints<'_>, until: tokio::time::
             continue;
         }
         let rest = hints.rest().await?;
-        if let (None, Some(inbox)) = (rest, &shared.inbox)
+        // also while something waits that cannot be acted on: it may do so for ever
+        if let Some(inbox) = &shared.inbox
             && settled_at.elapsed() >= SETTLES_EVERY
         {
             settled_at = tokio::time::Instant::now();
