@@ -2,7 +2,7 @@
 
 use rusqlite::{CachedStatement, Transaction, params};
 
-use crate::contact::{Contact, Field, FieldPrints, Fingerprinter};
+use crate::contact::{Contact, Field, FieldPrints, Fingerprinter, Unspoken};
 use crate::plan::balance::Seen;
 use crate::plan::change::{Observation, ReadStamp, Sides, Twins, desired_after, observe};
 use crate::plan::guard::harms_of;
@@ -96,11 +96,7 @@ impl Page<'_> {
     fn record(&mut self, item: Incoming, seen: &mut SeenRows) -> Result<(), CheckpointError> {
         match item {
             Incoming::Contact(contact) => self.record_contact(&contact, None, seen),
-            Incoming::Pushed(contact) if self.is_replay(&contact)? => {
-                self.outcome.balance.count(Seen::Stale);
-                Ok(())
-            }
-            Incoming::Pushed(contact) => self.record_contact(&contact, None, seen),
+            Incoming::Pushed { contact, unspoken } => self.record_pushed(contact, &unspoken, seen),
             Incoming::Line { contact, line } => self.record_contact(&contact, Some(line), seen),
             Incoming::Filtered { key } => {
                 self.see(&key, seen)?;
@@ -117,6 +113,27 @@ impl Page<'_> {
                 self.record_rejected((key.as_deref(), &place), reasons)
             }
         }
+    }
+
+    /// What a known contact's record does not speak of stays as it is: a lack takes nobody out of a segment, and is no end of
+    /// a no, also not for another address.
+    fn record_pushed(
+        &mut self,
+        mut contact: Contact,
+        unspoken: &Unspoken,
+        seen: &mut SeenRows,
+    ) -> Result<(), CheckpointError> {
+        if self.is_replay(&contact)? {
+            self.outcome.balance.count(Seen::Stale);
+            return Ok(());
+        }
+        if let Some(row) = self.load(&contact.key)? {
+            contact.fields.retain(|(field, _)| !unspoken.segments.contains(field));
+            if unspoken.consent && !self.context.policy.forgets_consent {
+                contact.consent = self.load_consent(row.id)?.and_then(|state| state.said);
+            }
+        }
+        self.record_contact(&contact, None, seen)
     }
 
     /// A record that was sent before the contact was deleted, and comes again or late: it does not bring the contact back.

@@ -27,14 +27,25 @@ pub(super) fn map_fetched(mapping: &ResolvedMapping, fetched: Fetched, deleted: 
 pub(super) fn map_pushed(mapping: &ResolvedMapping, text: &[u8]) -> Incoming {
     const PLACE: &str = "a record that a webhook brought";
     match serde_json::from_slice(text) {
-        Ok(value) => map_alone(mapping, &Record::Json(value), PLACE, Incoming::Pushed),
+        Ok(value) => {
+            let record = Record::Json(value);
+            map_alone(mapping, &record, PLACE, |contact| Incoming::Pushed {
+                contact,
+                unspoken: mapping.unspoken(&record),
+            })
+        }
         Err(_) => {
             Incoming::Rejected { key: None, place: PLACE.to_owned(), reasons: vec![(None, "is not JSON".to_owned())] }
         }
     }
 }
 
-fn map_alone(mapping: &ResolvedMapping, record: &Record, place: &str, incoming: fn(Contact) -> Incoming) -> Incoming {
+fn map_alone(
+    mapping: &ResolvedMapping,
+    record: &Record,
+    place: &str,
+    incoming: impl FnOnce(Contact) -> Incoming,
+) -> Incoming {
     match mapping.map(record) {
         Ok(Mapped::Contact(contact)) => incoming(contact),
         Ok(Mapped::Filtered { key }) => Incoming::Filtered { key },
