@@ -286,6 +286,11 @@ impl<'a> Hints<'a> {
     }
 
     fn alert(&self) -> String {
-        format!("fetch-{}", self.name)
+        alert(&self.name)
     }
+}
+
+/// The alert of a source whose records cannot be fetched.
+pub(super) fn alert(source: &str) -> String {
+    format!("fetch-{source}")
 }
