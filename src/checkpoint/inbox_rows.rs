@@ -25,6 +25,18 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// What waits, on disk.
+    pub(super) fn bytes(&self) -> Result<u64, CheckpointError> {
+        self.connection
+            .prepare_cached(
+                "SELECT (p.page_count - f.freelist_count) * s.page_size \
+                 FROM pragma_page_count() p, pragma_freelist_count() f, pragma_page_size() s",
+            )
+            .and_then(|mut query| query.query_row([], |row| row.get::<_, i64>(0)))
+            .attempt("measure the inbox")
+            .map(i64::cast_unsigned)
+    }
+
     pub(super) fn store(&mut self, letters: &[Letter]) -> Result<(), CheckpointError> {
         let mut sealed = Vec::new();
         for event in letters.iter().flat_map(|letter| &letter.events) {
