@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine;
 use reteno_sync::checkpoint::{Inbox, InboxEvent, PageMode};
 use reteno_sync::config::{self, Config};
-use reteno_sync::contact::Catalog;
+use reteno_sync::contact::{Catalog, Field};
 use reteno_sync::daemon::alarm::Alarm;
 use reteno_sync::daemon::compose;
 use reteno_sync::daemon::cycle::{CycleParts, Feed, Reach, read_feed};
@@ -21,6 +21,7 @@ use reteno_sync::daemon::metrics::render;
 use reteno_sync::daemon::sender::Line;
 use reteno_sync::listener::{self, Exports, PublicServices};
 use reteno_sync::plan::policy::Ending;
+use reteno_sync::sandbox::SandboxOptions;
 use support::{HOUR, MINUTE, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,7 +60,10 @@ impl Stage {
     }
 
     async fn with(source: &str, top: &str) -> Self {
-        let world = World::begin().await;
+        let mut settings = support::settings();
+        settings.segment_names.insert(Field::segment("VIP"), "VIP".to_owned());
+        let options = SandboxOptions { access_token_lifetime: 1000 * HOUR, ..SandboxOptions::default() };
+        let world = World::with(options, settings).await;
         let dir = world.dir.path();
         let toml = format!(
             "state_dir = \"{}\"\n{top}\n[source.shop]\n{source}\n[source.shop.contact]\nexternalCustomerId = \"id\"\n\
@@ -357,4 +361,87 @@ async fn more_connections_than_there_are_places_for_wait_and_are_served() {
     drop(idle);
     assert_eq!(status(&waiting.await), "200");
     stage.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_behind_its_record_in_one_batch_counts() {
+    let mut stage = Stage::begin(PUSHED).await;
+    stage.world.policy.ending = Ending::Delete;
+    assert_eq!(status(&stage.push(&saved("1", "Kyiv", "2026-11-23T12:00:00Z")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Kyiv"));
+    // an edit and a deletion in one go, and one who is made and deleted
+    let events = [
+        saved("1", "Lviv", "2026-11-23T12:05:00Z"),
+        removed("1"),
+        saved("2", "Odesa", "2026-11-23T12:05:00Z"),
+        removed("2"),
+    ];
+    assert_eq!(status(&stage.push(&events.join(",")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert!(stage.world.sandbox.contacts().iter().all(|contact| contact.deleted));
+    // one who is deleted and made anew lives
+    let events = [removed("1"), saved("1", "Rivne", "2026-11-23T12:10:00Z")];
+    assert_eq!(status(&stage.push(&events.join(",")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Rivne"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_days_later_revives_nobody() {
+    let mut stage = Stage::begin(PUSHED).await;
+    stage.world.policy.ending = Ending::Delete;
+    let (first, second) = (saved("1", "Kyiv", "2026-11-23T12:00:00Z"), saved("1", "Lviv", "2026-11-23T12:05:00Z"));
+    assert_eq!(status(&stage.push(&[first.clone(), second.clone()].join(",")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    // before the deletion has gone out
+    assert_eq!(status(&stage.push(&removed("1")).await), "200");
+    stage.act().await;
+    assert_eq!(status(&stage.push(&first).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    let is_deleted = |stage: &Stage| stage.world.sandbox.contacts().iter().all(|contact| contact.deleted);
+    assert!(is_deleted(&stage));
+    tokio::time::advance(72 * HOUR).await;
+    for replay in [&first, &second] {
+        assert_eq!(status(&stage.push(replay).await), "200");
+        stage.act().await;
+        stage.world.send_for(HOUR).await;
+        assert!(is_deleted(&stage), "{replay}");
+    }
+    // typed in again
+    assert_eq!(status(&stage.push(&saved("1", "Rivne", "2026-11-27T12:00:00Z")).await), "200");
+    stage.act().await;
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Rivne"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pushed_record_lacks_takes_nobody_out_of_a_segment_and_ends_no_opt_out() {
+    let levels = "[source.shop.consent]\nemail = { path = \"news\", yes = [\"yes\"], no = [\"no\"] }\n\
+                  [source.shop.segments]\nVIP = { when = \"$[?@.tier == 'gold']\" }\n";
+    let source = PUSHED.replacen("[source.shop.webhook]", &format!("{levels}[source.shop.webhook]"), 1);
+    let mut stage = Stage::begin(&source).await;
+    let push = async |stage: &mut Stage, record: &str| {
+        let event = format!("{{\"what\":\"saved\",\"id\":\"1\",\"record\":{{\"id\":\"1\",{record}}}}}");
+        assert_eq!(status(&stage.push(&event).await), "200");
+        stage.act().await;
+        stage.world.send_for(HOUR).await;
+    };
+    let is_vip = |stage: &Stage| !stage.world.sandbox.contact_by_external_id("1").unwrap().segments.is_empty();
+    push(&mut stage, "\"mail\":\"ann@example.com\",\"city\":\"Kyiv\",\"tier\":\"gold\",\"news\":\"no\"").await;
+    assert!(is_vip(&stage) && stage.world.is_unsubscribed("ann@example.com"));
+    // neither tier nor news
+    push(&mut stage, "\"mail\":\"ann@example.com\",\"city\":\"Lviv\"").await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Lviv"));
+    assert!(is_vip(&stage));
+    push(&mut stage, "\"mail\":\"new@example.com\"").await;
+    assert!(stage.world.is_unsubscribed("new@example.com"), "the no was of the person");
+    // what the record says is followed
+    push(&mut stage, "\"mail\":\"new@example.com\",\"tier\":null,\"news\":\"yes\"").await;
+    assert!(!is_vip(&stage) && !stage.world.is_unsubscribed("new@example.com"));
 }

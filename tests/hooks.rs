@@ -500,6 +500,28 @@ async fn one_record_that_cannot_be_asked_for_does_not_hold_up_the_others() {
     assert_eq!(stage.world.status().await.contacts, 3);
 }
 
+/// A CRM that announces ids which it cannot be asked for, before everything else.
+#[tokio::test(start_paused = true)]
+async fn many_records_that_cannot_be_asked_for_do_not_hide_what_is_new() {
+    let stage = Stage::begin().await;
+    let bad: Vec<String> = (0..300).map(|number| format!("bad-{number}")).collect();
+    stage.crm.lock().unwrap().poison.clone_from(&bad);
+    let events = bad.iter().map(|key| InboxEvent::Hint { key: key.clone(), is_deleted: false }).collect();
+    stage.inbox.store("crm", None, events).await.unwrap();
+    let mut hints = stage.hints().await;
+    for _ in 0..20 {
+        tokio::time::advance(MINUTE).await;
+        while hints.act().await.unwrap() {}
+    }
+    tokio::time::advance(HOUR).await;
+    stage.set("1", "Kyiv");
+    stage.announce("1").await;
+    tokio::time::advance(SECOND).await;
+    stage.crm.lock().unwrap().asked.clear();
+    assert!(hints.act().await.unwrap());
+    assert_eq!(stage.asked(), [["1"]]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_merged_contact_gives_way_to_its_winner() {
     let mut stage = Stage::begin().await;

@@ -172,7 +172,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn load_consent(&self, id: i64) -> Result<Option<ConsentState>, CheckpointError> {
+    pub(super) fn load_consent(&self, id: i64) -> Result<Option<ConsentState>, CheckpointError> {
         self.statement("SELECT said, address, lowered_at IS NOT NULL FROM consent WHERE contact = ?1")?
             .query_row([id], |row| {
                 Ok(ConsentState {

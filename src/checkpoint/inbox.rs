@@ -30,10 +30,16 @@ const FILE: &str = "inbox.db";
 /// Deliveries that may wait for the disk. At 200 a second that is five seconds' worth: whoever comes then would not be
 /// answered in time anyway, and is told to come again.
 const WAITING_MAX: usize = 1000;
+/// What waits takes no more room than this: a CRM that announces without end, or somebody who may announce, must not fill
+/// the disk of the checkpoint. Some four million hints.
+const BYTES_MAX: u64 = 512 << 20;
 /// How long another process's transaction is waited for: shorter than the patience of any sender.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
 /// Ids of deliveries are remembered for as long as a sender may repeat one.
 const DELIVERIES_KEPT: Duration = Duration::from_hours(72);
+
+/// What failed so often with others is tried alone, so that one record cannot hold up the others.
+pub(super) const ATTEMPTS_TOGETHER: u32 = 3;
 
 /// One thing that a delivery says.
 #[derive(Clone, PartialEq, Eq)]
@@ -101,6 +107,9 @@ pub enum InboxError {
     /// Too many wait for the disk, or somebody else holds the database: the sender should come again.
     #[error("the inbox is busy")]
     Busy,
+    /// What was announced is not acted on, or faster announced than acted on.
+    #[error("the inbox is full: {BYTES_MAX} bytes wait in it")]
+    Full,
     /// The database refused.
     #[error("the inbox cannot be used")]
     Broken(#[source] Arc<CheckpointError>),
@@ -117,6 +126,7 @@ impl From<CheckpointError> for InboxError {
 pub struct Inbox(Arc<Parts>);
 
 struct Parts {
+    bytes_max: u64,
     disk: Mutex<Disk>,
     queue: Mutex<Queue>,
     clock: Clock,
@@ -146,6 +156,7 @@ impl Checkpoint {
         let connection = open_database(&self.dir.join(FILE), &MIGRATIONS, BUSY_TIMEOUT)?;
         let disk = Disk { connection, sealer: Sealer::of(&self.sealing_key), random: self.random.clone() };
         Ok(Inbox(Arc::new(Parts {
+            bytes_max: BYTES_MAX,
             disk: Mutex::new(disk),
             queue: Mutex::default(),
             clock: clock.clone(),
@@ -192,7 +203,8 @@ impl Inbox {
         self.0.news.subscribe()
     }
 
-    /// What is to be acted on now, in the order of arrival.
+    /// What is to be acted on now, in the order of arrival: all that may be tried together, or else one that has failed too often
+    /// for that.
     pub async fn due(&self, source: &str, limit: usize) -> Result<Vec<WaitingEvent>, CheckpointError> {
         let (source, now) = (source.to_owned(), self.0.clock.now());
         self.call(move |disk| disk.load_due(&source, now, limit)).await
@@ -284,6 +296,18 @@ impl Inbox {
 }
 
 impl Parts {
+    fn store(&self, letters: &[Letter]) -> Result<(), InboxError> {
+        let mut disk = lock(&self.disk);
+        if disk.bytes()? > self.bytes_max {
+            // what waits goes before who came: to act on a delivery twice is harmless
+            disk.write(|transaction| transaction.execute("DELETE FROM delivery", []).map(|_| ()))?;
+            if disk.bytes()? > self.bytes_max {
+                return Err(InboxError::Full);
+            }
+        }
+        Ok(disk.store(letters)?)
+    }
+
     /// Commits all that waits, group by group, until nothing does.
     fn write_all(&self) {
         let _unstuck = Unstuck(self);
@@ -296,7 +320,7 @@ impl Parts {
             if letters.is_empty() {
                 return;
             }
-            let stored = lock(&self.disk).store(&letters).map_err(InboxError::from);
+            let stored = self.store(&letters);
             if stored.is_ok() {
                 self.news.send_modify(|times| *times += 1);
             }
@@ -322,4 +346,45 @@ impl Drop for Unstuck<'_> {
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     // a panic inside a transaction rolls it back
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::OpenOptions;
+    use crate::random::Random;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_fills_the_inbox_and_not_the_disk_and_ids_of_deliveries_give_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = OpenOptions {
+            dir: dir.path().to_owned(),
+            key: None,
+            sender: None,
+            create: true,
+            now: Timestamp(0),
+            import_age_max: Duration::from_hours(6),
+        };
+        let checkpoint = Checkpoint::open(&options, &Random::seeded(1)).unwrap().checkpoint;
+        let mut inbox = checkpoint.open_inbox(&Clock::simulated(Timestamp(0))).unwrap();
+        let empty = lock(&inbox.0.disk).bytes().unwrap();
+        Arc::get_mut(&mut inbox.0).unwrap().bytes_max = empty + (16 << 10);
+        let hint = |key: String| InboxEvent::Hint { key, is_deleted: false };
+        for round in 0..4 {
+            let ids: Vec<String> = (0..300).map(|number| format!("{round}-{number}")).collect();
+            let stored = ids.iter().map(|id| inbox.store("crm", Some(id), vec![hint("1".to_owned())]));
+            for stored in futures_util::future::join_all(stored).await {
+                stored.unwrap();
+            }
+        }
+        assert_eq!(inbox.count().await.unwrap()[0].rows, 1);
+        let flood = (0..2000).map(|number| hint(number.to_string())).collect();
+        inbox.store("crm", None, flood).await.unwrap();
+        assert!(matches!(inbox.store("crm", None, vec![hint("x".to_owned())]).await, Err(InboxError::Full)));
+        // acted on: there is room again
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let rows = inbox.due("crm", 5000).await.unwrap().iter().map(|row| (row.id, row.seq)).collect();
+        inbox.done(rows).await.unwrap();
+        inbox.store("crm", None, vec![hint("x".to_owned())]).await.unwrap();
+    }
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::Timestamp;
 use crate::random::Random;
 
-use super::inbox::{InboxCount, InboxEvent, Letter, WaitingEvent};
+use super::inbox::{ATTEMPTS_TOGETHER, InboxCount, InboxEvent, Letter, WaitingEvent};
 use super::seal::Sealer;
 use super::{Attempt, CheckpointError};
 
@@ -25,6 +25,18 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// What waits, on disk.
+    pub(super) fn bytes(&self) -> Result<u64, CheckpointError> {
+        self.connection
+            .prepare_cached(
+                "SELECT (p.page_count - f.freelist_count) * s.page_size \
+                 FROM pragma_page_count() p, pragma_freelist_count() f, pragma_page_size() s",
+            )
+            .and_then(|mut query| query.query_row([], |row| row.get::<_, i64>(0)))
+            .attempt("measure the inbox")
+            .map(i64::cast_unsigned)
+    }
+
     pub(super) fn store(&mut self, letters: &[Letter]) -> Result<(), CheckpointError> {
         let mut sealed = Vec::new();
         for event in letters.iter().flat_map(|letter| &letter.events) {
@@ -47,21 +59,35 @@ impl Disk {
         transaction.commit().attempt(ACTION)
     }
 
+    /// What was tried in vain too often to be tried with others comes last, or many of those would keep the others from being
+    /// seen at all.
     pub(super) fn load_due(
         &self,
         source: &str,
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<WaitingEvent>, CheckpointError> {
+        let together = self.load_due_of(source, now, limit, false)?;
+        if together.is_empty() { self.load_due_of(source, now, 1, true) } else { Ok(together) }
+    }
+
+    fn load_due_of(
+        &self,
+        source: &str,
+        now: Timestamp,
+        limit: usize,
+        is_alone: bool,
+    ) -> Result<Vec<WaitingEvent>, CheckpointError> {
         const ACTION: &str = "look for what was announced";
         let mut query = self
             .connection
             .prepare_cached(
                 "SELECT id, seq, key, kind, deleted, payload, received_at, attempts FROM event \
-                 WHERE source = ?1 AND (due_at <= ?2 OR set_at > ?2) ORDER BY id LIMIT ?3",
+                 WHERE source = ?1 AND (due_at <= ?2 OR set_at > ?2) AND (attempts >= ?4) = ?5 ORDER BY id LIMIT ?3",
             )
             .attempt(ACTION)?;
-        let mut rows = query.query(params![source, now.0, i64::try_from(limit).unwrap_or(i64::MAX)]).attempt(ACTION)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = query.query(params![source, now.0, limit, ATTEMPTS_TOGETHER, is_alone]).attempt(ACTION)?;
         let mut due = Vec::new();
         while let Some(row) = rows.next().attempt(ACTION)? {
             let key: String = row.get(2).attempt(ACTION)?;

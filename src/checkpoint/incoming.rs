@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::contact::{Contact, Field, Fingerprint};
+use crate::contact::{Contact, Field, Fingerprint, Unspoken};
 use crate::plan::balance::Balance;
 use crate::plan::change::ReadStamp;
 use crate::plan::guard::{Harm, Verb};
@@ -99,6 +99,13 @@ impl ReadContext {
 pub enum Incoming {
     /// A contact.
     Contact(Contact),
+    /// A contact as the CRM sent it by itself, maybe not for the first time: when it was asked for says nothing of its age.
+    Pushed {
+        /// The contact.
+        contact: Contact,
+        /// What the record does not speak of: it stays as it is.
+        unspoken: Unspoken,
+    },
     /// A contact of a file, in which an id should stand once: of two that differ the first counts.
     Line {
         /// The contact.
@@ -215,7 +222,7 @@ impl Incoming {
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
-            Self::Contact(contact) | Self::Line { contact, .. } => Some(&contact.key),
+            Self::Contact(contact) | Self::Pushed { contact, .. } | Self::Line { contact, .. } => Some(&contact.key),
             Self::Filtered { key } | Self::Deleted { key, .. } | Self::Pointed { key } => Some(key),
             Self::Rejected { key, .. } => key.as_deref(),
         }

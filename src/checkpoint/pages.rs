@@ -2,7 +2,7 @@
 
 use rusqlite::{CachedStatement, Transaction, params};
 
-use crate::contact::{Contact, Field, FieldPrints, Fingerprinter};
+use crate::contact::{Contact, Field, FieldPrints, Fingerprinter, Unspoken};
 use crate::plan::balance::Seen;
 use crate::plan::change::{Observation, ReadStamp, Sides, Twins, desired_after, observe};
 use crate::plan::guard::harms_of;
@@ -97,6 +97,7 @@ impl Page<'_> {
     fn record(&mut self, item: Incoming, seen: &mut SeenRows) -> Result<(), CheckpointError> {
         match item {
             Incoming::Contact(contact) => self.record_contact(&contact, None, seen),
+            Incoming::Pushed { contact, unspoken } => self.record_pushed(contact, &unspoken, seen),
             Incoming::Line { contact, line } => self.record_contact(&contact, Some(line), seen),
             Incoming::Filtered { key } => {
                 self.see(&key, seen)?;
@@ -113,6 +114,38 @@ impl Page<'_> {
                 self.record_rejected((key.as_deref(), &place), reasons)
             }
         }
+    }
+
+    /// What a known contact's record does not speak of stays as it is: a lack takes nobody out of a segment, and is no end of
+    /// a no, also not for another address.
+    fn record_pushed(
+        &mut self,
+        mut contact: Contact,
+        unspoken: &Unspoken,
+        seen: &mut SeenRows,
+    ) -> Result<(), CheckpointError> {
+        if self.is_replay(&contact)? {
+            self.outcome.balance.count(Seen::Stale);
+            return Ok(());
+        }
+        if let Some(row) = self.load(&contact.key)? {
+            contact.fields.retain(|(field, _)| !unspoken.segments.contains(field));
+            if unspoken.consent && !self.context.policy.forgets_consent {
+                contact.consent = self.load_consent(row.id)?.and_then(|state| state.said);
+            }
+        }
+        self.record_contact(&contact, None, seen)
+    }
+
+    /// A record that was sent before the contact was deleted, and comes again or late: it does not bring the contact back.
+    /// One that was made anew has a later change time.
+    fn is_replay(&self, contact: &Contact) -> Result<bool, CheckpointError> {
+        let Some(changed_at) = contact.changed_at else { return Ok(false) };
+        self.statement(
+            "SELECT EXISTS (SELECT 1 FROM contact WHERE source = ?1 AND key = ?2 AND sightings > 0 AND changed_at >= ?3)",
+        )?
+        .query_row(params![self.context.source.0, contact.key, changed_at], |row| row.get(0))
+        .attempt("read a contact")
     }
 
     /// Marks a row that the CRM speaks of, whatever it says.

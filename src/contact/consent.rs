@@ -43,6 +43,11 @@ impl ConsentRule {
         }
         self.yes.contains(&word).then_some(Consent::Yes)
     }
+
+    /// Whether the record does not even have the place.
+    pub(super) fn is_absent(&self, view: &View<'_>) -> bool {
+        matches!(self.selector.read_one_in(view), Read::Absent)
+    }
 }
 
 #[cfg(test)]

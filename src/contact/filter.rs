@@ -1,7 +1,7 @@
 //! Conditions on a record: which records are wanted, and who belongs to a segment.
 //!
 //! A condition is judged on the record as it comes. What it tests and the record lacks does not hold, whether the CRM
-//! has none or a partial record leaves it out: a source that gives partial records gives what its conditions test.
+//! has none or a partial record leaves it out: whoever takes records that may be partial asks which keys are tested.
 
 use serde_json_path::JsonPath;
 
@@ -28,7 +28,7 @@ impl Filter {
         !self.path.query(view.in_list()).is_empty()
     }
 
-    /// The columns of a table that it tests, as far as its text tells.
+    /// The columns of a table, or keys of the top object, that it tests, as far as its text tells.
     pub(super) fn columns(&self) -> &[String] {
         &self.columns
     }

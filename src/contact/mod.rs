@@ -31,7 +31,7 @@ pub use filter::Filter;
 pub use fingerprint::{CANONICAL_VERSION, Fingerprint, Fingerprinter, derive};
 pub use mapping::{FieldMapping, FieldProblem, FieldRef, Mapping, OnInvalid, SegmentMapping, UnknownField, WriteRule};
 pub use moment::Moment;
-pub use outcome::{Consent, Contact, DroppedField, Mapped, Reason, RecordRejection};
+pub use outcome::{Consent, Contact, DroppedField, Mapped, Reason, RecordRejection, Unspoken};
 pub use prints::{FieldPrints, PrintsError};
 pub use record::{Columns, Header, Record, Row};
 pub use refusal::Refusal;

@@ -48,6 +48,15 @@ impl Contact {
     }
 }
 
+/// What a partial record does not speak of, although the mapping reads it there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unspoken {
+    /// Segments of which it lacks what their conditions test.
+    pub segments: Vec<Field>,
+    /// It lacks the place of the consent: that is neither an answer nor an empty one.
+    pub consent: bool,
+}
+
 /// A field that is not sent because of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DroppedField {

@@ -12,7 +12,7 @@ use super::field::{Field, MEMBER, Personal, Wanted};
 use super::filter::Filter;
 use super::mapping::{Mapping, OnInvalid, WriteRule};
 use super::moment::Moment;
-use super::outcome::{Contact, DroppedField, Mapped, NO_CHANNEL, Reason, RecordRejection};
+use super::outcome::{Contact, DroppedField, Mapped, NO_CHANNEL, Reason, RecordRejection, Unspoken};
 use super::record::{Columns, Record};
 use super::refusal::{Checked, Refusal};
 use super::rules::{
@@ -196,8 +196,8 @@ impl ResolvedMapping {
     /// older value, so with such a one the record passes; whether it has is for the caller to know, who asks
     /// [`Contact::reasons_against_making`] for one that is new.
     ///
-    /// Memberships are always spoken of: their conditions are judged on the record as it comes (see [`Filter`]). The set
-    /// of categories is dropped where the record leaves a part of it open.
+    /// Memberships are always spoken of: their conditions are judged on the record as it comes (see [`Filter`], and
+    /// [`ResolvedMapping::unspoken`] for records that may be partial). The set of categories is dropped where the record leaves a part of it open.
     pub fn map(&self, record: &Record) -> Result<Mapped, RecordRejection> {
         let view = View::of(record);
         let key = self.read_key(&view)?;
@@ -228,6 +228,18 @@ impl ResolvedMapping {
         });
         let consent = self.levels.consent.as_ref().and_then(|rule| rule.read(&view));
         Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped, consent }))
+    }
+
+    /// What of segments and consent the record does not speak of, where it may be a partial one: [`ResolvedMapping::map`]
+    /// takes every record for a whole one.
+    #[must_use]
+    pub fn unspoken(&self, record: &Record) -> Unspoken {
+        let view = View::of(record);
+        let lacks = |condition: &Filter| condition.columns().iter().any(|key| view.json().get(key).is_none());
+        let is_unspoken = |segment: &&ResolvedSegment| segment.condition.as_ref().is_some_and(lacks);
+        let segments = self.levels.segments.iter().filter(is_unspoken).map(|segment| segment.field).collect();
+        let consent = self.levels.consent.as_ref();
+        Unspoken { segments, consent: consent.is_some_and(|rule| rule.is_absent(&view)) }
     }
 
     /// The CRM's id of a record alone, as of one that is deleted.

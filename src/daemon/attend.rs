@@ -12,7 +12,7 @@ use crate::config::SourceConfig;
 use super::compose::Surroundings;
 use super::cycle::Feed;
 use super::feeds::prepare_feed;
-use super::hints::{Fetch, HintParts, Hints};
+use super::hints::{Fetch, HintParts, Hints, alert};
 use super::hooks::HookDesk;
 use super::line::Line;
 use super::run::{CATALOG_AGE_MAX, RunError, Shared, fresh_catalog};
@@ -34,6 +34,8 @@ pub(super) async fn attend(shared: Arc<Shared>, source: SourceConfig) -> Result<
         let hints = Hints::open(&feed, parts_of(&shared, &feed, &stop)).await?;
         let has_hook = shared.hooks.as_ref().is_some_and(|hooks| hooks.has(&source.name));
         if !feed.source.fetches() && !has_hook {
+            // it stands for ever where an earlier configuration could fetch
+            shared.alarm.end(&alert(&source.name)).await?;
             return Ok(());
         }
         // the mapping is made anew with the account's fields as they are then
@@ -57,7 +59,8 @@ async fn attend_with(shared: &Shared, mut hints: Hints<'_>, until: tokio::time::
             continue;
         }
         let rest = hints.rest().await?;
-        if let (None, Some(inbox)) = (rest, &shared.inbox)
+        // also while something waits that cannot be acted on: it may do so for ever
+        if let Some(inbox) = &shared.inbox
             && settled_at.elapsed() >= SETTLES_EVERY
         {
             settled_at = tokio::time::Instant::now();

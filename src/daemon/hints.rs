@@ -32,8 +32,6 @@ use super::sender::Line;
 
 /// Records that are acted on at a time: one transaction, and a few requests of the source.
 const BATCH: usize = 200;
-/// What failed so often in a batch is tried alone, so that one record cannot hold up the others.
-const ATTEMPTS_TOGETHER: u32 = 3;
 /// The first wait after a failure.
 const BACKOFF_FIRST: Duration = Duration::from_secs(2);
 /// The longest one: so long the source may be back before it is noticed.
@@ -153,15 +151,10 @@ impl<'a> Hints<'a> {
     }
 
     async fn gather(&mut self) -> Result<Batch, CheckpointError> {
-        let mut events = match &self.parts.inbox {
+        let events = match &self.parts.inbox {
             Some(inbox) => inbox.due(&self.name, BATCH).await?,
             None => Vec::new(),
         };
-        match events.iter().position(|event| event.attempts >= ATTEMPTS_TOGETHER) {
-            Some(0) => events.truncate(1),
-            Some(alone) => events.truncate(alone),
-            None => {}
-        }
         let rests = self.rests_until.is_some_and(|until| until > tokio::time::Instant::now());
         let wanted = if rests || self.parts.fetch.is_none() || events.len() == 1 && events[0].attempts > 0 {
             Vec::new()
@@ -293,6 +286,11 @@ impl<'a> Hints<'a> {
     }
 
     fn alert(&self) -> String {
-        format!("fetch-{}", self.name)
+        alert(&self.name)
     }
+}
+
+/// The alert of a source whose records cannot be fetched.
+pub(super) fn alert(source: &str) -> String {
+    format!("fetch-{source}")
 }

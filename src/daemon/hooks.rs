@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use url::Url;
@@ -23,6 +23,11 @@ use super::compose::Surroundings;
 /// Only refused deliveries for so long, and so many of them, are no accident: a secret was changed on one side.
 const REFUSED_FOR: Duration = Duration::from_mins(15);
 const REFUSED_TIMES: u64 = 5;
+
+const UNPROVEN: &str = "compare the webhook's secret and address with those in the CRM; the log says why the first was refused. \
+                        Reading goes on by schedule";
+const UNKEPT: &str = "they cannot be written to inbox.db in the state directory: look at the space on its disk, and at the log. \
+                      Senders are told to come again";
 
 /// Takes deliveries for all sources that have a webhook.
 pub struct HookDesk {
@@ -45,6 +50,8 @@ struct Tally {
     refused: [AtomicU64; Reason::ALL.len()],
     /// Refused since the last that was accepted.
     in_a_row: AtomicU64,
+    /// For which reasons: a bit each. A stranger's deliveries must not keep ours untold.
+    told: AtomicU8,
     /// When the first of them came.
     refused_since: AtomicI64,
 }
@@ -78,6 +85,10 @@ impl Reason {
             Self::Incomplete => "incomplete",
             Self::Busy => "busy",
         }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self.place()
     }
 
     const fn place(self) -> usize {
@@ -193,13 +204,12 @@ impl HookDesk {
     /// Raises an alert where only refused deliveries have come for a while, and ends it once one is accepted.
     pub async fn tell(&self, alarm: &Alarm) -> Result<(), CheckpointError> {
         for (name, hook) in &self.hooks {
-            let alert = format!("hooks-{name}");
+            let alert = alert(name);
             match hook.tally.refused_for(self.clock.now()) {
                 None => alarm.end(&alert).await?,
                 Some((times, span)) if times >= REFUSED_TIMES && span >= REFUSED_FOR => {
                     let text = format!("the webhook of source {name}: every delivery has been refused, {times} by now");
-                    let hint = "compare the webhook's secret and address with those in the CRM; the log says why the first \
-                                was refused. Reading goes on by schedule";
+                    let hint = if hook.tally.is_unkept() { UNKEPT } else { UNPROVEN };
                     alarm.raise(&alert, &text, hint).await?;
                 }
                 Some(_) => {}
@@ -209,6 +219,10 @@ impl HookDesk {
     }
 }
 
+fn alert(source: &str) -> String {
+    format!("hooks-{source}")
+}
+
 /// The inbox and the desk of the configured webhooks; neither where no source has one.
 pub(super) async fn open_hooks(
     config: &Config,
@@ -216,6 +230,9 @@ pub(super) async fn open_hooks(
 ) -> Result<(Option<Inbox>, Option<Arc<HookDesk>>), CheckpointError> {
     let webhook = |source: &SourceConfig| Some((source.name.clone(), Arc::clone(source.webhook.as_ref()?)));
     let hooks: Vec<_> = config.sources.iter().filter_map(webhook).collect();
+    // nobody else would end those of a webhook that is configured no more
+    let kept: Vec<String> = hooks.iter().map(|(name, _)| alert(name)).collect();
+    around.store.call(move |checkpoint| checkpoint.end_alerts_but(&alert(""), &kept)).await?;
     if hooks.is_empty() {
         return Ok((None, None));
     }
@@ -262,17 +279,23 @@ impl Tally {
     /// Counts one; true where others were refused before it.
     fn accept(&self) -> bool {
         self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.told.store(0, Ordering::Relaxed);
         self.in_a_row.swap(0, Ordering::Relaxed) > 0
     }
 
-    /// Counts one; true where it is the first since one was accepted.
+    /// Counts one; true where it is the first for this reason since one was accepted.
     fn refuse(&self, reason: Reason, now: Timestamp) -> bool {
         self.refused[reason.place()].fetch_add(1, Ordering::Relaxed);
-        let is_first = self.in_a_row.fetch_add(1, Ordering::Relaxed) == 0;
-        if is_first {
+        if self.in_a_row.fetch_add(1, Ordering::Relaxed) == 0 {
             self.refused_since.store(now.0, Ordering::Relaxed);
         }
-        is_first
+        let bit = reason.bit();
+        self.told.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    /// Whether some could not be kept since one was accepted.
+    fn is_unkept(&self) -> bool {
+        self.told.load(Ordering::Relaxed) & Reason::Busy.bit() != 0
     }
 
     fn refused_for(&self, now: Timestamp) -> Option<(u64, Duration)> {
@@ -300,5 +323,23 @@ fn inbox_events(event: Event) -> Vec<InboxEvent> {
         }
         EventKind::Whole(record) => vec![InboxEvent::Whole { key, record: record.to_string().into_bytes() }],
         EventKind::WholeDeleted => vec![InboxEvent::WholeDeleted { key }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_told_once_until_a_delivery_is_accepted() {
+        let tally = Tally::default();
+        let refuse = |reason| tally.refuse(reason, Timestamp(1));
+        assert!(refuse(Reason::Unverified) && !refuse(Reason::Unverified));
+        assert!(!tally.is_unkept());
+        // a full disk is told although a stranger was refused before
+        assert!(refuse(Reason::Busy) && !refuse(Reason::Busy) && !refuse(Reason::Unverified));
+        assert!(tally.is_unkept());
+        assert!(tally.accept() && !tally.accept());
+        assert!(refuse(Reason::Busy));
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::checkpoint::Incoming;
-use crate::contact::{Field, Mapped, Record, RecordRejection, ResolvedMapping};
+use crate::contact::{Contact, Field, Mapped, Record, RecordRejection, ResolvedMapping};
 use crate::source::{Fetched, Item, Place};
 
 /// A record that was fetched by its id. `deleted`: those that were said to be deleted, which a fetch that does not find them
 /// confirms.
 pub(super) fn map_fetched(mapping: &ResolvedMapping, fetched: Fetched, deleted: &BTreeSet<&str>) -> Incoming {
     match fetched {
-        Fetched::Record(record) => map_alone(mapping, &record, "a record fetched by its id"),
+        Fetched::Record(record) => map_alone(mapping, &record, "a record fetched by its id", Incoming::Contact),
         Fetched::Deleted(record) => match mapping.read_id(&record) {
             Ok(key) => Incoming::Deleted { is_confirmed: deleted.contains(key.as_str()), key },
             Err(rejection) => Incoming::Rejected {
@@ -27,16 +27,27 @@ pub(super) fn map_fetched(mapping: &ResolvedMapping, fetched: Fetched, deleted: 
 pub(super) fn map_pushed(mapping: &ResolvedMapping, text: &[u8]) -> Incoming {
     const PLACE: &str = "a record that a webhook brought";
     match serde_json::from_slice(text) {
-        Ok(value) => map_alone(mapping, &Record::Json(value), PLACE),
+        Ok(value) => {
+            let record = Record::Json(value);
+            map_alone(mapping, &record, PLACE, |contact| Incoming::Pushed {
+                contact,
+                unspoken: mapping.unspoken(&record),
+            })
+        }
         Err(_) => {
             Incoming::Rejected { key: None, place: PLACE.to_owned(), reasons: vec![(None, "is not JSON".to_owned())] }
         }
     }
 }
 
-fn map_alone(mapping: &ResolvedMapping, record: &Record, place: &str) -> Incoming {
+fn map_alone(
+    mapping: &ResolvedMapping,
+    record: &Record,
+    place: &str,
+    incoming: impl FnOnce(Contact) -> Incoming,
+) -> Incoming {
     match mapping.map(record) {
-        Ok(Mapped::Contact(contact)) => Incoming::Contact(contact),
+        Ok(Mapped::Contact(contact)) => incoming(contact),
         Ok(Mapped::Filtered { key }) => Incoming::Filtered { key },
         Err(rejection) => {
             let reasons = reasons_of(&rejection);
