@@ -571,6 +571,23 @@ async fn whole_records_are_applied_in_their_order_and_a_repeated_delivery_is_not
     assert!(stage.world.sandbox.contacts()[0].deleted);
 }
 
+/// An inbox that was left beside a checkpoint that was made anew.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_another_key_sealed_is_listed_and_stops_nobody() {
+    let mut stage = Stage::begin().await;
+    stage.push("lost", "Kyiv").await;
+    let other = rusqlite::Connection::open(stage.world.dir.path().join("inbox.db")).unwrap();
+    other.execute("UPDATE event SET payload = zeroblob(length(payload))", []).unwrap();
+    stage.push("1", "Lviv").await;
+    stage.act().await;
+    assert_eq!(stage.rows().await, 0);
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Lviv"));
+    let rejections = stage.world.store.call(|checkpoint| checkpoint.load_rejections()).await.unwrap();
+    assert_eq!(rejections.len(), 1);
+    assert!(rejections[0].place.as_ref().unwrap().contains("lost"), "{rejections:?}");
+}
+
 #[tokio::test]
 async fn a_locked_inbox_refuses_and_keeps_nothing_and_a_commit_answers_all_that_waited() {
     let dir = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ use crate::source::{Fetched, SourceError};
 use super::alarm::Alarm;
 use super::cycle::Feed;
 use super::feeds::tell_holds;
-use super::items::{map_fetched, map_pushed};
+use super::items::{map_fetched, map_pushed, reject_unreadable};
 use super::sender::Line;
 
 /// Records that are acted on at a time: one transaction, and a few requests of the source.
@@ -178,6 +178,7 @@ impl<'a> Hints<'a> {
                     asked_at = asked_at.min(waiting.received_at);
                     incoming.push(map_pushed(&self.mapping, record));
                 }
+                InboxEvent::Unreadable { key } => incoming.push(reject_unreadable(key)),
                 InboxEvent::WholeDeleted { key } => {
                     asked_at = asked_at.min(waiting.received_at);
                     incoming.push(Incoming::Deleted { key: key.clone(), is_confirmed: true });
