@@ -522,6 +522,33 @@ async fn many_records_that_cannot_be_asked_for_do_not_hide_what_is_new() {
     assert_eq!(stage.asked(), [["1"]]);
 }
 
+/// Ids that the checkpoint itself wants, one of which the CRM refuses, while its webhook goes on.
+#[tokio::test(start_paused = true)]
+async fn one_wanted_record_that_cannot_be_asked_for_does_not_hold_up_the_others() {
+    let stage = Stage::begin().await;
+    let mut hints = stage.hints().await;
+    stage.crm.lock().unwrap().poison = vec!["bad".to_owned()];
+    let context = stage.world.context(stage.world.clock.now().0, false);
+    let keys = ["1", "2", "bad", "x"];
+    let pointed = keys.map(|key| Incoming::Pointed { key: key.to_owned() }).into_iter().collect();
+    for key in keys {
+        stage.set(key, "Kyiv");
+    }
+    let record = move |checkpoint: &mut reteno_sync::checkpoint::Checkpoint| {
+        checkpoint.record_page(&context, &mut SeenRows::default(), pointed, None)
+    };
+    stage.world.store.call(record).await.unwrap();
+    for number in 0..40 {
+        stage.set(&format!("new-{number}"), "Lviv");
+        stage.announce(&format!("new-{number}")).await;
+        tokio::time::advance(MINUTE).await;
+        while hints.act().await.unwrap() {}
+        assert_eq!(stage.rows().await, 0, "what is announced never waits for it");
+    }
+    assert_eq!(stage.world.status().await.contacts, 43);
+    assert_eq!(stage.world.status().await.wanted, 1, "it alone");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_merged_contact_gives_way_to_its_winner() {
     let mut stage = Stage::begin().await;
@@ -569,6 +596,23 @@ async fn whole_records_are_applied_in_their_order_and_a_repeated_delivery_is_not
     stage.act().await;
     stage.world.send_for(HOUR).await;
     assert!(stage.world.sandbox.contacts()[0].deleted);
+}
+
+/// An inbox that was left beside a checkpoint that was made anew.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_another_key_sealed_is_listed_and_stops_nobody() {
+    let mut stage = Stage::begin().await;
+    stage.push("lost", "Kyiv").await;
+    let other = rusqlite::Connection::open(stage.world.dir.path().join("inbox.db")).unwrap();
+    other.execute("UPDATE event SET payload = zeroblob(length(payload))", []).unwrap();
+    stage.push("1", "Lviv").await;
+    stage.act().await;
+    assert_eq!(stage.rows().await, 0);
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.reteno_holds("1", "town").as_deref(), Some("Lviv"));
+    let rejections = stage.world.store.call(|checkpoint| checkpoint.load_rejections()).await.unwrap();
+    assert_eq!(rejections.len(), 1);
+    assert!(rejections[0].place.as_ref().unwrap().contains("lost"), "{rejections:?}");
 }
 
 #[tokio::test]

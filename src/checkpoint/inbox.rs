@@ -63,6 +63,11 @@ pub enum InboxEvent {
         /// The CRM's id.
         key: String,
     },
+    /// A record that another key than this checkpoint's sealed, and nobody can read any more. Only ever taken out.
+    Unreadable {
+        /// The CRM's id.
+        key: String,
+    },
 }
 
 impl std::fmt::Debug for InboxEvent {
@@ -71,6 +76,7 @@ impl std::fmt::Debug for InboxEvent {
             Self::Hint { key, is_deleted } => write!(f, "Hint({key}, deleted: {is_deleted})"),
             Self::Whole { key, record } => write!(f, "Whole({key}, {} bytes)", record.len()),
             Self::WholeDeleted { key } => write!(f, "WholeDeleted({key})"),
+            Self::Unreadable { key } => write!(f, "Unreadable({key})"),
         }
     }
 }

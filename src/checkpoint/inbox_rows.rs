@@ -92,7 +92,11 @@ impl Disk {
         while let Some(row) = rows.next().attempt(ACTION)? {
             let key: String = row.get(2).attempt(ACTION)?;
             let event = match (row.get::<_, String>(3).attempt(ACTION)?.as_str(), row.get::<_, Option<Vec<u8>>>(5)) {
-                ("whole", Ok(Some(sealed))) => InboxEvent::Whole { key, record: self.sealer.unseal(PAYLOAD, &sealed)? },
+                // one that cannot be opened never can be: an inbox beside a checkpoint that was made anew
+                ("whole", Ok(Some(sealed))) => match self.sealer.unseal(PAYLOAD, &sealed) {
+                    Ok(record) => InboxEvent::Whole { key, record },
+                    Err(_) => InboxEvent::Unreadable { key },
+                },
                 ("deleted", _) => InboxEvent::WholeDeleted { key },
                 (_, _) => InboxEvent::Hint { key, is_deleted: row.get(4).attempt(ACTION)? },
             };
@@ -130,6 +134,8 @@ fn store_letter(
             // taken also where it is not kept: the next one's comes after it
             InboxEvent::Whole { key, .. } => (key, "whole", false, sealed.next()),
             InboxEvent::WholeDeleted { key } => (key, "deleted", false, None),
+            // never put in: what it stands for is fetched, where that can be
+            InboxEvent::Unreadable { key } => (key, "hint", false, None),
         };
         if !is_new {
             continue;

@@ -69,14 +69,21 @@ impl Checkpoint {
         transaction.commit().attempt(ACTION)
     }
 
-    /// Records of a source that are to be fetched.
-    pub fn load_wanted(&self, source: SourceId, limit: usize) -> Result<Vec<WantedRecord>, CheckpointError> {
+    /// Records of a source that are to be fetched, in the order of their keys, those behind a key.
+    pub fn load_wanted(
+        &self,
+        source: SourceId,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<WantedRecord>, CheckpointError> {
         const ACTION: &str = "look for wanted records";
         let mut query = self
             .connection
-            .prepare_cached("SELECT key, deleted, asked FROM wanted WHERE source = ?1 ORDER BY key LIMIT ?2")
+            .prepare_cached(
+                "SELECT key, deleted, asked FROM wanted WHERE source = ?1 AND key > ?2 ORDER BY key LIMIT ?3",
+            )
             .attempt(ACTION)?;
-        let rows = query.query_map(params![source.0, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        let rows = query.query_map(params![source.0, after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(WantedRecord { key: row.get(0)?, is_deleted: row.get(1)?, asked: row.get(2)? })
         });
         rows.and_then(Iterator::collect).attempt(ACTION)

@@ -27,7 +27,7 @@ use crate::source::{Fetched, SourceError};
 use super::alarm::Alarm;
 use super::cycle::Feed;
 use super::feeds::tell_holds;
-use super::items::{map_fetched, map_pushed};
+use super::items::{map_fetched, map_pushed, reject_unreadable};
 use super::sender::Line;
 
 /// Records that are acted on at a time: one transaction, and a few requests of the source.
@@ -69,11 +69,37 @@ pub struct Hints<'a> {
     mapping: Arc<ResolvedMapping>,
     policy: Arc<Policy>,
     alarm: Alarm,
-    backoff: Backoff,
-    failures: u32,
+    announced: Streak,
+    wanted: Streak,
     has_succeeded: bool,
     /// Wanted records wait until then after a failure.
     rests_until: Option<tokio::time::Instant>,
+    /// After failures wanted records are tried one by one, once all around: this key is the last that was tried.
+    alone_after: Option<String>,
+}
+
+/// Failures in a row.
+struct Streak {
+    backoff: Backoff,
+    failures: u32,
+}
+
+impl Streak {
+    fn none(random: &Random) -> Self {
+        Self { backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, random.clone()), failures: 0 }
+    }
+
+    /// One more: says how long to wait.
+    fn lengthen(&mut self) -> Duration {
+        self.failures += 1;
+        self.backoff.next_wait()
+    }
+
+    /// Says whether there was one.
+    fn end(&mut self) -> bool {
+        self.backoff.reset();
+        std::mem::take(&mut self.failures) > 0
+    }
 }
 
 /// What is acted on together.
@@ -103,17 +129,17 @@ impl<'a> Hints<'a> {
         });
         let source = source.await?;
         let alarm = Alarm::open(parts.store.clone(), parts.clock.clone());
-        let backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, parts.random.clone());
         Ok(Self {
             name: feed.name.clone(),
             source,
             mapping: Arc::clone(&feed.mapping),
             policy: Arc::clone(&feed.policy),
             alarm,
-            backoff,
-            failures: 0,
+            announced: Streak::none(&parts.random),
+            wanted: Streak::none(&parts.random),
             has_succeeded: false,
             rests_until: None,
+            alone_after: None,
             parts,
         })
     }
@@ -129,8 +155,9 @@ impl<'a> Hints<'a> {
             Ok((incoming, asked_at)) => {
                 let keys: Vec<String> = incoming.iter().filter_map(|item| item.key().map(str::to_owned)).collect();
                 self.record(incoming, keys, asked_at).await?;
+                let is_wanted = !batch.wanted.is_empty();
                 self.clear(batch).await?;
-                self.succeed().await?;
+                self.succeed(is_wanted).await?;
             }
             Err(SourceError::Stopped) => return Ok(false),
             Err(error) => self.fail(batch, &error).await?,
@@ -155,14 +182,25 @@ impl<'a> Hints<'a> {
             Some(inbox) => inbox.due(&self.name, BATCH).await?,
             None => Vec::new(),
         };
-        let rests = self.rests_until.is_some_and(|until| until > tokio::time::Instant::now());
-        let wanted = if rests || self.parts.fetch.is_none() || events.len() == 1 && events[0].attempts > 0 {
-            Vec::new()
-        } else {
-            let (source, room) = (self.source, BATCH - events.len());
-            self.parts.store.call(move |checkpoint| checkpoint.load_wanted(source, room)).await?
-        };
+        let wanted = if events.is_empty() { self.gather_wanted().await? } else { Vec::new() };
         Ok(Batch { events, wanted })
+    }
+
+    /// Not together with events: neither could tell whose fault a failure is.
+    async fn gather_wanted(&mut self) -> Result<Vec<WantedRecord>, CheckpointError> {
+        let rests = self.rests_until.is_some_and(|until| until > tokio::time::Instant::now());
+        if rests || self.parts.fetch.is_none() {
+            return Ok(Vec::new());
+        }
+        let source = self.source;
+        if let Some(after) = self.alone_after.clone() {
+            let alone = self.parts.store.call(move |checkpoint| checkpoint.load_wanted(source, &after, 1)).await?;
+            self.alone_after = alone.first().map(|record| record.key.clone());
+            if !alone.is_empty() {
+                return Ok(alone);
+            }
+        }
+        self.parts.store.call(move |checkpoint| checkpoint.load_wanted(source, "", BATCH)).await
     }
 
     /// What the events come to, as records; with the moment from which that is known.
@@ -178,6 +216,7 @@ impl<'a> Hints<'a> {
                     asked_at = asked_at.min(waiting.received_at);
                     incoming.push(map_pushed(&self.mapping, record));
                 }
+                InboxEvent::Unreadable { key } => incoming.push(reject_unreadable(key)),
                 InboxEvent::WholeDeleted { key } => {
                     asked_at = asked_at.min(waiting.received_at);
                     incoming.push(Incoming::Deleted { key: key.clone(), is_confirmed: true });
@@ -249,33 +288,46 @@ impl<'a> Hints<'a> {
         self.parts.store.call(move |checkpoint| checkpoint.drop_wanted(source, &wanted)).await
     }
 
-    async fn succeed(&mut self) -> Result<(), CheckpointError> {
-        self.rests_until = None;
+    async fn succeed(&mut self, is_wanted: bool) -> Result<(), CheckpointError> {
+        let streak = if is_wanted { &mut self.wanted } else { &mut self.announced };
         // the first success also ends what an earlier process raised
-        if std::mem::take(&mut self.failures) > 0 || !std::mem::replace(&mut self.has_succeeded, true) {
-            self.backoff.reset();
-            self.alarm.end(&self.alert()).await?;
+        let is_news = streak.end() || !std::mem::replace(&mut self.has_succeeded, true);
+        if is_wanted {
+            self.rests_until = None;
         }
-        Ok(())
+        let is_over = self.announced.failures + self.wanted.failures == 0;
+        if is_news && is_over { self.alarm.end(&self.alert()).await } else { Ok(()) }
     }
 
     /// What was to be fetched waits, longer with each failure.
     async fn fail(&mut self, batch: Batch, error: &SourceError) -> Result<(), CheckpointError> {
-        self.failures += 1;
-        let wait = self.backoff.next_wait();
-        self.rests_until = Some(tokio::time::Instant::now() + wait);
+        let is_wanted = !batch.wanted.is_empty();
+        let streak = if is_wanted { &mut self.wanted } else { &mut self.announced };
+        let (wait, failures) = (streak.lengthen(), streak.failures);
+        // one that fails again and again waits by its own count, and is no news: the others end every streak
+        let own_attempts = match batch.events.as_slice() {
+            [alone] => alone.attempts,
+            _ => 0,
+        };
+        let wait = wait.max(BACKOFF_FIRST.saturating_mul(1 << own_attempts.min(8)).min(BACKOFF_MAX));
+        if is_wanted {
+            self.rests_until = Some(tokio::time::Instant::now() + wait);
+        }
+        if batch.wanted.len() > 1 && failures >= FAILURES_UNTOLD {
+            self.alone_after = Some(String::new());
+        }
         if let (Some(inbox), false) = (&self.parts.inbox, batch.events.is_empty()) {
             let until = self.parts.clock.now().plus(wait);
             inbox.postpone(batch.events.iter().map(|event| event.id).collect(), until).await?;
         }
-        if self.failures == 1 {
+        if failures == 1 && own_attempts < FAILURES_UNTOLD {
             tracing::warn!(
                 source = self.name,
                 "cannot fetch what was announced, and tries again: {}",
                 report::chain(error)
             );
         }
-        if self.failures >= FAILURES_UNTOLD {
+        if failures >= FAILURES_UNTOLD {
             let text =
                 format!("source {} cannot fetch what its webhook announced: {}", self.name, report::chain(error));
             let hint =

@@ -40,6 +40,16 @@ pub(super) fn map_pushed(mapping: &ResolvedMapping, text: &[u8]) -> Incoming {
     }
 }
 
+/// A record that came whole, and was sealed with another key. It says nothing of its contact, not even that it is there.
+pub(super) fn reject_unreadable(key: &str) -> Incoming {
+    let reason = "was sealed with another key, and is lost: the CRM has to send it once more".to_owned();
+    Incoming::Rejected {
+        key: None,
+        place: format!("the record {key} that a webhook brought"),
+        reasons: vec![(None, reason)],
+    }
+}
+
 fn map_alone(
     mapping: &ResolvedMapping,
     record: &Record,
