@@ -891,3 +891,19 @@ fn a_value_of_the_wrong_type_is_told_for_every_key_and_hides_nothing() {
         }
     }
 }
+
+#[test]
+fn pushed_records_without_a_change_time_are_right_and_worth_a_word() {
+    let pushed = |more: &str, verify: &str| {
+        let text = format!(
+            "[source.shop]\nkind = \"webhook\"\n{more}\n[source.shop.contact]\nexternalCustomerId = \"id\"\nemail = \"email\"\n\
+             [source.shop.webhook]\nverify = \"{verify}\"\nid = \"$.id\"\naction = \"upsert\"\nrecord = \"$\"\n\
+             secret = \"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\"\n"
+        );
+        load(&text).sources[0].doubt()
+    };
+    assert!(pushed("", "hubspot-v1").unwrap().contains("without changed_at"));
+    assert_eq!(pushed("changed_at = \"updated\"", "hubspot-v1"), None);
+    // a repeated delivery is known by its id
+    assert_eq!(pushed("", "standard-webhooks"), None);
+}

@@ -1,7 +1,7 @@
 //! `check`: the configuration, without a connection.
 
 use super::{Context, Exit, Failure, Output, session};
-use crate::config::MissingCredentials;
+use crate::config::{MissingCredentials, SourceConfig};
 use crate::report;
 
 pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
@@ -20,11 +20,15 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
             for (source, why) in &obstacles {
                 report::say(&format!("source {source} is loaded by bulk, not uploaded: {why}"));
             }
+            for doubt in config.sources.iter().filter_map(SourceConfig::doubt) {
+                report::say(&doubt);
+            }
             report::say("ok");
         }
         Output::Json => report::say_json(&serde_json::json!({
             "ok": true,
             "sources": config.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>(),
+            "doubts": config.sources.iter().filter_map(SourceConfig::doubt).collect::<Vec<_>>(),
             "upload_obstacles": obstacles.iter().map(|(source, why)| serde_json::json!({ "source": source, "why": why })).collect::<Vec<_>>(),
         })),
     }

@@ -73,6 +73,9 @@ pub async fn run_session(
     line: Line,
     started: impl FnOnce(),
 ) -> Result<(), RunError> {
+    for doubt in config.sources.iter().filter_map(SourceConfig::doubt) {
+        tracing::warn!("{doubt}");
+    }
     let account = compose::connect(&config, &around, false)?;
     let around = Surroundings { crms: connect_crms(&config, &around), ..around };
     end_gone_alerts(&around).await?;

@@ -165,6 +165,18 @@ impl Webhook {
         self.body_bytes_max
     }
 
+    /// Whether its events hold whole records.
+    #[must_use]
+    pub const fn brings_records(&self) -> bool {
+        self.reading.record.is_some()
+    }
+
+    /// Whether each delivery has an id of its own, which tells one that comes again.
+    #[must_use]
+    pub const fn has_delivery_ids(&self) -> bool {
+        matches!(self.verification, Verification::Standard(_))
+    }
+
     /// The events of a delivery, in its order, after it has proven where it comes from; one that speaks of nothing that
     /// concerns this source has none. A contact may be named more than once.
     pub fn receive(&self, delivery: &Delivery<'_>) -> Result<Vec<Event>, Refused> {
