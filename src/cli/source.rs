@@ -57,6 +57,8 @@ struct Tried {
     left_out: u64,
     deleted: u64,
     rejected: Vec<String>,
+    /// Whether the page leads to another one, where that can be told.
+    has_next: Option<bool>,
 }
 
 /// Reads one page, and shows what its first records become.
@@ -69,11 +71,11 @@ pub(super) async fn test(context: &Context, name: &str, show_values: bool) -> Re
         Err(_) => Catalog::empty(),
     };
     let feed = session::build_feeds(&config, &chosen, &catalog, &around).await?.remove(0);
-    let items = sample(&feed.source).await.map_err(|error| {
+    let (items, has_next) = sample(&feed.source).await.map_err(|error| {
         let hint = error.hint().map(|hint| hint.replace("NAME", name));
         Failure::of(Exit::Failed, error, hint)
     })?;
-    let tried = try_items(&feed.mapping, items);
+    let tried = Tried { has_next, ..try_items(&feed.mapping, items) };
     tell(context, name, &tried, show_values);
     if context.output == Output::Text {
         let words = webhook_words(&config, chosen[0]);
@@ -84,11 +86,11 @@ pub(super) async fn test(context: &Context, name: &str, show_values: bool) -> Re
     Ok(if tried.contacts.is_empty() && tried.records > 0 { Exit::Failed } else { Exit::Done })
 }
 
-/// The items of the first page.
-async fn sample(source: &Source) -> Result<Vec<Item>, SourceError> {
+/// The items of the first page; of an API also whether it leads to another one.
+async fn sample(source: &Source) -> Result<(Vec<Item>, Option<bool>), SourceError> {
     let stop = CancellationToken::new();
     if let Source::Http(source) = source {
-        return source.sample(&stop).await.map(|page| page.items);
+        return source.sample(&stop).await.map(|(page, has_next)| (page.items, Some(has_next)));
     }
     let (sender, mut pages) = mpsc::channel::<Page>(1);
     let first = async {
@@ -100,14 +102,15 @@ async fn sample(source: &Source) -> Result<Vec<Item>, SourceError> {
         first
     };
     match tokio::join!(source.read(From::Beginning, sender, stop.clone()), first) {
-        (_, Some(first)) => Ok(first.items),
-        (Ok(_) | Err(SourceError::Stopped), None) => Ok(Vec::new()),
+        (_, Some(first)) => Ok((first.items, None)),
+        (Ok(_) | Err(SourceError::Stopped), None) => Ok((Vec::new(), None)),
         (Err(error), None) => Err(error),
     }
 }
 
 fn try_items(mapping: &ResolvedMapping, items: Vec<Item>) -> Tried {
-    let mut tried = Tried { contacts: Vec::new(), records: 0, left_out: 0, deleted: 0, rejected: Vec::new() };
+    let mut tried =
+        Tried { contacts: Vec::new(), records: 0, left_out: 0, deleted: 0, rejected: Vec::new(), has_next: None };
     for item in items {
         match item {
             Item::Record { record, place } => {
@@ -151,7 +154,7 @@ fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
             .collect();
         report::say_json(&serde_json::json!({
             "source": name, "records": tried.records, "left_out": tried.left_out, "deleted": tried.deleted,
-            "rejected": tried.rejected, "contacts": contacts,
+            "rejected": tried.rejected, "has_next": tried.has_next, "contacts": contacts,
         }));
         return;
     }
@@ -162,6 +165,13 @@ fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
         tried.deleted,
         tried.rejected.len()
     ));
+    match tried.has_next {
+        Some(true) => report::say("another page follows"),
+        Some(false) => {
+            report::say("no other page follows: if there are more contacts, see [pagination] next and has_more")
+        }
+        None => {}
+    }
     for (key, fields) in &tried.contacts {
         let rows: Vec<_> = fields.iter().map(|(field, wanted)| vec![field.to_string(), shown(wanted)]).collect();
         report::say(&format!("\n{}", report::table(&["contact", key], &rows)));

@@ -83,17 +83,17 @@ impl HttpSource {
 }
 
 impl HttpSource {
-    /// The first answer of the list alone: for a person who tries a description.
-    pub async fn sample(&self, stop: &CancellationToken) -> Result<Page, SourceError> {
+    /// The first answer of the list alone, and whether it leads to another: for a person who tries a description.
+    pub async fn sample(&self, stop: &CancellationToken) -> Result<(Page, bool), SourceError> {
         let (link, description) = (&*self.link, self.link.description());
         check_preflight(link, description.preflight.as_ref(), stop).await?;
         let query = list_query(description, 0, link.clock().now());
         let start = description.cursor.as_ref().and_then(|cursor| cursor.initial);
-        let step = Walk::begin(link, Query { start, ..query }).next(stop).await?;
-        let Some(Step { asked_at, found }) = step else { return Err(SourceError::Stopped) };
+        let mut walk = Walk::begin(link, Query { start, ..query });
+        let Some(Step { asked_at, found }) = walk.next(stop).await? else { return Err(SourceError::Stopped) };
         let place = |item| Place::Answer { answer: 1, item };
         let items = (1..).zip(found).flat_map(|(item, found)| items_of(description, found, place(item))).collect();
-        Ok(Page { items, cursor: None, asked_at })
+        Ok((Page { items, cursor: None, asked_at }, !walk.is_over()))
     }
 }
 

@@ -139,6 +139,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether nothing more is to be asked for.
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// The latest change time that was seen.
     pub(super) const fn last(&self) -> Option<ChangeTime> {
         self.last
