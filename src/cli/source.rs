@@ -168,7 +168,7 @@ fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
     match tried.has_next {
         Some(true) => report::say("another page follows"),
         Some(false) => {
-            report::say("no other page follows: if there are more contacts, see [pagination] next and has_more")
+            report::say("no other page follows: if there are more contacts, see [pagination] next and has_more");
         }
         None => {}
     }
