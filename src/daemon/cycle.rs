@@ -1,6 +1,5 @@
 //! One cycle of one source: read, map, record. It sends nothing: what it moves is due, and the sender is told.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +107,8 @@ impl CycleError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Source { source, .. } => source.hint().map(Cow::into_owned),
+            // a hint speaks of NAME where it cannot know the source
+            Self::Source { name, source, .. } => source.hint().map(|hint| hint.replace("NAME", name)),
             Self::Checkpoint(error) => error.hint(),
         }
     }
@@ -390,5 +390,18 @@ impl<'a> Cycle<'a> {
             self.report.warnings.push(text);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_names_the_source_that_it_is_about() {
+        let (source, balance) = (SourceError::Preflight, Box::default());
+        let error = CycleError::Source { name: "crm".to_owned(), source, balance, holds: Vec::new() };
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("[source.crm.preflight]") && !hint.contains("NAME"), "{hint}");
     }
 }

@@ -330,8 +330,10 @@ impl<'a> Hints<'a> {
         if failures >= FAILURES_UNTOLD {
             let text =
                 format!("source {} cannot fetch what its webhook announced: {}", self.name, report::chain(error));
-            let hint =
-                error.hint().unwrap_or("it is tried again, and nothing is lost; the source's own reads go on".into());
+            let hint = error.hint().map_or_else(
+                || "it is tried again, and nothing is lost; the source's own reads go on".to_owned(),
+                |hint| hint.replace("NAME", &self.name),
+            );
             self.alarm.raise(&self.alert(), &text, &hint).await?;
         }
         Ok(())

@@ -72,6 +72,20 @@ pub(super) struct Asked {
     pub(super) redirect_uri: Option<String>,
 }
 
+impl Asked {
+    /// Reads it by the names of its parts.
+    pub(super) fn read(text: impl Fn(&str) -> Option<String>) -> Self {
+        Self {
+            grant_type: text("grant_type").unwrap_or_default(),
+            client_id: text("client_id").unwrap_or_default(),
+            client_secret: text("client_secret").unwrap_or_default(),
+            code: text("code"),
+            refresh_token: text("refresh_token"),
+            redirect_uri: text("redirect_uri"),
+        }
+    }
+}
+
 impl Grants {
     pub(super) fn new(seed: u64) -> Self {
         Self {

@@ -54,6 +54,19 @@ pub(super) struct CallLeaves<'a> {
     pub(super) body: Option<&'a Leaf>,
 }
 
+impl<'a> CallLeaves<'a> {
+    /// Those of a section: method, path, query, headers, body.
+    pub(super) fn of([method, path, query, headers, body]: [&'a Option<Leaf>; 5]) -> Self {
+        Self {
+            method: method.as_ref(),
+            path: path.as_ref(),
+            query: query.as_ref(),
+            headers: headers.as_ref(),
+            body: body.as_ref(),
+        }
+    }
+}
+
 const METHODS: [(&str, &str); 2] = [("GET", "GET"), ("POST", "POST")];
 
 impl Resolver<'_> {
@@ -192,13 +205,7 @@ impl Resolver<'_> {
         let Some(raw) = self.section::<RawPreflight>(leaf)? else { return Some(None) };
         let section = leaf.map(|leaf| leaf.key.clone()).unwrap_or_default();
         let RawPreflight { method, path, query, headers, body, require, otherwise } = &raw;
-        let leaves = CallLeaves {
-            method: method.as_ref(),
-            path: path.as_ref(),
-            query: query.as_ref(),
-            headers: headers.as_ref(),
-            body: body.as_ref(),
-        };
+        let leaves = CallLeaves::of([method, path, query, headers, body]);
         let call = self.call(&section, &leaves);
         self.reader.required(require.as_ref(), &section.child("require"), REQUIRE);
         let require_key = section.child("require");
@@ -217,13 +224,7 @@ impl Resolver<'_> {
         let Some(raw) = self.section::<RawFetch>(leaf)? else { return Some(None) };
         let section = leaf.map(|leaf| leaf.key.clone()).unwrap_or_default();
         let RawFetch { method, path, query, headers, body, records, batch, follows_merges } = &raw;
-        let leaves = CallLeaves {
-            method: method.as_ref(),
-            path: path.as_ref(),
-            query: query.as_ref(),
-            headers: headers.as_ref(),
-            body: body.as_ref(),
-        };
+        let leaves = CallLeaves::of([method, path, query, headers, body]);
         let call = self.call(&section, &leaves);
         let records = self.records(records.as_ref(), &section.child("records"));
         let takes_many = call.as_ref().is_some_and(|call| call.uses(Variable::Ids));

@@ -10,7 +10,7 @@ use super::calls::CallLeaves;
 use super::lists::RawPagination;
 use crate::config::problem::KeyPath;
 use crate::config::raw::Leaf;
-use crate::source::http::description::{CursorRule, DeletedPages, Deletes, Pagination, Paging, Stream, StreamAction};
+use crate::source::http::description::{Call, CursorRule, DeletedPages, Deletes, Pagination, Stream, StreamAction};
 use crate::source::http::template::Variable;
 
 #[derive(Deserialize)]
@@ -175,13 +175,7 @@ impl Resolver<'_> {
         raw: &RawDeletes,
         outer: Option<&Pagination>,
     ) -> Option<DeletedPages> {
-        let leaves = CallLeaves {
-            method: raw.method.as_ref(),
-            path: raw.path.as_ref(),
-            query: raw.query.as_ref(),
-            headers: raw.headers.as_ref(),
-            body: raw.body.as_ref(),
-        };
+        let leaves = CallLeaves::of([&raw.method, &raw.path, &raw.query, &raw.headers, &raw.body]);
         let list = self.list_of(section, &leaves, (raw.records.as_ref(), None));
         let id = self.selector(raw.id.as_ref(), &section.child("id"));
         let list = list?;
@@ -209,8 +203,7 @@ impl Resolver<'_> {
 }
 
 /// The kind of pages that a request asks for.
-fn kind_of(call: &crate::source::http::description::Call) -> &'static str {
+fn kind_of(call: &Call) -> &'static str {
     let kinds = [(Variable::Next, "cursor"), (Variable::Page, "page"), (Variable::Offset, "offset")];
-    let _ = Paging::None;
     kinds.into_iter().find(|(variable, _)| call.uses(*variable)).map_or("none", |(_, kind)| kind)
 }

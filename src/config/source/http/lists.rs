@@ -72,13 +72,7 @@ impl Resolver<'_> {
         self.reader.required(leaf, &section, "a table: the request that lists contacts");
         let raw: RawList = self.section(leaf)??;
         let RawList { method, path, query, headers, body, records, empty_statuses } = &raw;
-        let leaves = CallLeaves {
-            method: method.as_ref(),
-            path: path.as_ref(),
-            query: query.as_ref(),
-            headers: headers.as_ref(),
-            body: body.as_ref(),
-        };
+        let leaves = CallLeaves::of([method, path, query, headers, body]);
         self.list_of(&section, &leaves, (records.as_ref(), empty_statuses.as_ref()))
     }
 

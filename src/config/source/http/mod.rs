@@ -195,10 +195,9 @@ impl Resolver<'_> {
         };
         let Description { list, cursor, fetch, .. } = description;
         match cursor {
-            Some(cursor) if !list.call.uses(Variable::Start) => {
+            Some(_) if !list.call.uses(Variable::Start) => {
                 let what = "is set, and the request of the list asks for no change time";
                 refuse("cursor", what, "{start} in [list], or no [cursor]: then every read is one of everything");
-                let _ = cursor;
             }
             Some(cursor) if !cursor.is_ordered && !list.call.uses(Variable::End) => {
                 let what = "says that the list has no order, and the request has no end of a window";

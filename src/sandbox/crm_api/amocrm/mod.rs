@@ -218,14 +218,7 @@ fn fields(request: &Request) -> Reply {
 fn token(state: &mut State, now: Timestamp, request: &Request) -> Reply {
     let Ok(body) = serde_json::from_slice::<Value>(&request.body) else { return denied(Denied::Malformed) };
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
-    let asked = Asked {
-        grant_type: text("grant_type").unwrap_or_default(),
-        client_id: text("client_id").unwrap_or_default(),
-        client_secret: text("client_secret").unwrap_or_default(),
-        code: text("code"),
-        refresh_token: text("refresh_token"),
-        redirect_uri: text("redirect_uri"),
-    };
+    let asked = Asked::read(text);
     let State { grants, options, .. } = state;
     match grants.token(Dialect::AmoCrm, &asked, options, now) {
         Ok(CrmTokens { access_token, refresh_token, expires_in }) => reply::ok(&json!({

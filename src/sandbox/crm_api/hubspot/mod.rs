@@ -166,14 +166,7 @@ fn properties() -> Reply {
 fn token(state: &mut State, now: Timestamp, request: &Request) -> Reply {
     let form = Query::parse(&request.body);
     let text = |name: &str| form.get(name).map(str::to_owned);
-    let asked = Asked {
-        grant_type: text("grant_type").unwrap_or_default(),
-        client_id: text("client_id").unwrap_or_default(),
-        client_secret: text("client_secret").unwrap_or_default(),
-        code: text("code"),
-        refresh_token: text("refresh_token"),
-        redirect_uri: text("redirect_uri"),
-    };
+    let asked = Asked::read(text);
     let State { grants, options, .. } = state;
     match grants.token(Dialect::HubSpot, &asked, options, now) {
         Ok(CrmTokens { access_token, refresh_token, expires_in }) => reply::ok(&json!({
