@@ -1007,3 +1007,53 @@ async fn a_no_without_an_address_at_hand_waits_for_it_and_then_goes_out() {
     work(&mut world, MINUTE).await;
     assert!(world.is_unsubscribed(ANN));
 }
+
+/// An older copy of the database is put back that was made an hour ago, in the same start of the daemon: since then she
+/// was raised, and left by Reteno's own link.
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_the_same_hour_raises_nothing_twice() {
+    let mut world = World::begin().await;
+    world.policy = consenting();
+    for consent in [YES, NO] {
+        world.crm_tells(vec![person("ann", ANN, consent)]).await;
+        world.send_for(HOUR).await;
+    }
+    world.store.call(reteno_sync::checkpoint::Checkpoint::settle_disk).await.unwrap();
+    let database = world.dir.path().join("reteno-sync.db");
+    let copy = std::fs::read(&database).unwrap();
+    world.crm_tells(vec![person("ann", ANN, YES)]).await;
+    world.send_for(HOUR).await;
+    assert!(!world.is_unsubscribed(ANN));
+    world.sandbox.person_unsubscribes(ANN);
+    world.close();
+    for name in ["reteno-sync.db-wal", "reteno-sync.db-shm"] {
+        drop(std::fs::remove_file(world.dir.path().join(name)));
+    }
+    std::fs::write(&database, copy).unwrap();
+    world.crash().await;
+    assert_eq!(world.alerts().await, ["restored"]);
+    world.crm_is(vec![person("ann", ANN, YES)]).await;
+    world.send_for(HOUR).await;
+    assert!(world.is_unsubscribed(ANN));
+}
+
+/// One count for a call, not for each of those whom it names.
+#[tokio::test(start_paused = true)]
+async fn the_counter_moves_once_for_each_call_that_cannot_be_taken_back() {
+    let mut world = World::begin().await;
+    world.policy = consenting();
+    let people = |consent| (0..40).map(|n| person(&format!("c{n}"), &format!("c{n}@example.com"), consent)).collect();
+    let counted = |world: &World| {
+        let text = std::fs::read_to_string(world.dir.path().join("generation")).unwrap();
+        text.lines().filter_map(|line| line.trim().parse::<u64>().ok()).max().unwrap()
+    };
+    world.crm_tells(people(YES)).await;
+    let before = counted(&world);
+    world.send_for(HOUR).await;
+    assert_eq!(counted(&world), before, "contacts that are written count for nothing");
+    for (consent, calls) in [(Consent::No, 1), (Consent::Yes, 2)] {
+        world.crm_tells(people(Some(consent))).await;
+        world.send_for(HOUR).await;
+        assert_eq!(counted(&world), before + calls);
+    }
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rusqlite::{Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints, Fingerprint, Values};
+use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter, Values};
 use crate::plan::change::Sides;
 use crate::plan::deed::{DeedCall, DeedCause, DeedId, DeedKind, DueDeed};
 use crate::plan::lock::{Lock, encode_locks, locks_of};
@@ -19,6 +19,7 @@ use super::endings::{begin_erasure, is_shared};
 use super::exports::end_links;
 use super::holds::free_contact;
 use super::imports::CallKind;
+use super::open::{GENERATION, put_setting};
 use super::settle::{Settlement, UnknownFate};
 use super::subjects::{drop_survivor, load_subject, waits_for_opt_out};
 use super::tombstones::Grave;
@@ -129,8 +130,8 @@ pub(super) fn drop_idle_deeds(
 }
 
 impl Checkpoint {
-    /// The deeds that may be done now, opt-outs first. One that needs Reteno's id of a contact whose id is not known asks
-    /// for it to be found out.
+    /// The deeds that may be done now, opt-outs first. A contact whose id in Reteno is not known is named by its external
+    /// id; where it has none, Reteno's id is asked for.
     pub fn load_due_deeds(
         &mut self,
         now: Timestamp,
@@ -148,14 +149,16 @@ impl Checkpoint {
         }
         self.drop_late_raises(now)?;
         self.bury_due(now, import_age_max)?;
-        self.ask_for_ids(now)?;
+        self.forget_known_ids()?;
         let mut query = self
             .connection
             .prepare_cached(
                 "SELECT d.id, d.contact, d.kind, d.segment, coalesce(c.reteno_id, d.reteno_id), d.attempts, d.address, \
-                 c.desired, c.acknowledged FROM deed d LEFT JOIN contact c ON c.id = d.contact \
+                 c.desired, c.acknowledged, d.identity IS NOT NULL FROM deed d LEFT JOIN contact c ON c.id = d.contact \
                  WHERE d.state = 'due' AND d.import IS NULL AND (d.not_before <= ?1 OR d.not_before > ?2) \
-                 AND (d.kind NOT IN ('delete', 'erase') OR coalesce(c.reteno_id, d.reteno_id) IS NOT NULL) \
+                 AND (d.kind NOT IN ('delete', 'erase') OR coalesce(c.reteno_id, d.reteno_id) IS NOT NULL \
+                   OR c.import IS NULL AND NOT EXISTS \
+                     (SELECT 1 FROM deed l WHERE l.contact = d.contact AND l.kind = 'learn')) \
                  AND (d.kind <> 'resubscribe' OR NOT EXISTS (SELECT 1 FROM deed o WHERE o.contact = d.contact \
                    AND o.kind = 'unsubscribe' AND o.import IS NOT NULL)) \
                  ORDER BY d.kind <> 'unsubscribe', d.kind <> 'erase', d.id LIMIT ?3",
@@ -173,8 +176,9 @@ impl Checkpoint {
             let acknowledged = prints(row.get(8).attempt(ACTION)?)?;
             let reteno_id: Option<i64> = row.get(4).attempt(ACTION)?;
             let id = DeedId(row.get(0).attempt(ACTION)?);
-            // nothing names it: neither Reteno's id nor ours
-            if kind == DeedKind::Detach && reteno_id.is_none() && desired.get(Field::ExternalCustomerId).is_none() {
+            let sides = Sides { desired, acknowledged };
+            // neither Reteno's id nor ours
+            if reteno_id.is_none() && !is_named(kind, row.get(9).attempt(ACTION)?, &sides, &self.hash) {
                 nameless.push(id);
                 continue;
             }
@@ -185,7 +189,7 @@ impl Checkpoint {
                 group: row.get::<_, i64>(3).attempt(ACTION)?.cast_unsigned(),
                 reteno_id,
                 is_alone: row.get::<_, i64>(5).attempt(ACTION)? > 0,
-                locks: locks_of(&Sides { desired, acknowledged }, reteno_id, &self.hash),
+                locks: locks_of(&sides, reteno_id, &self.hash),
             });
         }
         drop(rows);
@@ -194,7 +198,8 @@ impl Checkpoint {
         Ok(due)
     }
 
-    /// Writes down the intent to make a call. `build` makes its exact body; nothing is stored where it fails, and nothing
+    /// Writes down the intent to make a call, and counts one that an older copy of the database must not make again, with
+    /// one more fsync for the call, whomever it is about. `build` makes its exact body; nothing is stored where it fails, and nothing
     /// may be sent before this returns.
     pub fn begin_deeds<E>(
         &mut self,
@@ -205,6 +210,7 @@ impl Checkpoint {
     ) -> Result<Result<Option<BegunDeeds>, E>, CheckpointError> {
         const ACTION: &str = "store the intent to do something";
         let sealer = super::seal::Sealer::of(&self.sealing_key);
+        let generation = if call.kind.is_counted() { Some(self.next_generation()?) } else { None };
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
         let mut subjects = Vec::new();
@@ -246,23 +252,16 @@ impl Checkpoint {
             )
             .attempt(ACTION)?;
         let import = ImportId(transaction.last_insert_rowid());
-        let mut all_locks = Vec::new();
-        for (deed, contact, locks) in members {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO member (import, contact, carried, prior, locks, deed) VALUES (?1, ?2, x'', x'', ?3, ?4)",
-                )
-                .and_then(|mut insert| insert.execute(params![import.0, contact, encode_locks(&locks), deed.0]))
-                .and_then(|_| {
-                    transaction
-                        .prepare_cached("UPDATE deed SET import = ?2 WHERE id = ?1")
-                        .and_then(|mut update| update.execute(params![deed.0, import.0]))
-                })
-                .attempt(ACTION)?;
-            all_locks.extend(locks);
+        let locks = store_members(&transaction, import, members)?;
+        if let Some(generation) = generation {
+            put_setting(&transaction, GENERATION, generation.cast_signed())?;
         }
         transaction.commit().attempt(ACTION)?;
-        Ok(Ok(Some(BegunDeeds { import, body, locks: all_locks })))
+        // before the call: an older copy would not know of it, and might make it again
+        if let Some(generation) = generation {
+            self.write_generation(generation)?;
+        }
+        Ok(Ok(Some(BegunDeeds { import, body, locks })))
     }
 
     /// Erasures that may begin leave their tombstone, first in the file, then in the database: from that commit on no call
@@ -333,4 +332,46 @@ impl Checkpoint {
             Settlement { members, fate: UnknownFate::Release, wrote_nothing: false, ghost_until: Some(ghost_until) };
         self.settle_import(import, &settlement, now)
     }
+}
+
+/// Whether a contact can be named to Reteno without Reteno's id of it. A deletion names it by the one external id that
+/// Reteno knows it by, if it knows it at all: not by a new one that is still to be written.
+fn is_named(kind: DeedKind, has_identity: bool, sides: &Sides, hash: &Fingerprinter) -> bool {
+    let field = Field::ExternalCustomerId;
+    let known = sides.acknowledged.as_ref().and_then(|known| known.get(field));
+    match kind {
+        DeedKind::Detach => sides.desired.get(field).is_some(),
+        DeedKind::Delete | DeedKind::Erase => {
+            let is_settled = |wanted: Fingerprint| {
+                let is_value = !wanted.is_unknown() && !hash.is_clear(field, wanted);
+                is_value && known.is_none_or(|known| known.is_unknown() || known == wanted)
+            };
+            has_identity && sides.desired.get(field).is_some_and(is_settled)
+        }
+        DeedKind::Unsubscribe | DeedKind::Resubscribe | DeedKind::Learn => true,
+    }
+}
+
+/// Makes a deed's members the call's.
+fn store_members(
+    transaction: &Transaction<'_>,
+    import: ImportId,
+    members: Vec<(DeedId, i64, Vec<Lock>)>,
+) -> Result<Vec<Lock>, CheckpointError> {
+    let mut all_locks = Vec::new();
+    for (deed, contact, locks) in members {
+        transaction
+            .prepare_cached(
+                "INSERT INTO member (import, contact, carried, prior, locks, deed) VALUES (?1, ?2, x'', x'', ?3, ?4)",
+            )
+            .and_then(|mut insert| insert.execute(params![import.0, contact, encode_locks(&locks), deed.0]))
+            .and_then(|_| {
+                transaction
+                    .prepare_cached("UPDATE deed SET import = ?2 WHERE id = ?1")
+                    .and_then(|mut update| update.execute(params![deed.0, import.0]))
+            })
+            .attempt("store the intent to do something")?;
+        all_locks.extend(locks);
+    }
+    Ok(all_locks)
 }

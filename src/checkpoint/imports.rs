@@ -39,7 +39,14 @@ pub enum CallKind {
     Delete(i64),
     /// `DELETE v1/contact/{id}?erase=true`.
     Erase(i64),
+    /// `DELETE v1/contact?externalCustomerId=`; the stored body is the external id.
+    DeleteNamed,
+    /// The same with `erase=true`.
+    EraseNamed,
 }
+
+/// The stored target of a call that names its contact by the external id: Reteno gives no contact this id.
+const NAMED: i64 = 0;
 
 impl CallKind {
     pub(super) const fn stored(self) -> (&'static str, Option<i64>) {
@@ -56,6 +63,8 @@ impl CallKind {
             Self::Detach(group) => ("detach", Some(group)),
             Self::Delete(id) => ("delete", Some(id)),
             Self::Erase(id) => ("erase", Some(id)),
+            Self::DeleteNamed => ("delete", Some(NAMED)),
+            Self::EraseNamed => ("erase", Some(NAMED)),
         }
     }
 
@@ -64,6 +73,8 @@ impl CallKind {
             ("update", Some(id)) => Self::Update(id),
             ("categories", Some(id)) => Self::Categories(id),
             ("detach", Some(group)) => Self::Detach(group),
+            ("delete", Some(NAMED)) => Self::DeleteNamed,
+            ("erase", Some(NAMED)) => Self::EraseNamed,
             ("delete", Some(id)) => Self::Delete(id),
             ("erase", Some(id)) => Self::Erase(id),
             ("upsert", _) => Self::Upsert,
@@ -92,7 +103,9 @@ impl CallKind {
             | Self::Resubscribe
             | Self::Detach(_)
             | Self::Delete(_)
-            | Self::Erase(_) => true,
+            | Self::Erase(_)
+            | Self::DeleteNamed
+            | Self::EraseNamed => true,
             Self::Bulk | Self::Upsert | Self::Update(_) | Self::Categories(_) | Self::Subscribe | Self::Upload => false,
         }
     }
@@ -169,6 +182,7 @@ impl Checkpoint {
             .optional()
             .attempt("store that a body goes out again")?;
         let Some((body, is_sealed)) = kept else { return Ok(None) };
+        self.even_generations()?;
         Ok(Some(Bytes::from(if is_sealed { self.unseal(BODY, &body)? } else { body })))
     }
 

@@ -128,7 +128,9 @@ fn mask_of(call: CallKind, batch: &Batch, only: &Sides) -> Vec<Field> {
         | CallKind::Resubscribe
         | CallKind::Detach(_)
         | CallKind::Delete(_)
-        | CallKind::Erase(_) => batch.mask.clone(),
+        | CallKind::Erase(_)
+        | CallKind::DeleteNamed
+        | CallKind::EraseNamed => batch.mask.clone(),
     }
 }
 

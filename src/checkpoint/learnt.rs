@@ -20,54 +20,34 @@ use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 const ASK: &str = "INSERT OR IGNORE INTO deed (source, contact, key, kind, cause, identity, state, cycle, not_before) \
                    SELECT d.source, d.contact, d.key, 'learn', 'again', d.identity, 'due', d.cycle, 0 FROM deed d \
                    LEFT JOIN contact c ON c.id = d.contact WHERE d.identity IS NOT NULL AND c.import IS NULL AND ";
-/// A deed `d` that is to be done now and cannot without Reteno's id.
-const LACKS_ID: &str = "d.kind IN ('delete', 'erase') AND d.state = 'due' AND d.import IS NULL AND d.not_before <= ?1 \
-                        AND coalesce(c.reteno_id, d.reteno_id) IS NULL";
 
 impl Checkpoint {
-    /// Where a contact is to be deleted and Reteno's id of it is not known, it is to be found out first; the end of an
-    /// import that holds the contact may tell it, too.
-    pub(super) fn ask_for_ids(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
-        const ACTION: &str = "ask for Reteno's ids";
+    /// An id that is known by now need not be asked for: the end of an import that held the contact may have told it.
+    pub(super) fn forget_known_ids(&mut self) -> Result<(), CheckpointError> {
         self.connection
             .execute(
                 "DELETE FROM deed WHERE kind = 'learn' AND import IS NULL \
                  AND contact IN (SELECT id FROM contact WHERE reteno_id IS NOT NULL)",
                 [],
             )
-            .and_then(|_| self.connection.execute(&format!("{ASK}{LACKS_ID}"), [now.0]))
-            .attempt(ACTION)?;
-        let unnamed = format!(
-            "SELECT d.id FROM deed d LEFT JOIN contact c ON c.id = d.contact \
-             WHERE {LACKS_ID} AND d.identity IS NULL AND c.import IS NULL"
-        );
-        let unnamed: Vec<i64> = self
-            .connection
-            .prepare_cached(&unnamed)
-            .and_then(|mut query| query.query_map([now.0], |row| row.get(0))?.collect())
-            .attempt(ACTION)?;
-        if unnamed.is_empty() {
-            return Ok(());
-        }
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        for id in unnamed {
-            if let Some(deed) = load_deed(&transaction, id)? {
-                cannot_name(&transaction, &deed, now)?;
-            }
-        }
-        transaction.commit().attempt(ACTION)
+            .attempt("ask for Reteno's ids")
+            .map(|_| ())
     }
 
-    /// The same for deeds that nothing else names.
+    /// Asks for Reteno's ids of those whom nothing else names.
     pub(super) fn ask_for_ids_of(&mut self, deeds: &[DeedId], now: Timestamp) -> Result<(), CheckpointError> {
+        const ACTION: &str = "ask for Reteno's ids";
         for deed in deeds {
-            let asked =
-                self.connection.execute(&format!("{ASK}d.id = ?1"), [deed.0]).attempt("ask for Reteno's ids")?;
-            let is_asked = asked > 0 || self.has_identity(*deed)?;
-            if !is_asked {
-                self.refuse_deeds(&[*deed], "neither Reteno's id of it nor its own is known", now)?;
+            let asked = self.connection.execute(&format!("{ASK}d.id = ?1"), [deed.0]).attempt(ACTION)?;
+            if asked > 0 || self.has_identity(*deed)? {
+                continue;
             }
+            let transaction =
+                self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+            if let Some(deed) = load_deed(&transaction, deed.0)? {
+                cannot_name(&transaction, &deed, now)?;
+            }
+            transaction.commit().attempt(ACTION)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState};
 use crate::clock::Timestamp;
+use crate::contact::Personal;
 use crate::plan::ImportId;
 use crate::plan::answer::{DeedAnswer, ImportAnswer, SingleAnswer, SubmitAnswer, SubscribeAnswer};
 use crate::plan::lock::LockSet;
@@ -54,6 +55,30 @@ pub(super) async fn perform(client: &Client, import: ImportId, call: CallKind, b
         ),
         CallKind::Delete(id) => Done::Deed(import, client.delete_contact(id).await),
         CallKind::Erase(id) => Done::Deed(import, client.erase_contact(id).await),
+        CallKind::DeleteNamed => Done::Deed(
+            import,
+            match external_id(&body) {
+                Ok(id) => client.delete_named(id).await,
+                Err(answer) => answer,
+            },
+        ),
+        CallKind::EraseNamed => Done::Deed(
+            import,
+            match external_id(&body) {
+                Ok(id) => client.erase_named(id).await,
+                Err(answer) => answer,
+            },
+        ),
+    }
+}
+
+/// The external id that a stored body is.
+fn external_id(body: &[u8]) -> Result<Personal, DeedAnswer> {
+    match str::from_utf8(body) {
+        Ok(id) if !id.is_empty() => Ok(Personal::new(id)),
+        Ok(_) | Err(_) => {
+            Err(DeedAnswer::Refused { status: 0, reason: "the stored external id cannot be read".to_owned() })
+        }
     }
 }
 

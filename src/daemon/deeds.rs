@@ -1,8 +1,10 @@
 //! The calls that do something about contacts without writing their fields: which go out now, and what their answers mean.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
-use crate::checkpoint::{CallKind, CheckpointError, DeedEnd, DeedSubject, OpenImport};
+use crate::checkpoint::{BegunDeeds, CallKind, CheckpointError, DeedEnd, DeedSubject, OpenImport};
 use crate::clock::Timestamp;
 use crate::contact::{Field, Personal, Values, Wanted};
 use crate::plan::answer::{DeedAnswer, ImportAnswer};
@@ -79,8 +81,8 @@ impl Sender {
             (DeedKind::Learn, _) => CallKind::Learn,
             (DeedKind::Delete, Some(id)) => CallKind::Delete(id),
             (DeedKind::Erase, Some(id)) => CallKind::Erase(id),
-            // it waits until the id is learnt
-            (DeedKind::Delete | DeedKind::Erase, None) => return Ok(false),
+            (DeedKind::Delete, None) => CallKind::DeleteNamed,
+            (DeedKind::Erase, None) => CallKind::EraseNamed,
         };
         let dedupe_on = self.settings.dedupe_on;
         let planned = call.clone();
@@ -91,9 +93,16 @@ impl Sender {
             })
             .await?;
         match begun {
-            Ok(Some(begun)) => {
-                self.locks.take(begun.import, begun.locks);
-                self.post(begun.import, kind, begun.body);
+            Ok(Some(BegunDeeds { import, body, locks })) => {
+                let distinct: BTreeSet<_> = locks.iter().collect();
+                // a page has meanwhile given somebody an identity that another call holds: it is planned anew
+                if distinct.len() < locks.len() || !self.locks.is_free(&locks) {
+                    let end = DeedEnd::NotWritten;
+                    self.store.call(move |checkpoint| checkpoint.settle_deeds(import, &end, now, None)).await?;
+                    return Ok(false);
+                }
+                self.locks.take(import, locks);
+                self.post(import, kind, body);
                 Ok(true)
             }
             Ok(None) => Ok(false),
@@ -162,6 +171,13 @@ impl Sender {
         now: Timestamp,
     ) -> Result<(), CheckpointError> {
         let id = import.id;
+        let age_max = self.settings.import_age_max;
+        // others get through and this one never does: nothing of it is done, which a person has to know
+        if now.since(import.created_at) >= age_max && self.pause.has_succeeded_since(import.created_at) {
+            let text = format!("Reteno has not answered a call to {} since {}", import.call.name(), import.created_at);
+            let hint = "it is made again until Reteno answers; look whether a proxy before Reteno refuses it";
+            self.alarm.raise(&unanswered_alert(import.call), &text, hint).await?;
+        }
         let wait = asked_wait(retry_after).unwrap_or_else(|| self.repeat.for_attempt(import.posts));
         let ghost_until = import.posted_at.plus(self.settings.import_age_max + REQUEST_SLACK);
         self.store.call(move |checkpoint| checkpoint.doubt_import(id, now.plus(wait), Some(ghost_until))).await
@@ -195,6 +211,9 @@ impl Sender {
         let (id, call) = (import.id, import.call);
         let ghost_until = import.ghost_until.map(|_| now.plus(self.settings.import_age_max));
         let is_done = matches!(end, DeedEnd::Done | DeedEnd::NotThere);
+        if end != DeedEnd::NotWritten {
+            self.alarm.end(&unanswered_alert(call)).await?;
+        }
         self.locks.release(id);
         let refused = self.store.call(move |checkpoint| checkpoint.settle_deeds(id, &end, now, ghost_until)).await?;
         let contacts = import.contacts;
@@ -275,7 +294,12 @@ fn build_body(call: &DeedCall, subjects: &[DeedSubject], dedupe_on: DedupeOn) ->
             let (first, others) = ids.split_first().ok_or(DeedBodyError::Nobody)?;
             Ok(DetachBody::of_external_ids(first, others)?.as_bytes().clone())
         }
-        DeedKind::Delete | DeedKind::Erase => Ok(Bytes::new()),
+        DeedKind::Delete | DeedKind::Erase if call.by_id => Ok(Bytes::new()),
+        DeedKind::Delete | DeedKind::Erase => {
+            let ids = values_of(subjects, Field::ExternalCustomerId);
+            let id = ids.first().ok_or(DeedBodyError::Nobody)?;
+            Ok(Bytes::copy_from_slice(id.expose().as_bytes()))
+        }
         DeedKind::Learn => {
             let contacts: Vec<BulkContact<'_>> =
                 subjects.iter().map(|subject| BulkContact { id: None, fields: subject.identity.as_slice() }).collect();
@@ -291,6 +315,10 @@ fn build_body(call: &DeedCall, subjects: &[DeedSubject], dedupe_on: DedupeOn) ->
             })?)
         }
     }
+}
+
+fn unanswered_alert(call: CallKind) -> String {
+    format!("unanswered-{}", call.name())
 }
 
 fn segment_alert(group: i64) -> String {

@@ -36,8 +36,8 @@ use super::systemd::tell_status;
 /// The account's additional fields are asked for again after this long: Reteno itself takes up to an hour to make a new
 /// one known.
 pub(super) const CATALOG_AGE_MAX: Duration = Duration::from_hours(1);
-/// How often the checkpoint's generation is counted while the daemon runs.
-const DAY: Duration = Duration::from_hours(24);
+/// How often the checkpoint's generation is counted while the daemon runs, whatever it does.
+const COUNTED_EVERY: Duration = Duration::from_hours(1);
 /// How soon what a command has written is seen: contract.
 const OTHERS_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep towards a schedule: a clock that is set is noticed after so long.
@@ -145,7 +145,7 @@ fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>
         let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
         tasks.spawn(async { Ok(keep.await?) });
     }
-    tasks.spawn(count_days(Arc::clone(shared)));
+    tasks.spawn(count_hours(Arc::clone(shared)));
     tasks.spawn(tell_status(Arc::clone(shared)));
     tasks.spawn(watch_others(Arc::clone(shared)));
 }
@@ -328,11 +328,11 @@ async fn keep_tokens(shared: Arc<Shared>) -> Result<(), RunError> {
     }
 }
 
-/// Counts the checkpoint's generation each day, so that a copy of it that is older than a day is recognised.
-async fn count_days(shared: Arc<Shared>) -> Result<(), RunError> {
+/// Counts the checkpoint's generation each hour, so that a copy of it that is older than an hour is recognised.
+async fn count_hours(shared: Arc<Shared>) -> Result<(), RunError> {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(DAY) => {}
+            () = tokio::time::sleep(COUNTED_EVERY) => {}
             () = shared.stop.soft.cancelled() => return Ok(()),
         }
         shared.around.store.call(crate::checkpoint::Checkpoint::count_generation).await?;

@@ -65,6 +65,16 @@ impl DeedKind {
         }
     }
 
+    /// Whether an older copy of the database must be noticed after it: made again, it would mail somebody who has opted
+    /// out since, or end somebody who has come back.
+    #[must_use]
+    pub const fn is_counted(self) -> bool {
+        match self {
+            Self::Unsubscribe | Self::Resubscribe | Self::Delete | Self::Erase => true,
+            Self::Detach | Self::Learn => false,
+        }
+    }
+
     /// What a contact that is gone comes to.
     #[must_use]
     pub const fn of_ending(ending: Ending) -> Option<Self> {

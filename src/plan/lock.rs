@@ -3,6 +3,7 @@
 //! Reteno applies imports in any order, and joins contacts by external id, id, e-mail and phone; so two calls that
 //! share any of them could overwrite each other in the wrong order.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contact::{Field, Fingerprinter};
@@ -90,10 +91,11 @@ pub fn decode_locks(bytes: &[u8]) -> Vec<Lock> {
         .collect()
 }
 
-/// The locks of all unfinished imports.
+/// The locks of all unfinished imports, counted: where two came to hold the same one (a page gave a contact the address
+/// of another while both were on their way), the end of the first does not free it for a third.
 #[derive(Debug, Default)]
 pub struct LockSet {
-    held: BTreeSet<Lock>,
+    held: BTreeMap<Lock, usize>,
     by_import: BTreeMap<ImportId, Vec<Lock>>,
 }
 
@@ -101,14 +103,14 @@ impl LockSet {
     /// Whether none of `locks` is held.
     #[must_use]
     pub fn is_free(&self, locks: &[Lock]) -> bool {
-        locks.iter().all(|lock| !self.held.contains(lock))
+        locks.iter().all(|lock| !self.held.contains_key(lock))
     }
 
     /// Takes `locks` for an import.
     pub fn take(&mut self, import: ImportId, locks: impl IntoIterator<Item = Lock>) {
         let owned = self.by_import.entry(import).or_default();
         for lock in locks {
-            self.held.insert(lock);
+            *self.held.entry(lock).or_default() += 1;
             owned.push(lock);
         }
     }
@@ -116,7 +118,11 @@ impl LockSet {
     /// Gives back all that an import held.
     pub fn release(&mut self, import: ImportId) {
         for lock in self.by_import.remove(&import).unwrap_or_default() {
-            self.held.remove(&lock);
+            let Entry::Occupied(mut holders) = self.held.entry(lock) else { continue };
+            *holders.get_mut() -= 1;
+            if *holders.get() == 0 {
+                holders.remove();
+            }
         }
     }
 
@@ -170,6 +176,18 @@ mod tests {
             "an equal hash of another kind is another identity"
         );
         set.release(ImportId(1));
+        assert!(set.is_free(&[email]));
+    }
+
+    #[test]
+    fn the_end_of_one_call_frees_nothing_that_another_holds_too() {
+        let mut set = LockSet::default();
+        let email = Lock { kind: LockKind::Email, hash: 7 };
+        set.take(ImportId(1), [email, email]);
+        set.take(ImportId(2), [email]);
+        set.release(ImportId(1));
+        assert!(!set.is_free(&[email]));
+        set.release(ImportId(2));
         assert!(set.is_free(&[email]));
     }
 }

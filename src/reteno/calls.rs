@@ -10,6 +10,7 @@ use http::{HeaderValue, Method};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::contact::Personal;
 use crate::reteno::lists::{DetachBody, EmailsBody};
 
 /// One call, with what it carries. `Debug` and `Display` show its name only: bodies are personal.
@@ -27,6 +28,10 @@ pub enum Call {
     DeleteContact(i64),
     /// `DELETE v1/contact/{id}?erase=true`: for good, with everything that Reteno knows of the person.
     EraseContact(i64),
+    /// `DELETE v1/contact?externalCustomerId=`: the same for a contact whose id in Reteno is not known.
+    DeleteNamed(Personal),
+    /// `DELETE v1/contact?externalCustomerId=&erase=true`.
+    EraseNamed(Personal),
     /// `PUT v1/contact/{id}/subscriptions`: replaces the contact's whole set of categories.
     SetSubscriptions(i64, Bytes),
     /// `POST v1/contact/subscribe`: double opt-in; starts workflows.
@@ -84,6 +89,8 @@ impl Call {
             Self::UpdateContact(..) => "PUT v1/contact/{id}",
             Self::DeleteContact(_) => "DELETE v1/contact/{id}",
             Self::EraseContact(_) => "DELETE v1/contact/{id}?erase=true",
+            Self::DeleteNamed(_) => "DELETE v1/contact?externalCustomerId={key}",
+            Self::EraseNamed(_) => "DELETE v1/contact?externalCustomerId={key}&erase=true",
             Self::SetSubscriptions(..) => "PUT v1/contact/{id}/subscriptions",
             Self::Subscribe(_) => "POST v1/contact/subscribe",
             Self::Unsubscribe(_) => "POST v1/emails/unsubscribed/add",
@@ -102,7 +109,7 @@ impl Call {
     pub fn request(&self, api_url: &Url, token: &SecretString) -> Result<http::Request<Bytes>, NotBuilt> {
         let (method, segments, body) = self.parts();
         let mut url = api_url.clone();
-        url.set_query(self.query());
+        self.set_query(&mut url);
         url.set_fragment(None);
         // `extend` encodes each segment, so that no id can leave its place in the path.
         url.path_segments_mut().map_err(|()| NotBuilt::Address)?.pop_if_empty().extend(segments);
@@ -122,10 +129,17 @@ impl Call {
         request.body(body.cloned().unwrap_or_default()).map_err(|_| NotBuilt::Address)
     }
 
-    /// Only erasing has one: left out, `erase` is false.
-    const fn query(&self) -> Option<&'static str> {
+    /// Left out, `erase` is false.
+    fn set_query(&self, url: &mut Url) {
+        url.set_query(None);
         match self {
-            Self::EraseContact(_) => Some("erase=true"),
+            Self::EraseContact(_) => url.set_query(Some("erase=true")),
+            Self::DeleteNamed(key) => {
+                url.query_pairs_mut().append_pair("externalCustomerId", key.expose());
+            }
+            Self::EraseNamed(key) => {
+                url.query_pairs_mut().append_pair("externalCustomerId", key.expose()).append_pair("erase", "true");
+            }
             Self::SubmitContacts(_)
             | Self::ImportStatus(_)
             | Self::UpsertContact(_)
@@ -141,7 +155,7 @@ impl Call {
             | Self::VersionOne
             | Self::AccountInfo
             | Self::AddressBooks
-            | Self::Subscriptions => None,
+            | Self::Subscriptions => {}
         }
     }
 
@@ -155,6 +169,7 @@ impl Call {
             Self::DeleteContact(id) | Self::EraseContact(id) => {
                 (Method::DELETE, path(&["v1", "contact", &id.to_string()]), None)
             }
+            Self::DeleteNamed(_) | Self::EraseNamed(_) => (Method::DELETE, path(&["v1", "contact"]), None),
             Self::SetSubscriptions(id, body) => {
                 (Method::PUT, path(&["v1", "contact", &id.to_string(), "subscriptions"]), Some(body))
             }
@@ -195,7 +210,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::contact::Personal;
 
     fn request(call: &Call, api_url: &str) -> http::Request<Bytes> {
         let url = Url::parse(api_url).expect("a url");
@@ -224,6 +238,8 @@ mod tests {
             Call::AccountInfo,
             Call::AddressBooks,
             Call::Subscriptions,
+            Call::DeleteNamed(Personal::new("c-5")),
+            Call::EraseNamed(Personal::new("c-5")),
         ]
     }
 
@@ -247,19 +263,22 @@ mod tests {
             Call::AccountInfo => 14,
             Call::AddressBooks => 15,
             Call::Subscriptions => 16,
+            Call::DeleteNamed(_) => 17,
+            Call::EraseNamed(_) => 18,
         }
     }
 
     #[test]
     fn no_call_can_be_expressed_beyond_the_list_that_reteno_allows_this_program() {
         let places: Vec<usize> = all().iter().map(place).collect();
-        assert_eq!(places, (0..17).collect::<Vec<_>>(), "every call is in the list");
+        assert_eq!(places, (0..19).collect::<Vec<_>>(), "every call is in the list");
         // As an address shows them, with ids put back into their braces: a name could say anything.
         let shown = |call: &Call| {
             let request = request(call, "https://reteno.com/api");
             let path = request.uri().path().trim_start_matches("/api/").to_owned();
             let path = path.replace("/77", "/{id}").replace("/9/", "/{id}/").replace("/a-1", "/{sessionId}");
             let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+            let query = query.replace("c-5", "{key}");
             format!("{} {path}{query}", request.method())
         };
         let expressible: BTreeSet<String> = all().iter().map(shown).collect();
@@ -271,6 +290,8 @@ mod tests {
             "PUT v1/contact/{id}",
             "DELETE v1/contact/{id}",
             "DELETE v1/contact/{id}?erase=true",
+            "DELETE v1/contact?externalCustomerId={key}",
+            "DELETE v1/contact?externalCustomerId={key}&erase=true",
             "PUT v1/contact/{id}/subscriptions",
             "POST v1/contact/subscribe",
             "POST v1/emails/unsubscribed/add",
@@ -307,6 +328,8 @@ mod tests {
             ("GET", "/api/v1/account/info"),
             ("GET", "/api/v1/addressbooks"),
             ("GET", "/api/v1/subscriptions"),
+            ("DELETE", "/api/v1/contact?externalCustomerId=c-5"),
+            ("DELETE", "/api/v1/contact?externalCustomerId=c-5&erase=true"),
         ];
         for (call, (method, path)) in all().into_iter().zip(cases) {
             // With and without the closing slash, and with what does not belong into the address.
@@ -334,6 +357,17 @@ mod tests {
         for (session, encoded) in sessions {
             let request = request(&Call::ImportStatus(session.into()), "https://reteno.com/api");
             assert_eq!(request.uri(), &*format!("https://reteno.com/api/v1/importstatus/{encoded}"));
+        }
+    }
+
+    /// Else an id of a CRM could erase where a deletion was meant.
+    #[test]
+    fn an_external_id_cannot_leave_its_place_in_the_query() {
+        let api = "https://reteno.com/api";
+        let keys = [("a&erase=true", "a%26erase%3Dtrue"), ("a b+c#d", "a+b%2Bc%23d"), ("\u{406}1", "%D0%861")];
+        for (key, encoded) in keys {
+            let named = request(&Call::DeleteNamed(Personal::new(key)), api);
+            assert_eq!(named.uri().query(), Some(&*format!("externalCustomerId={encoded}")));
         }
     }
 

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
+use crate::contact::Personal;
 use crate::http::Exchange;
 use crate::plan::answer::{DeedAnswer, ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer, SubscribeAnswer};
 use crate::random::Random;
@@ -141,6 +142,18 @@ impl Client {
         self.deed(&Call::EraseContact(id), &[], DeedPath::Named).await
     }
 
+    /// `DELETE v1/contact?externalCustomerId=`, once: names a contact whose id in Reteno is not known, and makes none.
+    pub async fn delete_named(&self, external_id: Personal) -> DeedAnswer {
+        let known = external_id.expose().to_owned();
+        without_key(self.deed(&Call::DeleteNamed(external_id), &[], DeedPath::Named).await, &known)
+    }
+
+    /// The same for good.
+    pub async fn erase_named(&self, external_id: Personal) -> DeedAnswer {
+        let known = external_id.expose().to_owned();
+        without_key(self.deed(&Call::EraseNamed(external_id), &[], DeedPath::Named).await, &known)
+    }
+
     /// `PUT v1/contact/{id}/subscriptions` with a body of [`crate::reteno::lists::subscriptions_body`], once.
     pub async fn set_subscriptions(&self, id: i64, body: Bytes) -> DeedAnswer {
         self.deed(&Call::SetSubscriptions(id, body.clone()), &body, DeedPath::Named).await
@@ -257,6 +270,19 @@ impl Client {
             Ok(answer) => reaction::react_read(&answer, self.clock.now(), call.name(), read),
             Err(unsent) => Err(unsent.into_error(call.name())),
         }
+    }
+}
+
+/// A refusal in words that do not repeat the external id that it is about.
+fn without_key(answer: DeedAnswer, key: &str) -> DeedAnswer {
+    match answer {
+        DeedAnswer::Refused { status, reason } => {
+            DeedAnswer::Refused { status, reason: text::clean_without(&reason, &[key]) }
+        }
+        answer @ (DeedAnswer::Done
+        | DeedAnswer::NotThere
+        | DeedAnswer::NotWritten { .. }
+        | DeedAnswer::Uncertain { .. }) => answer,
     }
 }
 

@@ -199,7 +199,7 @@ async fn deeds_are_done_by_the_call_that_they_are_named_after() {
 async fn a_missing_contact_or_segment_is_told_from_a_wrong_address() {
     let wrong = DeedAnswer::NotWritten { cause: NotWritten::WrongAddress(404), retry_after: None };
     for deed in Deed::ALL {
-        let told = deed.make(&Stage::new(vec![answer(404, "")]).client).await;
+        let told = deed.make(&Stage::new(vec![answer(404, r#"{"message":"Not found"}"#)]).client).await;
         let expected = match deed {
             Deed::Unsubscribe | Deed::Resubscribe => wrong.clone(),
             Deed::Detach | Deed::Delete | Deed::Erase | Deed::SetSubscriptions => DeedAnswer::NotThere,

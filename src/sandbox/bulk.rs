@@ -15,7 +15,7 @@ use super::faults::{Effect, Slot};
 use super::imports::{Accepted, Order};
 use super::incoming::{self, Incoming};
 use super::inspect::Overlap;
-use super::reply::{Reply, bad_request, not_found, ok, one_or_many, page};
+use super::reply::{Reply, bad_request, missing, ok, one_or_many, page};
 use super::routes::CallKind;
 use super::rules;
 use super::wire::{BulkUpdate, ChannelKind, DedupeOn, FailedContact, StandardField, WireContact};
@@ -59,7 +59,7 @@ pub(super) fn submit(state: &mut State, now: Timestamp, request: &Request) -> Re
 
 /// `GET v1/importstatus/{session}`.
 pub(super) fn import_status(state: &mut State, now: Timestamp, session: &str) -> Reply {
-    let Some(mut body) = state.imports.status(session, now) else { return not_found() };
+    let Some(mut body) = state.imports.status(session, now) else { return missing() };
     if let (Some(Effect::UnknownStatus(status)), Some(body)) =
         (state.faults.strike(CallKind::ImportStatus, Slot::Content), body.as_object_mut())
     {

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::engine::{Request, State};
-use super::reply::{JSON, Reply, TEXT, bad_request, not_found, ok, reply};
+use super::reply::{JSON, Reply, TEXT, bad_request, missing, ok, reply};
 use super::wire::{ModifyContacts, Subscriptions};
 
 /// Reteno's bound on one detach.
@@ -18,15 +18,22 @@ pub(super) fn erases(query: &str) -> bool {
     url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "erase" && value == "true")
 }
 
-/// `DELETE v1/contact/{id}`: restorable, and done again without complaint.
+/// `DELETE v1/contact/{id}` or `DELETE v1/contact?externalCustomerId=`: restorable, and done again without complaint.
 pub(super) fn delete(state: &mut State, request: &Request, id: &str) -> Reply {
-    let known = url::form_urlencoded::parse(request.query.as_bytes())
-        .all(|(name, value)| name == "erase" && matches!(&*value, "true" | "false"));
+    let known = url::form_urlencoded::parse(request.query.as_bytes()).all(|(name, value)| match &*name {
+        "erase" => matches!(&*value, "true" | "false"),
+        "externalCustomerId" => id.is_empty(),
+        _ => false,
+    });
     if !known {
-        return bad_request("Cannot read erase");
+        return bad_request("Cannot read the query");
     }
-    let person = id.parse::<i64>().ok().and_then(|id| state.contacts.get(id).map(|person| (id, person.deleted)));
-    let Some((id, deleted)) = person else { return not_found() };
+    let id = match named(state, request, id) {
+        Ok(id) => id,
+        Err(refusal) => return refusal,
+    };
+    let person = id.and_then(|id| state.contacts.get(id).map(|person| (id, person.deleted)));
+    let Some((id, deleted)) = person else { return missing() };
     if !deleted {
         state.contacts.delete(id);
         state.journal.tally.contacts_deleted += 1;
@@ -34,20 +41,37 @@ pub(super) fn delete(state: &mut State, request: &Request, id: &str) -> Reply {
     reply(StatusCode::OK, JSON, "")
 }
 
-/// `DELETE v1/contact/{id}?erase=true`: also of a deleted contact.
-pub(super) fn erase(state: &mut State, id: &str) -> Reply {
-    let erased = id.parse::<i64>().ok().is_some_and(|id| state.contacts.erase(id));
-    if !erased {
-        return not_found();
+/// The same with `erase=true`: also of a deleted contact.
+pub(super) fn erase(state: &mut State, request: &Request, id: &str) -> Reply {
+    let id = match named(state, request, id) {
+        Ok(id) => id,
+        Err(refusal) => return refusal,
+    };
+    if !id.is_some_and(|id| state.contacts.erase(id)) {
+        return missing();
     }
     state.journal.tally.contacts_erased += 1;
     reply(StatusCode::OK, JSON, "\"\"")
 }
 
+/// Whom a deletion names: by Reteno's id in its path, or by the external id in its query.
+fn named(state: &State, request: &Request, id: &str) -> Result<Option<i64>, Reply> {
+    if !id.is_empty() {
+        return Ok(id.parse().ok());
+    }
+    let external_id = url::form_urlencoded::parse(request.query.as_bytes())
+        .find(|(name, value)| name == "externalCustomerId" && !value.is_empty())
+        .map(|(_, value)| value.into_owned());
+    match external_id {
+        Some(external_id) => Ok(state.contacts.with_external_id(&external_id)),
+        None => Err(bad_request("externalCustomerId is required")),
+    }
+}
+
 /// `POST v1/group/{id}/contacts/detach`. Without any id it takes everybody out, as Reteno's words have it.
 pub(super) fn detach(state: &mut State, request: &Request, group: &str) -> Reply {
     let name = group.parse::<u64>().ok().and_then(|group| state.options.groups.get(&group).cloned());
-    let Some(name) = name else { return not_found() };
+    let Some(name) = name else { return missing() };
     let contacts: ModifyContacts = match serde_json::from_slice(&request.body) {
         Ok(contacts) => contacts,
         Err(error) => return bad_request(&format!("Cannot read request: {error}")),
@@ -80,7 +104,7 @@ pub(super) fn detach(state: &mut State, request: &Request, group: &str) -> Reply
 /// `PUT v1/contact/{id}/subscriptions`: the whole set, which may be empty. It does not bring a deleted contact back.
 pub(super) fn set_subscriptions(state: &mut State, request: &Request, id: &str) -> Reply {
     let living = |id: &i64| state.contacts.get(*id).is_some_and(|person| !person.deleted);
-    let Some(id) = id.parse::<i64>().ok().filter(living) else { return not_found() };
+    let Some(id) = id.parse::<i64>().ok().filter(living) else { return missing() };
     let Subscriptions { subscriptions } = match serde_json::from_slice(&request.body) {
         Ok(subscriptions) => subscriptions,
         Err(error) => return bad_request(&format!("Cannot read request: {error}")),

@@ -268,7 +268,7 @@ impl State {
             CallKind::UpsertContact => single::upsert(self, now, request),
             CallKind::UpdateContact => single::update(self, now, request, variable),
             CallKind::DeleteContact => deeds::delete(self, request, variable),
-            CallKind::EraseContact => deeds::erase(self, variable),
+            CallKind::EraseContact => deeds::erase(self, request, variable),
             CallKind::SetSubscriptions => deeds::set_subscriptions(self, request, variable),
             CallKind::Subscribe => subscribe::subscribe(self, now, request),
             CallKind::Unsubscribe => consent::change(self, now, request, ConsentAction::Added),

@@ -45,7 +45,12 @@ pub(super) fn unauthorized() -> Reply {
     answer
 }
 
-/// 404 as a servlet container's page.
+/// 404 of the API itself: what the path names is not there.
+pub(super) fn missing() -> Reply {
+    reply(StatusCode::NOT_FOUND, JSON, json!({"errorCode": 7, "message": "Not found"}).to_string())
+}
+
+/// 404 as a servlet container's page: the path leads nowhere.
 pub(super) fn not_found() -> Reply {
     page(StatusCode::NOT_FOUND, "Not found", "<p>The requested resource is not available.</p>")
 }

@@ -15,9 +15,9 @@ pub enum CallKind {
     UpsertContact,
     /// `PUT v1/contact/{id}`.
     UpdateContact,
-    /// `DELETE v1/contact/{id}`.
+    /// `DELETE v1/contact/{id}`, or `DELETE v1/contact?externalCustomerId=`.
     DeleteContact,
-    /// `DELETE v1/contact/{id}?erase=true`.
+    /// The same with `erase=true`.
     EraseContact,
     /// `PUT v1/contact/{id}/subscriptions`.
     SetSubscriptions,
@@ -68,6 +68,7 @@ const CALLS: &[(&str, Method, CallKind)] = &[
     ("/api/v1/contacts", Method::POST, CallKind::SubmitContacts),
     ("/api/v1/importstatus/{}", Method::GET, CallKind::ImportStatus),
     ("/api/v1/contact", Method::POST, CallKind::UpsertContact),
+    ("/api/v1/contact", Method::DELETE, CallKind::DeleteContact), // by the external id in its query
     ("/api/v1/contact/{}", Method::PUT, CallKind::UpdateContact),
     ("/api/v1/contact/{}", Method::DELETE, CallKind::DeleteContact), // or EraseContact, by its query
     ("/api/v1/contact/{}/subscriptions", Method::PUT, CallKind::SetSubscriptions),

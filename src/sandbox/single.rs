@@ -14,7 +14,7 @@ use super::contacts::{Change, Found, Search, Writing};
 use super::engine::{Request, State};
 use super::incoming::{self, Incoming};
 use super::inspect::Overlap;
-use super::reply::{JSON, Reply, bad_request, not_found, ok, repeated, reply};
+use super::reply::{JSON, Reply, bad_request, missing, ok, repeated, reply};
 use super::wire::{DedupeOn, StandardField, WireContact};
 
 /// "Repeated request within 1 minute", counted from the request that was carried out.
@@ -44,7 +44,7 @@ pub(super) fn upsert(state: &mut State, now: Timestamp, request: &Request) -> Re
 
 /// `PUT v1/contact/{id}`.
 pub(super) fn update(state: &mut State, now: Timestamp, request: &Request, id: &str) -> Reply {
-    let Some(id) = id.parse::<i64>().ok().filter(|id| state.contacts.get(*id).is_some()) else { return not_found() };
+    let Some(id) = id.parse::<i64>().ok().filter(|id| state.contacts.get(*id).is_some()) else { return missing() };
     let contact = match read(state, now, request) {
         Ok(contact) => contact,
         Err(answer) => return *answer,

@@ -1,6 +1,8 @@
 //! What the answers mean to the calls that do one thing at once, to a double opt-in and to an upload. Pure, like the
 //! table that it stands on.
 
+use bytes::Bytes;
+use http::Response;
 use serde_json::Value;
 
 use crate::clock::Timestamp;
@@ -8,7 +10,7 @@ use crate::plan::answer::{DeedAnswer, NotWritten, SubmitAnswer, SubscribeAnswer}
 use crate::reteno::text;
 use crate::reteno::wire;
 
-use super::{Answer, Verdict, verdict};
+use super::{Answer, Verdict, shape, verdict};
 
 /// What the path of a call names: it decides what a 404 is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +22,16 @@ pub enum DeedPath {
 }
 
 /// What an answer to a deed means: `emails/unsubscribed/add` and `delete`, `DELETE contact/{id}`, `PUT
-/// contact/{id}/subscriptions`, `group/{id}/contacts/detach`. Their 2xx is any text or none.
+/// contact/{id}/subscriptions`, `group/{id}/contacts/detach`. Their 2xx is any text or none; their 404 is an answer only
+/// where Reteno itself gives it, since it says of a person that nothing is left to be done.
 #[must_use]
 pub fn react_deed(answer: &Answer, now: Timestamp, path: DeedPath) -> DeedAnswer {
     match verdict(answer, now) {
-        Verdict::Carried { status, body } => react_done(body, status),
+        Verdict::Carried { status, response } => react_done(response, status),
         Verdict::Refused { status, reason } => DeedAnswer::Refused { status, reason },
-        Verdict::Missing { status } => match path {
-            DeedPath::Named => DeedAnswer::NotThere,
+        Verdict::Missing { status, is_own } => match path {
+            DeedPath::Named if is_own => DeedAnswer::NotThere,
+            DeedPath::Named => DeedAnswer::Uncertain { cause: shape::not_retenos(status), retry_after: None },
             DeedPath::Fixed => DeedAnswer::NotWritten { cause: NotWritten::WrongAddress(status), retry_after: None },
         },
         // No document gives these calls a 409; whatever it says, it does not say that the thing is done.
@@ -40,14 +44,14 @@ pub fn react_deed(answer: &Answer, now: Timestamp, path: DeedPath) -> DeedAnswer
     }
 }
 
-fn react_done(body: &[u8], status: u16) -> DeedAnswer {
+pub(super) fn react_done(response: &Response<Bytes>, status: u16) -> DeedAnswer {
     let uncertain =
         |what: &str| DeedAnswer::Uncertain { cause: format!("status {status} with {what}"), retry_after: None };
-    let Ok(json) = wire::parse(body) else {
-        let whole_text = String::from_utf8_lossy(body);
-        if text::is_page(&whole_text) {
-            return uncertain("a page of markup instead of JSON");
-        }
+    if shape::is_page(response) {
+        return uncertain("a page of markup instead of JSON");
+    }
+    let Ok(json) = wire::parse(response.body()) else {
+        let whole_text = String::from_utf8_lossy(response.body());
         // What is cut off may have been an error.
         if whole_text.trim_start().starts_with(['{', '[']) {
             return uncertain("JSON that is cut off");
@@ -61,7 +65,7 @@ fn react_done(body: &[u8], status: u16) -> DeedAnswer {
 }
 
 /// What a 2xx says against itself, cleaned.
-fn error_in(json: &Value) -> Option<String> {
+pub(super) fn error_in(json: &Value) -> Option<String> {
     let said = ["errorMessage", "error"].into_iter().find_map(|key| wire::text(json.get(key)));
     if let Some(said) = said {
         return Some(text::clean(&said));
@@ -76,9 +80,9 @@ fn error_in(json: &Value) -> Option<String> {
 #[must_use]
 pub fn react_subscribe(answer: &Answer, now: Timestamp) -> SubscribeAnswer {
     match verdict(answer, now) {
-        Verdict::Carried { status, body } => react_subscribed(body, status),
+        Verdict::Carried { status, response } => react_subscribed(response.body(), status),
         Verdict::Refused { status, reason } => SubscribeAnswer::Refused { status, reason },
-        Verdict::Missing { status } => {
+        Verdict::Missing { status, is_own: _ } => {
             SubscribeAnswer::NotWritten { cause: NotWritten::WrongAddress(status), retry_after: None }
         }
         Verdict::Repeated { retry_after: _ } => SubscribeAnswer::RepeatedWithinMinute,
@@ -110,9 +114,9 @@ fn react_subscribed(body: &[u8], status: u16) -> SubscribeAnswer {
 #[must_use]
 pub fn react_upload(answer: &Answer, now: Timestamp) -> SubmitAnswer {
     match verdict(answer, now) {
-        Verdict::Carried { status, body } => react_uploaded(body, status),
+        Verdict::Carried { status, response } => react_uploaded(response.body(), status),
         Verdict::Refused { status, reason } => SubmitAnswer::Refused { status, reason },
-        Verdict::Missing { status } => {
+        Verdict::Missing { status, is_own: _ } => {
             SubmitAnswer::NotWritten { cause: NotWritten::WrongAddress(status), retry_after: None }
         }
         Verdict::Repeated { retry_after } => SubmitAnswer::Uncertain {

@@ -1,8 +1,10 @@
 //! What each answer of Reteno means: one total table, pure. It performs nothing and reads no clock.
 //!
-//! The line that matters runs between "certainly wrote nothing" and "may have written": in doubt the second.
+//! The line that matters runs between "certainly wrote nothing" and "may have written": in doubt the second. Only
+//! Reteno's own word settles anything: an answer in another shape (a gateway's page) is no answer.
 
 mod deeds;
+mod shape;
 
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use http::Response;
 use crate::backoff;
 use crate::clock::Timestamp;
 use crate::http::ExchangeError;
-use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
+use crate::plan::answer::{DeedAnswer, ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
 use crate::reteno::RetenoError;
 use crate::reteno::text;
 use crate::reteno::wire::{self, ImportStatus, SubmitResult};
@@ -26,14 +28,14 @@ pub type Answer = Result<Response<Bytes>, ExchangeError>;
 pub const REPEAT_REFUSED_FOR: Duration = Duration::from_mins(1);
 
 /// An answer by what it proves, before it is known which call it belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 enum Verdict<'a> {
     /// 2xx: the body tells.
-    Carried { status: u16, body: &'a Bytes },
+    Carried { status: u16, response: &'a Response<Bytes> },
     /// A 4xx that blames the request itself.
     Refused { status: u16, reason: String },
-    /// 404 or 410: no such address, or no such object behind it.
-    Missing { status: u16 },
+    /// 404 or 410: no such address, or no such object behind it. Only where `is_own` does Reteno itself say so.
+    Missing { status: u16, is_own: bool },
     /// 409: the same body again within a minute.
     Repeated { retry_after: Duration },
     /// Certainly nothing written, and the request is not to blame.
@@ -54,11 +56,9 @@ fn verdict(answer: &Answer, now: Timestamp) -> Verdict<'_> {
     let retry_after = backoff::retry_after(response.headers(), now);
     let reason = || text::reason(response.body());
     match response.status().as_u16() {
-        status @ 200..=299 => Verdict::Carried { status, body: response.body() },
+        status @ 200..=299 => Verdict::Carried { status, response },
         401 => not_written(NotWritten::NeedsAuthorization),
-        // 402 and 451 are about the account too: nothing in the request can mend them.
-        402 | 403 | 451 => not_written(NotWritten::Forbidden(reason())),
-        status @ (404 | 410) => Verdict::Missing { status },
+        status @ (404 | 410) => Verdict::Missing { status, is_own: shape::is_json(response) },
         // A proxy between us and Reteno wants something; the request never came through.
         407 => not_written(NotWritten::Unreachable("a proxy wants authentication (407)".to_owned())),
         409 => Verdict::Repeated { retry_after: retry_after.unwrap_or_default().max(REPEAT_REFUSED_FOR) },
@@ -69,7 +69,15 @@ fn verdict(answer: &Answer, now: Timestamp) -> Verdict<'_> {
         }
         // 405 and 421: not a place that takes this call. Redirects are not followed: a token goes nowhere else.
         status @ (100..=199 | 300..=399 | 405 | 421) => not_written(NotWritten::WrongAddress(status)),
-        // 400, 413, 415, 422, and what HTTP calls the client's fault without saying more. Statuses from 600 on are in
+        // Whoever says it, a smaller body is the remedy.
+        status @ 413 => Verdict::Refused { status, reason: reason() },
+        // A gateway's page. Some gateways look at the answer and replace it, so the call may have been carried out.
+        status if shape::is_page(response) => {
+            Verdict::Uncertain { cause: format!("status {status}: a page of markup instead of JSON"), retry_after }
+        }
+        // 402 and 451 are about the account too: nothing in the request can mend them.
+        402 | 403 | 451 => not_written(NotWritten::Forbidden(reason())),
+        // 400, 415, 422, and what HTTP calls the client's fault without saying more. Statuses from 600 on are in
         // no standard: whoever answers so has refused.
         status => Verdict::Refused { status, reason: reason() },
     }
@@ -83,9 +91,9 @@ const fn not_written(cause: NotWritten) -> Verdict<'static> {
 #[must_use]
 pub fn react_submit(answer: &Answer, now: Timestamp) -> SubmitAnswer {
     match verdict(answer, now) {
-        Verdict::Carried { status, body } => react_submitted(body, status),
+        Verdict::Carried { status, response } => react_submitted(response.body(), status),
         Verdict::Refused { status, reason } => SubmitAnswer::Refused { status, reason },
-        Verdict::Missing { status } => {
+        Verdict::Missing { status, is_own: _ } => {
             SubmitAnswer::NotWritten { cause: NotWritten::WrongAddress(status), retry_after: None }
         }
         Verdict::Repeated { retry_after } => SubmitAnswer::Uncertain {
@@ -127,11 +135,12 @@ fn react_submitted(body: &[u8], status: u16) -> SubmitAnswer {
 pub fn react_import(answer: &Answer, now: Timestamp) -> ImportAnswer {
     let unreachable = |cause: String, retry_after| ImportAnswer::Unreachable { cause, retry_after };
     match verdict(answer, now) {
-        Verdict::Carried { status: http_status, body } => match ImportStatus::read(body) {
+        Verdict::Carried { status: http_status, response } => match ImportStatus::read(response.body()) {
             Ok(status) => react_import_status(status),
             Err(what) => unreachable(format!("status {http_status} with {what}"), None),
         },
-        Verdict::Missing { .. } => ImportAnswer::Missing,
+        Verdict::Missing { status: _, is_own: true } => ImportAnswer::Missing,
+        Verdict::Missing { status, is_own: false } => unreachable(shape::not_retenos(status), None),
         Verdict::NotWritten { cause: NotWritten::NeedsAuthorization, .. } => ImportAnswer::NeedsAuthorization,
         Verdict::NotWritten { cause, retry_after } => unreachable(in_words(&cause), retry_after),
         Verdict::Refused { status, reason } => unreachable(format!("refused with status {status}: {reason}"), None),
@@ -156,8 +165,8 @@ pub fn react_upsert(answer: &Answer, now: Timestamp) -> SingleAnswer {
     react_single(answer, now, None)
 }
 
-/// What an answer to `PUT v1/contact/{id}` means. Its 2xx is any text, so only markup and an error say otherwise;
-/// 404 is about this contact, not about the address.
+/// What an answer to `PUT v1/contact/{id}` means. Its 2xx is any text, so only markup, JSON that is cut off and an error
+/// say otherwise; 404 is about this contact, not about the address.
 #[must_use]
 pub fn react_update(answer: &Answer, now: Timestamp, id: i64) -> SingleAnswer {
     react_single(answer, now, Some(id))
@@ -165,12 +174,18 @@ pub fn react_update(answer: &Answer, now: Timestamp, id: i64) -> SingleAnswer {
 
 fn react_single(answer: &Answer, now: Timestamp, known_id: Option<i64>) -> SingleAnswer {
     match verdict(answer, now) {
-        Verdict::Carried { status, body } => react_written(body, status, known_id),
+        Verdict::Carried { status, response } => match known_id {
+            Some(id) => react_updated(response, status, id),
+            None => react_upserted(response.body(), status),
+        },
         Verdict::Refused { status, reason } => SingleAnswer::Refused { status, reason },
-        Verdict::Missing { status } if known_id.is_some() => {
+        Verdict::Missing { status, is_own: true } if known_id.is_some() => {
             SingleAnswer::Refused { status, reason: "reteno does not know the contact's id".to_owned() }
         }
-        Verdict::Missing { status } => {
+        Verdict::Missing { status, is_own: false } if known_id.is_some() => {
+            SingleAnswer::Uncertain { cause: shape::not_retenos(status), retry_after: None }
+        }
+        Verdict::Missing { status, is_own: _ } => {
             SingleAnswer::NotWritten { cause: NotWritten::WrongAddress(status), retry_after: None }
         }
         Verdict::Repeated { retry_after } => SingleAnswer::RepeatedWithinMinute { retry_after },
@@ -179,23 +194,29 @@ fn react_single(answer: &Answer, now: Timestamp, known_id: Option<i64>) -> Singl
     }
 }
 
-fn react_written(body: &[u8], status: u16, known_id: Option<i64>) -> SingleAnswer {
+fn react_updated(response: &Response<Bytes>, status: u16, id: i64) -> SingleAnswer {
+    match deeds::react_done(response, status) {
+        DeedAnswer::Done => SingleAnswer::Written { id },
+        DeedAnswer::NotThere => {
+            SingleAnswer::Refused { status, reason: "reteno does not know the contact's id".to_owned() }
+        }
+        DeedAnswer::Refused { status, reason } => SingleAnswer::Refused { status, reason },
+        DeedAnswer::NotWritten { cause, retry_after } => SingleAnswer::NotWritten { cause, retry_after },
+        DeedAnswer::Uncertain { cause, retry_after } => SingleAnswer::Uncertain { cause, retry_after },
+    }
+}
+
+fn react_upserted(body: &[u8], status: u16) -> SingleAnswer {
     let uncertain =
         |what: &str| SingleAnswer::Uncertain { cause: format!("status {status} with {what}"), retry_after: None };
     let object = match wire::parse_object(body) {
         Ok(object) => object,
-        Err(what) => {
-            let page = text::is_page(&String::from_utf8_lossy(body));
-            return match known_id {
-                Some(id) if !page => SingleAnswer::Written { id },
-                Some(_) | None => uncertain(&what),
-            };
-        }
+        Err(what) => return uncertain(&what),
     };
-    if let Some(message) = wire::text(object.get("errorMessage")) {
-        return SingleAnswer::Refused { status, reason: text::clean(&message) };
+    if let Some(reason) = deeds::error_in(&object) {
+        return SingleAnswer::Refused { status, reason };
     }
-    match known_id.or_else(|| wire::whole(object.get("id"))) {
+    match wire::whole(object.get("id")) {
         Some(id) => SingleAnswer::Written { id },
         None => uncertain("JSON without an id"),
     }
@@ -209,9 +230,11 @@ pub fn react_read<T>(
     read: fn(&[u8]) -> Result<T, String>,
 ) -> Result<T, RetenoError> {
     match verdict(answer, now) {
-        Verdict::Carried { status: _, body } => read(body).map_err(|cause| RetenoError::NotUnderstood { call, cause }),
+        Verdict::Carried { status: _, response } => {
+            read(response.body()).map_err(|cause| RetenoError::NotUnderstood { call, cause })
+        }
         Verdict::Refused { status, reason } => Err(RetenoError::Refused { call, status, reason }),
-        Verdict::Missing { status } => Err(RetenoError::WrongAddress { call, status }),
+        Verdict::Missing { status, is_own: _ } => Err(RetenoError::WrongAddress { call, status }),
         Verdict::Repeated { retry_after } => Err(RetenoError::Temporary {
             call,
             cause: "refused as repeated (409)".to_owned(),

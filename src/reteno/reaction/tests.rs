@@ -8,10 +8,17 @@ use crate::contact::Personal;
 use crate::plan::answer::{DeedAnswer, FailedContact, SubscribeAnswer};
 
 const NOW: Timestamp = Timestamp(784_111_740_000);
+/// As Reteno says that what the path names is not there.
+const GONE: &str = r#"{"errorCode":7,"message":"Not found"}"#;
 const PAGE: &str = "<!DOCTYPE html><html><body>Sign in, jane@example.com</body></html>";
 
 fn answer(status: u16, body: &str) -> Answer {
     Ok(Response::builder().status(status).body(Bytes::from(body.to_owned())).expect("a response"))
+}
+
+fn typed(status: u16, kind: &str, body: &str) -> Answer {
+    let response = Response::builder().status(status).header(http::header::CONTENT_TYPE, kind);
+    Ok(response.body(Bytes::from(body.to_owned())).expect("a response"))
 }
 
 fn waiting(status: u16, retry_after: &str) -> Answer {
@@ -98,7 +105,8 @@ fn submit_refused_for_what_it_holds() {
         // The whole batch.
         (answer(400, r#"{"errorMessage":"null value"}"#), submit_refused(400, "null value")),
         (answer(400, "Bad request"), submit_refused(400, "Bad request")),
-        (answer(400, PAGE), submit_refused(400, "a page of markup instead of JSON")),
+        // Whoever says it, a smaller body is the remedy.
+        (answer(413, PAGE), submit_refused(413, "a page of markup instead of JSON")),
         (answer(413, ""), submit_refused(413, "no reason given")),
         (answer(415, ""), submit_refused(415, "no reason given")),
         (answer(422, ""), submit_refused(422, "no reason given")),
@@ -148,6 +156,10 @@ fn submit_may_have_been_carried_out() {
         (answer(500, "boom"), submit_uncertain("status 500: boom", None)),
         (answer(502, PAGE), submit_uncertain("status 502: a page of markup instead of JSON", None)),
         (waiting(503, "9"), submit_uncertain("status 503: no reason given", seconds(9))),
+        // A gateway's page refuses nothing in Reteno's name.
+        (answer(400, PAGE), submit_uncertain("status 400: a page of markup instead of JSON", None)),
+        (answer(403, PAGE), submit_uncertain("status 403: a page of markup instead of JSON", None)),
+        (typed(422, "text/html", "no"), submit_uncertain("status 422: a page of markup instead of JSON", None)),
         (answer(504, ""), submit_uncertain("status 504: no reason given", None)),
         // 200 with a body that tells nothing.
         (answer(200, PAGE), submit_uncertain("status 200 with a page of markup instead of JSON", None)),
@@ -202,8 +214,8 @@ fn imports_by_status_and_mapping() {
         ),
         (body(r#"{"status":"ERROR"}"#), ImportAnswer::Failed { description: "no reason given".into() }),
         (body(r#"{"status":"PAUSED"}"#), ImportAnswer::UnknownStatus("PAUSED".into())),
-        (answer(404, PAGE), ImportAnswer::Missing),
-        (answer(410, ""), ImportAnswer::Missing),
+        (answer(404, GONE), ImportAnswer::Missing),
+        (answer(410, GONE), ImportAnswer::Missing),
         (answer(401, ""), ImportAnswer::NeedsAuthorization),
     ];
     for (given, expected) in cases {
@@ -219,6 +231,9 @@ fn an_import_without_a_usable_answer_is_asked_about_again() {
         (answer(200, PAGE), "status 200 with a page of markup instead of JSON", None),
         (answer(200, r#"{"status":"FINI"#), "status 200 with JSON that is cut off", None),
         (answer(200, "{}"), "status 200 with JSON without an import status", None),
+        (answer(404, PAGE), "status 404 in another form than Reteno's", None),
+        (answer(404, ""), "status 404 in another form than Reteno's", None),
+        (answer(400, PAGE), "status 400: a page of markup instead of JSON", None),
         (answer(400, "bad id"), "refused with status 400: bad id", None),
         (answer(403, "scope"), "not allowed: scope", None),
         (answer(405, ""), "reteno.api_url answered with status 405", None),
@@ -261,7 +276,21 @@ fn single_calls_row_by_row() {
         (waiting(409, "75"), repeated(75), repeated(75)),
         (answer(400, "bad"), refused(400, "bad"), refused(400, "bad")),
         (answer(415, "bad"), refused(415, "bad"), refused(415, "bad")),
-        (answer(404, ""), address, unknown_id),
+        (answer(404, GONE), address.clone(), unknown_id),
+        (answer(404, ""), address.clone(), uncertain("status 404 in another form than Reteno's")),
+        (answer(404, PAGE), address, uncertain("status 404 in another form than Reteno's")),
+        // What is cut off may have been an error.
+        (
+            answer(200, r#"{"errorMess"#),
+            uncertain("status 200 with JSON that is cut off"),
+            uncertain("status 200 with JSON that is cut off"),
+        ),
+        (answer(200, r#"{"errors":["no"]}"#), refused(200, "no"), refused(200, "no")),
+        (
+            answer(400, PAGE),
+            uncertain("status 400: a page of markup instead of JSON"),
+            uncertain("status 400: a page of markup instead of JSON"),
+        ),
         (
             answer(405, ""),
             not_written(NotWritten::WrongAddress(405), None),
@@ -339,10 +368,37 @@ fn deeds_row_by_row() {
             assert_eq!(react_deed(&given, NOW, path), expected, "{path:?} {given:?}");
         }
     }
+    // Markup, by its body or by its header, is nobody's word, whatever the status.
+    for given in [answer(400, PAGE), answer(403, PAGE), typed(200, "text/html; charset=utf-8", "")] {
+        for path in [DeedPath::Named, DeedPath::Fixed] {
+            assert!(matches!(react_deed(&given, NOW, path), DeedAnswer::Uncertain { .. }), "{given:?}");
+        }
+    }
+}
+
+#[test]
+fn only_reteno_itself_can_say_that_a_contact_is_not_there() {
     for status in [404, 410] {
-        let wrong = not_written(NotWritten::WrongAddress(status), None);
-        assert_eq!(react_deed(&answer(status, PAGE), NOW, DeedPath::Named), DeedAnswer::NotThere);
-        assert_eq!(react_deed(&answer(status, PAGE), NOW, DeedPath::Fixed), wrong);
+        let wrong = DeedAnswer::NotWritten { cause: NotWritten::WrongAddress(status), retry_after: None };
+        let cases = [
+            (answer(status, GONE), true),
+            (answer(status, r#""no such contact""#), true),
+            (typed(status, "application/json; charset=UTF-8", ""), true),
+            (typed(status, "application/json", PAGE), false),
+            (typed(status, "text/html", GONE), false),
+            (answer(status, PAGE), false),
+            // As gateways say it without a page.
+            (answer(status, ""), false),
+            (answer(status, "404"), false),
+            (typed(status, "text/plain; charset=utf-8", "404 page not found"), false),
+            (answer(status, r#"{"mess"#), false),
+        ];
+        for (given, is_own) in cases {
+            let told = react_deed(&given, NOW, DeedPath::Named);
+            assert_eq!(told == DeedAnswer::NotThere, is_own, "{given:?}");
+            assert_eq!(matches!(told, DeedAnswer::Uncertain { .. }), !is_own, "{given:?}");
+            assert_eq!(react_deed(&given, NOW, DeedPath::Fixed), wrong);
+        }
     }
 }
 

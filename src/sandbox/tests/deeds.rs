@@ -137,6 +137,24 @@ async fn creation_and_new_address_resubscribe_only_by_a_reading() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_contact_is_deleted_and_erased_by_its_external_id_too() {
+    let bench = bench().await;
+    let delete = |query: &str| read(bench.send("DELETE", &format!("v1/contact{query}"), "")).0;
+    assert_eq!(delete("?externalCustomerId=1"), 200);
+    assert!(bench.contact("1").deleted && !bench.contact("2").deleted);
+    assert_eq!(delete("?externalCustomerId=2&erase=true"), 200);
+    assert!(bench.sandbox.contact_by_external_id("2").is_none());
+    assert_eq!(delete("?externalCustomerId=2&erase=true"), 404);
+    assert_eq!(delete("?externalCustomerId=none"), 404);
+    assert_eq!([delete(""), delete("?erase=true"), delete("?externalCustomerId=")], [400, 400, 400]);
+    assert_eq!(delete("?externalCustomerId=1&erase=yes"), 400);
+    let both = read(bench.send("DELETE", &format!("v1/contact/{}?externalCustomerId=1", bench.contact("1").id), "")).0;
+    assert_eq!(both, 400);
+    let tally = bench.sandbox.tally();
+    assert_eq!((tally.contacts_deleted, tally.contacts_erased), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleted_contact_can_be_restored_and_erased_one_cannot() {
     let bench = bench().await;
     let (ann, bob) = (bench.contact("1").id, bench.contact("2").id);
