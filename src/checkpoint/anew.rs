@@ -19,7 +19,8 @@ impl Checkpoint {
         transaction
             .execute_batch(
                 "UPDATE contact SET acknowledged = x'', import = NULL, reteno_id = NULL, split = NULL, not_before = 0, \
-                 attempts = 0, stuck = 2, weighed = x''; \
+                 attempts = 0, stuck = iif(blocked_by IS NULL, 2, 3), weighed = x'', doubt = NULL, doubt_until = NULL, \
+                 older_read = NULL; \
                  DELETE FROM waiting; \
                  DELETE FROM consent; \
                  UPDATE deed SET import = NULL, not_before = 0, reteno_id = NULL, \

@@ -15,7 +15,8 @@ use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::addresses::has_address;
 use super::due::WAIT_MAX;
-use super::endings::{begin_erasure, is_shared};
+use super::duplicates::is_shared;
+use super::endings::begin_erasure;
 use super::exports::end_links;
 use super::holds::free_contact;
 use super::imports::CallKind;

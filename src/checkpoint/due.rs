@@ -119,7 +119,9 @@ impl Checkpoint {
                 due.is_more = true;
                 return Ok(());
             }
-            let Some(sendable) = Sendable::read(row, &self.connection, search.rules, &self.hash)? else { continue };
+            let Some(sendable) = Sendable::read(row, &self.connection, search.rules, &self.hash, now)? else {
+                continue;
+            };
             let Sendable { sides, reteno_id, mask, flavor } = sendable;
             if !search.takes(&mask) {
                 continue;
@@ -128,11 +130,11 @@ impl Checkpoint {
             due.candidates.push(Candidate {
                 contact: ContactId(row.get(0).attempt(ACTION)?),
                 lane,
-                part: row.get(12).attempt(ACTION)?,
+                part: row.get(14).attempt(ACTION)?,
                 locks: locks_of(&sides, reteno_id, &self.hash),
                 mask,
                 flavor,
-                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(13).attempt(ACTION)?).unwrap_or(0) * 2,
+                bytes: BODY_OVERHEAD + usize::try_from(row.get::<_, i64>(15).attempt(ACTION)?).unwrap_or(0) * 2,
             });
         }
         Ok(())
@@ -157,6 +159,7 @@ impl Checkpoint {
             .query_row(
                 "SELECT min(at) FROM (SELECT min(not_before) AS at FROM contact INDEXED BY contact_due \
                  WHERE acknowledged IS NOT NULL AND import IS NULL AND stuck = 0 AND judged = 1 AND not_before > ?1 \
+                 UNION ALL SELECT min(doubt_until) FROM contact INDEXED BY contact_doubt WHERE doubt_until > ?1 \
                  UNION ALL SELECT min(not_before) FROM deed WHERE state = 'due' AND import IS NULL AND not_before > ?1)",
                 [now.0],
                 |row| row.get::<_, Option<i64>>(0),

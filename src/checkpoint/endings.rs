@@ -3,19 +3,18 @@
 use rusqlite::{Connection, Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint};
-use crate::plan::SourceId;
 use crate::plan::change::ReadStamp;
 use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::policy::{Ending, Policy};
 use crate::plan::repair::RepairCause;
+use crate::plan::{ContactId, SourceId};
 
-use super::channels::yield_channels;
 use super::deeds::{NewDeed, store_deed};
+use super::duplicates::{Duplicates, is_shared};
 use super::holds::{drop_empty_holds, free_contact, free_contacts};
 use super::incoming::Way;
 use super::pages::Page;
 use super::reads::SeenRows;
-use super::rejections::{RejectionKind, forget_rejections};
 use super::renewal::remember_told;
 use super::tombstones::bury;
 use super::wanted::want_record;
@@ -142,9 +141,7 @@ fn end_contact(
         .and_then(|mut query| query.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))))
         .attempt(ACTION)?;
     let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
-    yield_channels(transaction, &desired, policy.shared_channel, now)?;
-    // nobody is sent in the place of one that is gone
-    forget_rejections(transaction, source, &key, &[RejectionKind::Shared])?;
+    Duplicates::of(transaction, now)?.leave(ContactId(id))?;
     if withdraw_unmade(transaction, id)? {
         return Ok(());
     }
@@ -255,19 +252,6 @@ pub(super) fn lives_on(
         }
     }
     Ok(false)
-}
-
-/// Whether another contact that the CRM still has bears the same channel.
-pub(super) fn is_shared(connection: &Connection, id: i64, print: Fingerprint) -> Result<bool, CheckpointError> {
-    connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM channel h JOIN contact c ON c.id = h.contact \
-             WHERE h.print = ?1 AND c.id <> ?2 AND c.sightings < ?3 AND c.stuck <> 4)",
-        )
-        .and_then(|mut query| {
-            query.query_row(params![print.to_u64().cast_signed(), id, SIGHTINGS_NEEDED], |row| row.get(0))
-        })
-        .attempt("look for contacts with one channel")
 }
 
 /// An erasure begins: from this commit on no call may carry the contact. Its values leave the rows, what waits and what

@@ -193,7 +193,9 @@ impl Lookup<'_> {
             .attempt(ACTION)?;
         let mut rows = query.query([contact.0]).attempt(ACTION)?;
         let Some(row) = rows.next().attempt(ACTION)? else { return Ok(None) };
-        let Some(sendable) = Sendable::read(row, self.transaction, self.rules, self.hash)? else { return Ok(None) };
+        let Some(sendable) = Sendable::read(row, self.transaction, self.rules, self.hash, self.now)? else {
+            return Ok(None);
+        };
         let Sendable { sides, reteno_id, mask, flavor } = sendable;
         let is_single = matches!(self.call, CallKind::Upsert | CallKind::Update(_));
         // a single call carries all that is desired, and so what is held
@@ -201,9 +203,9 @@ impl Lookup<'_> {
             return Ok(None);
         }
         let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
-        let values: Vec<u8> = row.get(12).attempt(ACTION)?;
+        let values: Vec<u8> = row.get(14).attempt(ACTION)?;
         let mut values = Values::decode(&values).map_err(unreadable("waiting value"))?;
-        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(13).attempt(ACTION)?);
+        let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(15).attempt(ACTION)?);
         drop(rows);
         if mask.iter().any(|field| values.get(*field).is_none()) {
             starve(self.transaction, contact)?;

@@ -9,6 +9,7 @@ use crate::plan::deed::{DeedId, DeedKind};
 use crate::plan::{ContactId, ImportId};
 
 use super::consents::IDENTITY;
+use super::duplicates::Duplicates;
 use super::rejections::{RejectionKind, record_rejection};
 use super::removal::end_row;
 use super::renewal::renew_opt_outs;
@@ -195,6 +196,7 @@ fn cannot_learn(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> R
     }
     if waits_for_categories(transaction, deed.contact)? {
         transaction.execute("UPDATE contact SET stuck = 1 WHERE id = ?1", [deed.contact]).attempt(ACTION)?;
+        Duplicates::of(transaction, now.0)?.give_way(ContactId(deed.contact))?;
         transaction.execute("DELETE FROM waiting WHERE contact = ?1", [deed.contact]).attempt(ACTION)?;
         let reason = "Reteno does not tell its id of the contact, so its categories cannot be set; it was deleted there, \
                       most likely";

@@ -9,6 +9,7 @@ use crate::plan::guard::harms_of;
 use crate::plan::policy::fields_that_count;
 use crate::random::Random;
 
+use super::duplicates::note_rule;
 use super::endings::SIGHTINGS_NEEDED;
 use super::incoming::{Incoming, PageMode, PageOutcome, ReadContext, SAMPLES_MAX};
 use super::reads::SeenRows;
@@ -63,6 +64,7 @@ impl Checkpoint {
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM tombstone)")
             .and_then(|mut query| query.query_row([], |row| row.get(0)))
             .attempt("read tombstones")?;
+        note_rule(&transaction, context.policy.shared_channel)?;
         let mut page = Page {
             transaction: &transaction,
             context,
@@ -171,12 +173,8 @@ impl Page<'_> {
             // whatever the record says: the contact is there
             self.find_again(row)?;
         }
-        if let Some(erased_at) = self.find_tombstone(contact)? {
-            let reason = format!(
-                "was erased at {erased_at}, and is not sent again; `reteno-sync erased lift` lets it come back"
-            );
-            self.outcome.balance.count(Seen::Rejected);
-            return self.reject((Some(&contact.key), None), RejectionKind::Erased, None, &reason);
+        if self.is_erased(contact)? {
+            return Ok(());
         }
         if row.is_none() {
             let reasons = contact.reasons_against_making(&self.context.mapped);
@@ -187,7 +185,8 @@ impl Page<'_> {
         }
         let empty = FieldPrints::default();
         let before = row.as_ref().map(|row| &row.known.sides.desired);
-        let fields = fields_that_count(contact, before, &self.context.policy);
+        let is_made = row.as_ref().is_some_and(|row| row.is_told);
+        let fields = fields_that_count(contact, before, is_made, &self.context.policy);
         let next = desired_after(before.unwrap_or(&empty), &fields, &self.context.mapped, self.hash);
         let stamp = ReadStamp { asked_at: self.context.asked_at, changed_at: contact.changed_at };
         let twins = if line.is_some() { Twins::Mistake } else { Twins::Later };
@@ -230,6 +229,16 @@ impl Page<'_> {
         self.list(contact, line, &observation, row.as_ref())
     }
 
+    /// A contact that was erased is not sent again, and is listed.
+    fn is_erased(&mut self, contact: &Contact) -> Result<bool, CheckpointError> {
+        let Some(erased_at) = self.find_tombstone(contact)? else { return Ok(false) };
+        let reason =
+            format!("was erased at {erased_at}, and is not sent again; `reteno-sync erased lift` lets it come back");
+        self.outcome.balance.count(Seen::Rejected);
+        self.reject((Some(&contact.key), None), RejectionKind::Erased, None, &reason)?;
+        Ok(true)
+    }
+
     /// Counts a change that an earlier way of reading should have told.
     fn note_repair(&mut self, key: &str, row: Option<&Row>, (stamp, observation): (ReadStamp, &Observation)) {
         if observation.seen != Seen::Changed {
@@ -248,7 +257,6 @@ impl Page<'_> {
         (id, sides): (i64, &Sides),
         row: Option<&Row>,
     ) -> Result<bool, CheckpointError> {
-        let before = row.map(|row| &row.known.sides.desired);
         if let Some(row) = row {
             if row.stuck == Stuck::Ended {
                 self.cancel_endings(row.id)?;
@@ -259,7 +267,7 @@ impl Page<'_> {
         }
         self.keep_identity(id, contact, row)?;
         self.record_consent(id, contact, &sides.desired)?;
-        self.record_channels(id, before, &sides.desired, row.is_some_and(|row| row.stuck == Stuck::Shadowed))
+        self.record_channels(id, row, &sides.desired)
     }
 
     /// A contact that reads lacked is there, whatever its record says; unless the page was asked for before what is known
@@ -276,7 +284,10 @@ impl Page<'_> {
         self.statement("UPDATE contact SET sightings = 0 WHERE id = ?1")?
             .execute([row.id])
             .attempt("store that a contact is there")?;
-        self.contend_again(&row.known.sides.desired)
+        if row.sightings < SIGHTINGS_NEEDED {
+            return Ok(());
+        }
+        self.contend_again(row.id, &row.known.sides.desired)
     }
 
     fn preview(&mut self, contact: &Contact, moved: Option<&Sides>, row: Option<&Row>) {

@@ -79,6 +79,8 @@ pub struct RejectionRow {
     pub seen_at: Timestamp,
     /// An operator lets it be.
     pub ignored: bool,
+    /// How many contacts or records it is about: more than one where they share an address.
+    pub contacts: u64,
 }
 
 pub(super) fn record_rejection(
@@ -170,16 +172,21 @@ pub(super) fn forget_superseded(
 }
 
 impl Checkpoint {
-    /// All rejections, oldest first.
+    /// All rejections, oldest first; those of shared addresses behind the others.
     pub fn load_rejections(&self) -> Result<Vec<RejectionRow>, CheckpointError> {
-        let mut query = self
-            .connection
-            .prepare_cached(
-                "SELECT s.name, r.key, r.place, r.kind, r.field, r.reason, r.seen_at, r.ignored \
-                 FROM rejection r JOIN source s ON s.id = r.source ORDER BY r.id",
-            )
-            .attempt("read rejections")?;
-        let rows = query.query_map([], |row| {
+        let mut all = self.load_listed(None)?;
+        all.extend(self.load_shared()?.into_iter().map(|shared| shared.row));
+        Ok(all)
+    }
+
+    /// Those of all contacts, or of one (source, the CRM's id), without shared addresses.
+    pub(super) fn load_listed(&self, of: Option<(&str, &str)>) -> Result<Vec<RejectionRow>, CheckpointError> {
+        const ALL: &str = "SELECT s.name, r.key, r.place, r.kind, r.field, r.reason, r.seen_at, r.ignored \
+                           FROM rejection r JOIN source s ON s.id = r.source";
+        let which = if of.is_some() { "WHERE s.name = ?1 AND r.key = ?2" } else { "WHERE ?1 IS NULL AND ?2 IS NULL" };
+        let mut query =
+            self.connection.prepare_cached(&format!("{ALL} {which} ORDER BY r.id")).attempt("read rejections")?;
+        let rows = query.query_map([of.map(|(source, _)| source), of.map(|(_, key)| key)], |row| {
             let kind: String = row.get(3)?;
             Ok(RejectionRow {
                 source: row.get(0)?,
@@ -193,6 +200,7 @@ impl Checkpoint {
                 reason: row.get(5)?,
                 seen_at: Timestamp(row.get(6)?),
                 ignored: row.get(7)?,
+                contacts: 1,
             })
         });
         rows.and_then(Iterator::collect).attempt("read rejections")
@@ -202,8 +210,10 @@ impl Checkpoint {
     pub fn count_rejected(&self) -> Result<u64, CheckpointError> {
         self.connection
             .query_row(
-                "SELECT count(DISTINCT coalesce(key, '') || char(0) || coalesce(place, '') || char(0) || source) \
-                 FROM rejection WHERE kind <> 'field' AND ignored = 0",
+                "SELECT (SELECT count(DISTINCT coalesce(key, '') || char(0) || coalesce(place, '') || char(0) || source) \
+                   FROM rejection WHERE kind <> 'field' AND ignored = 0) \
+                 + (SELECT count(*) FROM contact c INDEXED BY contact_blocked JOIN duplicate d ON d.print = c.blocked_by \
+                   WHERE c.blocked_by IS NOT NULL AND d.ignored = 0)",
                 [],
                 |row| row.get::<_, i64>(0),
             )

@@ -4,10 +4,9 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
 use crate::contact::{Field, FieldPrints};
-use crate::plan::identity::SharedChannel;
 use crate::plan::{ContactId, SourceId};
 
-use super::channels::leave_channels;
+use super::duplicates::Duplicates;
 use super::renewal::remember_told;
 use super::settle_deeds::{ACTION, Deed};
 use super::wanted::want_starved;
@@ -70,7 +69,7 @@ pub(super) fn forget_contact(
     (source, key): (SourceId, &str),
     now: Timestamp,
 ) -> Result<(), CheckpointError> {
-    leave_channels(transaction, ContactId(contact), SharedChannel::default(), now.0)?;
+    Duplicates::of(transaction, now.0)?.leave(ContactId(contact))?;
     let statements = [
         "DELETE FROM deed WHERE contact = ?1",
         "DELETE FROM consent WHERE contact = ?1",

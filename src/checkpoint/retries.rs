@@ -45,6 +45,7 @@ impl Checkpoint {
             RejectionChoice::Contact(text) => (NAMED, text),
             RejectionChoice::Reason(text) => ("r.reason = ?1", text),
         };
+        let shared = self.ignore_shared(choice)?;
         self.connection
             .execute(
                 &format!(
@@ -54,7 +55,7 @@ impl Checkpoint {
                 [text],
             )
             .attempt("let a rejection be")
-            .map(|rows| rows as u64)
+            .map(|rows| rows as u64 + shared)
     }
 
     /// Has what was refused tried again, of one contact (the CRM's id, with or without `source:` before it) or of all but

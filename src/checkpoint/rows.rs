@@ -190,7 +190,7 @@ impl Page<'_> {
         if !row.known.is_rejected {
             return Ok(());
         }
-        let kinds = [RejectionKind::Reteno, RejectionKind::Skipped, RejectionKind::Shared];
+        let kinds = [RejectionKind::Reteno, RejectionKind::Skipped];
         forget_rejections(self.transaction, self.context.source, key, &kinds)
     }
 

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Row, params};
 
+use crate::clock::Timestamp;
 use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::batch::{Flavor, Route};
 use crate::plan::change::Sides;
 use crate::plan::upload::FileRules;
 use crate::plan::{Lane, SourceId};
 
+use super::due::WAIT_MAX;
 use super::{Attempt, CheckpointError, unreadable};
 
 /// What the operator has set about calls, as far as it decides which contacts go together.
@@ -33,7 +35,7 @@ pub struct SendRules {
 
 /// The columns that [`Sendable::read`] reads, in its order, of a contact `c`.
 pub(super) const COLUMNS: &str = "c.id, c.source, c.desired, c.acknowledged, c.reteno_id, c.lane, c.held, c.restores, \
-                                  c.fired, c.told, c.uploaded, c.by_full_read";
+                                  c.fired, c.told, c.uploaded, c.by_full_read, c.doubt, c.doubt_until";
 
 /// What of a row may be sent.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Sendable {
         connection: &Connection,
         rules: &SendRules,
         hash: &Fingerprinter,
+        now: Timestamp,
     ) -> Result<Option<Self>, CheckpointError> {
         const ACTION: &str = "read a contact that is due";
         let prints = |place| -> Result<FieldPrints, CheckpointError> {
@@ -63,6 +66,14 @@ impl Sendable {
         let mut due = sides.due();
         if held > 0 && !drop_held(connection, id, &sides, &mut due)? {
             return Ok(None);
+        }
+        if row
+            .get::<_, Option<i64>>(13)
+            .attempt(ACTION)?
+            .is_some_and(|until| until > now.0 && until <= now.plus(WAIT_MAX).0)
+        {
+            let doubt = prints(12)?;
+            due.retain(|field| doubt.get(*field).is_none_or(|print| sides.desired.get(*field) != Some(print)));
         }
         let address = sides.desired.get(Field::Email).filter(|_| due.contains(&Field::Email));
         let is_gagged = address.map(|address| is_gagged(connection, address)).transpose()?;

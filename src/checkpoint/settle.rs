@@ -12,6 +12,7 @@ use crate::plan::outcome::MemberOutcome;
 use crate::plan::{ContactId, ImportId, Lane, SourceId};
 
 use super::doubtful::Starts;
+use super::duplicates::Duplicates;
 use super::exports::forget_upload;
 use super::ghosts::Ghosts;
 use super::rejections::{RejectionKind, record_rejection};
@@ -57,6 +58,8 @@ struct Stored {
     carried: FieldPrints,
     prior: FieldPrints,
     locks: Vec<Lock>,
+    /// What a late copy may overwrite, and until when it may.
+    doubt: Option<(FieldPrints, Timestamp)>,
 }
 
 impl Checkpoint {
@@ -129,6 +132,7 @@ impl Checkpoint {
             .attempt(ACTION)?;
         let what = (RejectionKind::Reteno, None, reason);
         record_rejection(&transaction, SourceId(source), (Some(&key), None), what, now.0)?;
+        Duplicates::of(&transaction, now.0)?.give_way(contact)?;
         transaction.commit().attempt(ACTION)
     }
 }
@@ -151,7 +155,10 @@ impl MemberEnd<'_> {
     ) -> Result<(), CheckpointError> {
         match outcome {
             MemberOutcome::Acknowledged { reteno_id } => self.acknowledge(transaction, *reteno_id, ghosts),
-            MemberOutcome::Rejected(reason) => self.reject(transaction, RejectionKind::Reteno, reason),
+            MemberOutcome::Rejected(reason) => {
+                self.forget_making(transaction)?;
+                self.reject(transaction, RejectionKind::Reteno, reason)
+            }
             MemberOutcome::Skipped => {
                 let reason = "Reteno finished the import without this contact; it was deleted there, most likely";
                 self.reject(transaction, RejectionKind::Skipped, reason)
@@ -178,22 +185,61 @@ impl MemberEnd<'_> {
                 .and_then(|mut delete| delete.execute([self.contact.0]))
                 .attempt("drop waiting values")?;
         }
-        // what is due only because a ghost may overwrite it waits for the ghost's time to be over; what was edited meanwhile
-        // goes at once
-        let is_carried = |field: &Field| self.stored.carried.get(*field) == sides.desired.get(*field);
-        let waits_for_ghost = sides.due().iter().all(|field| doubtful.contains(field) && is_carried(field));
-        let not_before = until.filter(|_| waits_for_ghost).map_or(0, |until| until.0);
+        // a field that is due only because a late copy may overwrite it waits until that cannot happen any more; what else
+        // is due goes at once, and so does what was edited meanwhile
+        let doubt = self.doubt_after(&sides, &doubtful, until);
+        let is_in_doubt = |field: &Field| doubt.as_ref().is_some_and(|(prints, _)| prints.get(*field).is_some());
+        let waits = sides.due().iter().all(is_in_doubt);
+        let doubt_until = doubt.as_ref().map(|(_, until)| until.0);
         transaction
             .prepare_cached(
                 "UPDATE contact SET import = NULL, acknowledged = ?2, reteno_id = coalesce(?3, reteno_id), \
                  not_before = ?4, attempts = 0, split = NULL, restores = 0, weighed = iif(?2 IS NULL, NULL, weighed), \
-                 stuck = iif(?2 IS NULL AND stuck <> 3, 0, stuck) WHERE id = ?1",
+                 stuck = iif(?2 IS NULL AND stuck <> 3, 0, stuck), doubt = ?5, doubt_until = ?6 WHERE id = ?1",
             )
             .and_then(|mut update| {
                 let known = sides.acknowledged.as_ref().map(FieldPrints::encode);
-                update.execute(params![self.contact.0, known, reteno_id, not_before])
+                let not_before = doubt_until.filter(|_| waits).unwrap_or(0);
+                let prints = doubt.as_ref().map(|(prints, _)| prints.encode());
+                update.execute(params![self.contact.0, known, reteno_id, not_before, prints, doubt_until])
             })
             .attempt("acknowledge a contact")
+            .map(|_| ())
+    }
+
+    /// The fields that wait until no late copy can overwrite them: those that this call carried under such a copy, and those
+    /// that waited before and that it did not carry.
+    fn doubt_after(
+        &self,
+        sides: &Sides,
+        doubtful: &[Field],
+        until: Option<Timestamp>,
+    ) -> Option<(FieldPrints, Timestamp)> {
+        let Stored { carried, doubt, .. } = &self.stored;
+        let mut waiting = FieldPrints::default();
+        for field in sides.due() {
+            let Some(wanted) = sides.desired.get(field) else { continue };
+            let is_in_doubt = match carried.get(field) {
+                Some(carried) => doubtful.contains(&field) && carried == wanted,
+                None => doubt.as_ref().is_some_and(|(prints, _)| prints.get(field) == Some(wanted)),
+            };
+            if is_in_doubt {
+                waiting.set(field, wanted);
+            }
+        }
+        let until = until.max(doubt.as_ref().map(|(_, until)| *until)).filter(|until| *until > self.now);
+        until.filter(|_| !waiting.is_empty()).map(|until| (waiting, until))
+    }
+
+    /// Reteno refused to make the contact: the next call is the first that tells of it.
+    fn forget_making(&self, transaction: &Transaction<'_>) -> Result<(), CheckpointError> {
+        transaction
+            .prepare_cached(
+                "UPDATE contact SET told = 0 WHERE id = ?1 AND reteno_id IS NULL AND EXISTS \
+                 (SELECT 1 FROM member m WHERE m.import = contact.import AND m.contact = ?1 AND m.is_new = 1)",
+            )
+            .and_then(|mut update| update.execute([self.contact.0]))
+            .attempt("store that Reteno did not make a contact")
             .map(|_| ())
     }
 
@@ -212,10 +258,12 @@ impl MemberEnd<'_> {
             .attempt("drop waiting values")?;
         transaction
             .prepare_cached(
-                "UPDATE contact SET import = NULL, acknowledged = ?2, stuck = 1, split = NULL, attempts = 0 WHERE id = ?1",
+                "UPDATE contact SET import = NULL, acknowledged = ?2, stuck = iif(blocked_by IS NULL, 1, 3), split = NULL, \
+                 attempts = 0 WHERE id = ?1",
             )
             .and_then(|mut update| update.execute(params![self.contact.0, sides.known().encode()]))
             .attempt("reject a contact")?;
+        Duplicates::of(transaction, self.now.0)?.give_way(self.contact)?;
         let subject = (Some(self.stored.key.as_str()), None);
         record_rejection(transaction, self.stored.source, subject, (kind, None, reason), self.now.0)
     }
@@ -285,22 +333,27 @@ fn load_stored(
     import: ImportId,
     contact: ContactId,
 ) -> Result<Option<Stored>, CheckpointError> {
-    type Row = (i64, String, Vec<u8>, Option<Vec<u8>>, i64, Vec<u8>, Vec<u8>, Vec<u8>);
+    type Doubt = (Option<Vec<u8>>, Option<i64>);
+    type Row = (i64, String, Vec<u8>, Option<Vec<u8>>, i64, Vec<u8>, Vec<u8>, Vec<u8>, Doubt);
     let row: Option<Row> = transaction
         .prepare_cached(
-            "SELECT c.source, c.key, c.desired, c.acknowledged, c.lane, m.carried, m.prior, m.locks \
-             FROM member m JOIN contact c ON c.id = m.contact WHERE m.import = ?1 AND m.contact = ?2 AND c.import = ?1",
+            "SELECT c.source, c.key, c.desired, c.acknowledged, c.lane, m.carried, m.prior, m.locks, c.doubt, \
+             c.doubt_until FROM member m JOIN contact c ON c.id = m.contact WHERE m.import = ?1 AND m.contact = ?2 AND c.import = ?1",
         )
         .and_then(|mut query| {
             query
                 .query_row(params![import.0, contact.0], |row| {
                     let front = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-                    Ok((front.0, front.1, front.2, front.3, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
+                    let (source, key, desired, acknowledged) = front;
+                    let back = (row.get(8)?, row.get(9)?);
+                    Ok((source, key, desired, acknowledged, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, back))
                 })
                 .optional()
         })
         .attempt("read a member")?;
-    let Some((source, key, desired, acknowledged, lane, carried, prior, locks)) = row else { return Ok(None) };
+    let Some((source, key, desired, acknowledged, lane, carried, prior, locks, (doubt, doubt_until))) = row else {
+        return Ok(None);
+    };
     let prints = |blob: &[u8]| FieldPrints::decode(blob).map_err(unreadable("list of prints"));
     Ok(Some(Stored {
         source: SourceId(source),
@@ -310,6 +363,7 @@ fn load_stored(
         carried: prints(&carried)?,
         prior: prints(&prior)?,
         locks: decode_locks(&locks),
+        doubt: doubt.as_deref().map(prints).transpose()?.zip(doubt_until.map(Timestamp)),
     }))
 }
 

@@ -8,6 +8,7 @@ use crate::plan::lock::{Lock, LockKind};
 use crate::plan::{ContactId, SourceId};
 
 use super::consents::IDENTITY;
+use super::duplicates::Duplicates;
 use super::endings::SIGHTINGS_NEEDED;
 use super::rejections::{RejectionKind, record_rejection};
 use super::seal::Sealer;
@@ -99,7 +100,8 @@ pub(super) fn list_without_channel(
     let reason =
         "no source that shares its id gives an e-mail or phone that Reteno holds, and without one it cannot be sent";
     let what = (RejectionKind::Reteno, None, reason);
-    record_rejection(transaction, SourceId(source), (Some(&key), None), what, now)
+    record_rejection(transaction, SourceId(source), (Some(&key), None), what, now)?;
+    Duplicates::of(transaction, now)?.give_way(contact)
 }
 
 /// A source tells a contact's channel: the same contact of other sources, listed for want of one, is read again.

@@ -154,8 +154,9 @@ impl Checkpoint {
 
     /// The standing rejections of one contact.
     pub fn load_rejections_of(&self, source: &str, key: &str) -> Result<Vec<super::RejectionRow>, CheckpointError> {
-        let all = self.load_rejections()?;
-        Ok(all.into_iter().filter(|row| row.source == source && row.key.as_deref() == Some(key)).collect())
+        let mut all = self.load_listed(Some((source, key)))?;
+        all.extend(self.load_shared_of(source, key)?);
+        Ok(all)
     }
 
     fn load_consent_story(&self, contact: i64) -> Result<Option<ConsentStory>, CheckpointError> {

@@ -8,7 +8,7 @@ use crate::plan::deed::{DeedId, DeedKind};
 
 use super::consents::IDENTITY;
 use super::deeds::DeedSubject;
-use super::endings::is_shared;
+use super::duplicates::is_shared;
 use super::holds::free_contact;
 use super::seal::Sealer;
 use super::sendable::is_gagged;

@@ -115,7 +115,7 @@ fn write_csv(rows: &[RejectionRow]) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["source", "contact", "place", "kind", "field", "reason", "since", "ignored"])?;
     for row in rows {
-        let RejectionRow { source, key, place, kind, field, reason, seen_at, ignored } = row;
+        let RejectionRow { source, key, place, kind, field, reason, seen_at, ignored, contacts: _ } = row;
         let optional = |text: &Option<String>| text.clone().unwrap_or_default();
         writer.write_record([
             source.clone(),

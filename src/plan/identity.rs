@@ -16,14 +16,43 @@ pub enum SharedChannel {
     FirstSource,
 }
 
-/// Which of `rivals` is sent; `None` where there is none.
+impl SharedChannel {
+    const ALL: [Self; 3] = [Self::Oldest, Self::Newest, Self::FirstSource];
+
+    /// Its word. It is stored: never change it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Oldest => "oldest",
+            Self::Newest => "newest",
+            Self::FirstSource => "first_source",
+        }
+    }
+
+    /// The rule of a stored word.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+}
+
+/// A contact that wants to be sent with an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Where it comes from.
+    pub source: SourceId,
+    /// Its row.
+    pub contact: ContactId,
+}
+
+/// Whether `first` is sent rather than `second`, where both can be sent and have one address. A strict order: of two
+/// different contacts exactly one is sent.
 #[must_use]
-pub fn winner_of(rivals: &[(SourceId, ContactId)], rule: SharedChannel) -> Option<ContactId> {
-    let ids = rivals.iter().map(|(_, contact)| *contact);
+pub fn outranks(first: &Rival, second: &Rival, rule: SharedChannel) -> bool {
     match rule {
-        SharedChannel::Oldest => ids.min(),
-        SharedChannel::Newest => ids.max(),
-        SharedChannel::FirstSource => rivals.iter().min().map(|(_, contact)| *contact),
+        SharedChannel::Oldest => first.contact < second.contact,
+        SharedChannel::Newest => first.contact > second.contact,
+        SharedChannel::FirstSource => (first.source, first.contact) < (second.source, second.contact),
     }
 }
 
@@ -32,15 +61,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_rule_has_one_winner_whatever_the_order_of_the_rivals() {
-        let rivals = [(SourceId(2), ContactId(1)), (SourceId(1), ContactId(5)), (SourceId(1), ContactId(3))];
-        let reversed: Vec<_> = rivals.iter().rev().copied().collect();
+    fn each_rule_is_a_strict_order_with_one_first() {
+        let rival = |source, contact| Rival { source: SourceId(source), contact: ContactId(contact) };
+        let rivals = [rival(2, 1), rival(1, 5), rival(1, 3)];
         for (rule, expected) in
             [(SharedChannel::Oldest, 1), (SharedChannel::Newest, 5), (SharedChannel::FirstSource, 3)]
         {
-            assert_eq!(winner_of(&rivals, rule), Some(ContactId(expected)));
-            assert_eq!(winner_of(&reversed, rule), Some(ContactId(expected)));
+            for a in &rivals {
+                for b in &rivals {
+                    let is_one = a == b || outranks(a, b, rule) != outranks(b, a, rule);
+                    assert!(is_one && !outranks(a, a, rule), "{rule:?} {a:?} {b:?}");
+                }
+            }
+            let first = rivals.iter().find(|a| rivals.iter().all(|b| a == &b || outranks(a, b, rule)));
+            assert_eq!(first.map(|rival| rival.contact), Some(ContactId(expected)), "{rule:?}");
         }
-        assert_eq!(winner_of(&[], SharedChannel::Oldest), None);
+    }
+
+    #[test]
+    fn a_rules_word_comes_back_as_the_rule() {
+        for rule in SharedChannel::ALL {
+            assert_eq!(SharedChannel::from_name(rule.name()), Some(rule));
+        }
     }
 }

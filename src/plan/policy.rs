@@ -65,15 +65,21 @@ pub enum Ending {
     Erase,
 }
 
-/// The fields of a record that count, seen from a row that wanted `before` (`None`: the contact is new).
+/// The fields of a record that count, seen from a row that wanted `before` (`None`: the contact is new). `is_made`: a call may
+/// have made the contact in Reteno.
 #[must_use]
-pub fn fields_that_count(contact: &Contact, before: Option<&FieldPrints>, policy: &Policy) -> Vec<(Field, Wanted)> {
+pub fn fields_that_count(
+    contact: &Contact,
+    before: Option<&FieldPrints>,
+    is_made: bool,
+    policy: &Policy,
+) -> Vec<(Field, Wanted)> {
     let counts = |field: Field, wanted: &Wanted| {
         let is_seen = before.is_some_and(|before| before.get(field).is_some());
         let is_allowed = match (policy.rule(field), wanted) {
             (WriteRule::Always, _) | (WriteRule::NeverClear, Wanted::Value(_)) => true,
             (WriteRule::NeverClear, Wanted::Clear) => false,
-            (WriteRule::AtFirstSight, _) => before.is_none(),
+            (WriteRule::AtFirstSight, _) => !is_made,
         };
         // an empty field is a wish only where a value was seen before
         let is_cleared_unseen = policy.clear_at_first_sight && !field.is_segment();

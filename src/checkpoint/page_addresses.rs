@@ -1,0 +1,77 @@
+//! The addresses of a contact as a page finds and leaves them: who is sent with each is decided anew where they change.
+
+use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
+use crate::plan::ContactId;
+
+use super::CheckpointError;
+use super::duplicates::{ADDRESSES, Duplicates};
+use super::pages::Page;
+use super::rows::Row;
+use super::siblings::wake_siblings;
+use super::stuck::Stuck;
+
+impl Page<'_> {
+    /// Notes which addresses a contact has now, and who is sent for each that it has come to or left. Says whether another
+    /// one is sent in its place.
+    pub(super) fn record_channels(
+        &mut self,
+        id: i64,
+        row: Option<&Row>,
+        now: &FieldPrints,
+    ) -> Result<bool, CheckpointError> {
+        let policy = &self.context.policy;
+        let old =
+            row.map(|row| addresses_of(&row.known.sides.desired, policy.shares_ids, self.hash)).unwrap_or_default();
+        let new = addresses_of(now, policy.shares_ids, self.hash);
+        let duplicates = self.duplicates();
+        let is_settled = row.is_some_and(|row| match row.stuck {
+            Stuck::No => true,
+            // its other news may let it be sent, or not any more
+            Stuck::Rejected | Stuck::Starved | Stuck::Shadowed | Stuck::Ended => false,
+        });
+        if old == new && is_settled {
+            return Ok(false);
+        }
+        for (_, print) in old.iter().filter(|address| !new.contains(address)) {
+            duplicates.drop_address(ContactId(id), *print)?;
+        }
+        for (_, print) in &new {
+            duplicates.add_address(ContactId(id), *print)?;
+        }
+        if policy.shares_ids && old != new {
+            wake_siblings(self.transaction, ContactId(id), now, self.hash)?;
+        }
+        duplicates.contend(ContactId(id))?;
+        duplicates.is_blocked(ContactId(id))
+    }
+
+    /// A contact that counted as gone is there again: it has its addresses again.
+    pub(super) fn contend_again(&self, id: i64, now: &FieldPrints) -> Result<(), CheckpointError> {
+        let duplicates = self.duplicates();
+        for (_, print) in addresses_of(now, self.context.policy.shares_ids, self.hash) {
+            duplicates.add_address(ContactId(id), print)?;
+        }
+        duplicates.contend(ContactId(id))
+    }
+
+    fn duplicates(&self) -> Duplicates<'_> {
+        let policy = &self.context.policy;
+        Duplicates {
+            transaction: self.transaction,
+            rule: policy.shared_channel,
+            unique: Some(&policy.unique),
+            now: self.context.now,
+        }
+    }
+}
+
+/// The addresses that a contact has: they are kept for each, so that what ends one contact never silences another. Where
+/// sources share ids, the external id is among them: by it the same contact of another source is found.
+fn addresses_of(prints: &FieldPrints, shares_ids: bool, hash: &Fingerprinter) -> Vec<(Field, Fingerprint)> {
+    let has = |field: Field| {
+        let print = prints.get(field).filter(|print| !print.is_unknown() && !hash.is_clear(field, *print));
+        print.map(|print| (field, print))
+    };
+    let shared = shares_ids.then_some(Field::ExternalCustomerId);
+    ADDRESSES.into_iter().chain(shared).filter_map(has).collect()
+}
