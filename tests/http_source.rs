@@ -637,7 +637,10 @@ async fn deletions_come_from_a_stream_with_its_own_place_and_from_a_list_every_s
         "/api/people" => ok(&json!({"people": []})),
         "/api/events" if asked.number("page") == Some(1) => ok(&json!({"events": [
             {"who": 5, "at": NOW - 50, "type": "deleted"}, {"who": 6, "at": NOW - 40, "type": "renamed"}]})),
-        "/api/events" => ok(&json!({"events": [{"who": 7, "at": NOW - 30, "type": "restored"}]})),
+        "/api/events" if asked.number("page") == Some(2) => {
+            ok(&json!({"events": [{"who": 7, "at": NOW - 30, "type": "restored"}]}))
+        }
+        "/api/events" => ok(&json!({"events": []})),
         "/api/archive" if asked.parameter("after").is_none() => ok(&json!({"people": [{"id": "a"}], "next": "x"})),
         "/api/archive" => ok(&json!({"people": [{"id": "b"}]})),
         other => panic!("{other}"),
@@ -1080,8 +1083,8 @@ async fn a_description_whose_order_or_times_are_not_there_is_told() {
     assert!(given.end().warnings[0].contains("cursor.path"), "{:?}", given.end().warnings);
     // each page is sorted, and the whole is not: no page is a place to go on from
     let unsorted = Crm::new(&plain, |asked| {
-        let first = [5, 2, 0].get(usize::try_from(asked.number("page").unwrap() - 1).unwrap()).copied().unwrap_or(0);
-        let count = if first == 0 { 1 } else { 3 };
+        let page = usize::try_from(asked.number("page").unwrap() - 1).unwrap();
+        let (first, count) = [(5, 3), (2, 3), (0, 1)].get(page).copied().unwrap_or((0, 0));
         let page: Vec<Value> =
             (0..count).map(|n| json!({"id": 10 * first + n, "at": NOW - 9_000 + 100 * first + n})).collect();
         ok(&json!({ "people": page }))
@@ -1090,4 +1093,166 @@ async fn a_description_whose_order_or_times_are_not_there_is_told() {
     let given = unsorted.read_all().await;
     assert_eq!(given.ids().len(), 7);
     assert!(given.end().warnings[0].contains("does not sort"), "{:?}", given.end().warnings);
+}
+
+/// Pages of three by number, without an order: the answers hold `people` and what else the CRM says.
+const NUMBERED: &str = r#"
+[source.crm.list]
+path = "/people"
+query = { page = "{page}", size = "{page_size}" }
+records = "$.people[*]"
+[source.crm.pagination]
+kind = "page"
+page_size = 3
+"#;
+
+fn page_with(ids: &[i64]) -> Value {
+    json!({ "people": ids.iter().map(|id| json!({ "id": id })).collect::<Vec<_>>() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_page_is_no_end_but_an_empty_one_is() {
+    let crm = Crm::new(NUMBERED, |asked| match asked.number("page") {
+        Some(1) => ok(&page_with(&[1, 2, 3])),
+        // the token may not see number 5
+        Some(2) => ok(&page_with(&[4, 6])),
+        Some(3) => ok(&page_with(&[7])),
+        _ => ok(&page_with(&[])),
+    })
+    .await;
+    let given = crm.read_all().await;
+    assert_eq!(given.ids(), ["1", "2", "3", "4", "6", "7"]);
+    assert!(given.end().full);
+    assert_eq!(crm.asked().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_short_page_of_a_sorted_list_nobody_is_lost_to_an_edit() {
+    let people = people((1..=8).map(|id| (id, NOW - 90_000 + 1000 * id)));
+    let (list, mut count) = (Arc::clone(&people), 0);
+    let crm = Crm::new(SORTED, move |asked| {
+        count += 1;
+        let page = page_of(&list, asked, 100);
+        if count != 2 {
+            return page;
+        }
+        // the last of this page is hidden from us; and before the next page is asked for, an edit of its first moves
+        // those behind over its edge
+        let mut body: Value = serde_json::from_slice(page.body()).unwrap();
+        let rows = body["people"].as_array_mut().unwrap();
+        rows.pop();
+        let first = rows[0]["id"].as_i64().unwrap();
+        list.lock().unwrap().iter_mut().find(|(id, _)| *id == first).unwrap().1 = NOW - 100;
+        ok(&body)
+    })
+    .await;
+    let given = crm.read_all().await;
+    let expected: Vec<String> = (1..=8).map(|id| id.to_string()).collect();
+    assert_eq!(sorted(given.ids()), expected);
+    assert!(given.end().full);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_has_said_true_says_nothing_by_silence() {
+    let description = format!("{NUMBERED}has_more = \"$.more\"\n");
+    let crm = Crm::new(&description, |asked| {
+        let page = asked.number("page").unwrap();
+        let mut body = page_with(if page < 4 { &[1, 2][..] } else { &[] });
+        for (place, person) in body["people"].as_array_mut().unwrap().iter_mut().enumerate() {
+            person["id"] = json!(page * 10 + i64::try_from(place).unwrap());
+        }
+        if page == 1 {
+            body["more"] = json!(true);
+        }
+        ok(&body)
+    })
+    .await;
+    let given = crm.read_all().await;
+    assert_eq!(given.ids(), ["10", "11", "20", "21", "30", "31"]);
+    assert!(given.end().full);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_rule_ignores_ends_a_read_and_proves_nothing() {
+    let description = format!("{NUMBERED}[source.crm.errors.hidden]\nstatus = 403\naction = \"ignore\"\n");
+    for (status, is_full) in [(403, false), (304, false), (204, true)] {
+        let crm = Crm::new(&description, move |asked| match asked.number("page") {
+            Some(1) => ok(&page_with(&[1, 2, 3])),
+            _ => answer(status, &Value::Null),
+        })
+        .await;
+        let given = crm.read_all().await;
+        assert_eq!(given.ids(), ["1", "2", "3"], "{status}");
+        assert_eq!(given.end().full, is_full, "{status}");
+        assert_eq!(given.end().warnings.len(), usize::from(!is_full), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ignored_error_makes_nobody_missing() {
+    let description = format!(
+        "{NUMBERED}[source.crm.fetch]\npath = \"/people/{{id}}\"\nrecords = \"$\"\n\
+         [source.crm.errors.hidden]\nstatus = 403\naction = \"ignore\"\n"
+    );
+    let crm = Crm::new(&description, |_| answer(403, &Value::Null)).await;
+    let fetched = crm.source.fetch(&["1".to_owned()], &CancellationToken::new()).await;
+    assert!(matches!(fetched, Err(SourceError::NotUnderstood { .. })), "{fetched:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_answer_that_is_as_long_as_it_may_be_is_no_proof_of_all() {
+    let description = NUMBERED.replace("\"page\"\npage_size", "\"none\"\npage_size");
+    let crm = Crm::new(&description.replace("page = \"{page}\", ", ""), |_| ok(&page_with(&[1, 2, 3]))).await;
+    assert!(!crm.read_all().await.end().full);
+    let crm = Crm::new(&description.replace("page = \"{page}\", ", ""), |_| ok(&page_with(&[1, 2]))).await;
+    assert!(crm.read_all().await.end().full);
+    let description = format!("{}has_more = \"$.more\"\n", description.replace("page = \"{page}\", ", ""));
+    let crm = Crm::new(&description, |_| {
+        let mut body = page_with(&[1, 2]);
+        body["more"] = json!(true);
+        ok(&body)
+    })
+    .await;
+    assert!(crm.read_all().await.end.is_err());
+}
+
+/// Pages that are led to by marks.
+const MARKED: &str = r#"
+[source.crm.list]
+path = "/people"
+query = { after = "{next}" }
+records = "$.people[*]"
+[source.crm.pagination]
+kind = "cursor"
+next = "$.next"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_go_round_in_a_circle_end_the_read_as_an_error() {
+    let turn = Mutex::new(0);
+    // the records differ each time, the marks come again
+    let crm = Crm::new(MARKED, move |asked| {
+        let mut turn = turn.lock().unwrap();
+        *turn += 1;
+        let mut body = page_with(&[*turn]);
+        body["next"] = json!(match asked.parameter("after") {
+            Some("A") => "B",
+            Some(_) | None => "A",
+        });
+        ok(&body)
+    })
+    .await;
+    let given = crm.read_all().await;
+    let error = given.end.unwrap_err();
+    assert!(error.to_string().contains("circle"), "{error}");
+    assert!(crm.asked().len() <= 4);
+    // the numbers of pages always grow, the pages come again
+    let crm = Crm::new(NUMBERED, |asked| {
+        let page = asked.number("page").unwrap() % 3;
+        ok(&page_with(&[3 * page, 3 * page + 1, 3 * page + 2]))
+    })
+    .await;
+    let error = crm.read_all().await.end.unwrap_err();
+    assert!(error.to_string().contains("circle"), "{error}");
+    assert_eq!(crm.asked().len(), 4);
 }

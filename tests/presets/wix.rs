@@ -8,7 +8,8 @@ fn site(asked: &Asked) -> Answer {
     assert_eq!((asked.header("authorization"), asked.header("wix-site-id")), ("API-KEY", "SITE-ID"));
     match (asked.path(), asked.body("/query/paging/offset").as_str()) {
         ("/contacts/v4/contacts/query", "0") => ok(fixture!("wix/contacts_page1.json")),
-        ("/contacts/v4/contacts/query", _) => ok(fixture!("wix/contacts_page2_last.json")),
+        ("/contacts/v4/contacts/query", "2") => ok(fixture!("wix/contacts_page2_last.json")),
+        ("/contacts/v4/contacts/query", _) => ok(fixture!("wix/contacts_empty.json")),
         _ => status(404),
     }
 }

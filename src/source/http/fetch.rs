@@ -75,7 +75,11 @@ async fn ask_for(
             let records = fetch.records.select(&answer.body).ok_or_else(|| no_records("fetch"))?;
             Ok(records.into_iter().cloned().collect())
         }
-        Reply::Empty { .. } => Ok(Vec::new()),
+        Reply::Empty { is_told: true, .. } => Ok(Vec::new()),
+        Reply::Empty { is_told: false, .. } => {
+            let reason = "its error is ignored, and says nothing of the records that were asked for".to_owned();
+            Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason })
+        }
         Reply::Restart => {
             let reason = "its error asks to begin anew, which a fetch cannot".to_owned();
             Err(SourceError::NotUnderstood { what: "fetch".to_owned(), reason })

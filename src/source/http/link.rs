@@ -81,6 +81,9 @@ pub(super) enum Reply {
     Empty {
         /// The moment before it was asked for.
         asked_at: Timestamp,
+        /// The CRM says it by a status that means it; else it is an error that the operator's rules leave out of account,
+        /// which proves nothing.
+        is_told: bool,
     },
     /// The query has to begin anew at the last seen change time.
     Restart,
@@ -164,7 +167,7 @@ impl Link {
             let reaction = react(outcome, &self.description.errors, (ask.what, ask.empty_statuses), self.clock.now());
             match reaction {
                 Reaction::Answer(body) => return Ok(Reply::Answer(Answer { body, asked_at })),
-                Reaction::Empty => return Ok(Reply::Empty { asked_at }),
+                Reaction::Empty { is_told } => return Ok(Reply::Empty { asked_at, is_told }),
                 Reaction::Restart => return Ok(Reply::Restart),
                 Reaction::Reauthorize(error) if is_renewed => return Err(error),
                 Reaction::Refused(error) if is_renewed || !self.auth.asks_again(status) => return Err(error),

@@ -1,6 +1,7 @@
 //! The pages of one query: where each begins, whether another follows, and whether the CRM pays heed to what is asked.
 //! Knows no time and no request; shows no record.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::Value;
@@ -9,6 +10,18 @@ use super::description::{Pagination, Paging};
 
 /// Pages with nothing on them, one after the other, of a CRM that says there is more: filters may empty some.
 const EMPTY_MAX: u32 = 100;
+
+/// Whether another page follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum More {
+    /// The CRM says that none follows, or gave an empty page.
+    No,
+    /// One follows.
+    Yes,
+    /// The page is shorter than others were. That proves nothing: a CRM may leave out of a page what the token may not
+    /// see. The next page tells.
+    Unproven,
+}
 
 /// What the pages of a query have shown.
 #[derive(Debug)]
@@ -19,6 +32,12 @@ pub(super) struct Pages {
     starts: Vec<u64>,
     /// The page that was read last, by its number from 0, and a hash of its records.
     last: Option<(u64, u64)>,
+    /// Hashes of all pages with records and of all marks of a next page so far. One that comes again means a circle.
+    /// 100,000 pages take about 4 MB.
+    contents: BTreeSet<u64>,
+    marks: BTreeSet<u64>,
+    /// The answers have said in so many words, true or false, whether there is more: then silence says nothing.
+    says_plainly: bool,
     /// Pages without a record, one after the other.
     empty: u32,
     next: Option<Value>,
@@ -27,7 +46,16 @@ pub(super) struct Pages {
 impl Pages {
     /// Of a CRM whose largest page so far had so many records; 0 where nothing is known.
     pub(super) const fn of(largest: u64) -> Self {
-        Self { largest, starts: Vec::new(), last: None, empty: 0, next: None }
+        Self {
+            largest,
+            starts: Vec::new(),
+            last: None,
+            contents: BTreeSet::new(),
+            marks: BTreeSet::new(),
+            says_plainly: false,
+            empty: 0,
+            next: None,
+        }
     }
 
     /// Another query.
@@ -49,41 +77,65 @@ impl Pages {
         usize::try_from(page).ok().and_then(|page| self.starts.get(page)).copied().unwrap_or(0)
     }
 
-    /// Takes in a page of so many items, of which `records` are records, and says whether another follows; an error where that would never end.
+    /// Takes in a page of so many items, of which `records` are records, and says whether another follows; an error where
+    /// that would never end.
     pub(super) fn take(
         &mut self,
         pagination: &Pagination,
         page: u64,
         (body, records, count): (&Value, &[&Value], u64),
-    ) -> Result<bool, &'static str> {
+    ) -> Result<More, &'static str> {
         let path = pagination.next.as_ref();
         let next = path.and_then(|path| path.query(body).first()).filter(|next| is_something(next)).cloned();
         let before = std::mem::replace(&mut self.next, next);
         let told = self.next.as_ref().filter(|_| pagination.kind == Paging::Offset).and_then(Value::as_u64);
         self.note_start(page, if count == 0 { pagination.page_size } else { count }, told);
-        let has_more = self.says_more(pagination, body, count);
+        let more = self.says_more(pagination, body, count);
         self.largest = self.largest.max(count);
-        let last = self.last.replace((page, hash_of(records)));
-        if !has_more {
-            return Ok(false);
+        if more == More::No {
+            return Ok(More::No);
         }
-        match pagination.kind {
-            Paging::NextLink if !self.next.as_ref().is_some_and(Value::is_string) => {
-                return Err("what leads to its next page is no address");
-            }
-            // the same request would bring the same nothing
-            Paging::Cursor | Paging::NextLink if count == 0 && before == self.next => return Ok(false),
-            Paging::None | Paging::Page | Paging::Offset | Paging::Cursor | Paging::NextLink => {}
+        let goes_by_marks = match pagination.kind {
+            Paging::Cursor | Paging::NextLink => true,
+            Paging::Page | Paging::Offset => false,
+            Paging::None => return Err("it says that there is more, and pagination.kind = \"none\" cannot ask for it"),
+        };
+        if pagination.kind == Paging::NextLink && !self.next.as_ref().is_some_and(Value::is_string) {
+            return Err("what leads to its next page is no address");
+        }
+        // the same request would bring the same nothing
+        if goes_by_marks && count == 0 && before == self.next {
+            return Ok(More::No);
         }
         self.empty = if count == 0 { self.empty + 1 } else { 0 };
         if self.empty > EMPTY_MAX {
             return Err("it says that there is more, and gives nothing");
         }
-        let is_repeated = last.is_some_and(|(number, hash)| number + 1 == page && hash == hash_of(records));
-        if !records.is_empty() && is_repeated {
+        if !records.is_empty() {
+            self.note_content(page, hash_of(records))?;
+        }
+        let mark = self.next.as_ref().filter(|_| goes_by_marks).map(|next| hash_of(&[next]));
+        if mark.is_some_and(|mark| !self.marks.insert(mark)) {
+            return Err("it leads to a page that it has led to before: its pages go round in a circle");
+        }
+        Ok(more)
+    }
+
+    /// Pages that are read again on a way back are no circle.
+    fn note_content(&mut self, page: u64, hash: u64) -> Result<(), &'static str> {
+        let last = self.last;
+        if last.is_some_and(|(number, _)| page <= number) {
+            return Ok(());
+        }
+        self.last = Some((page, hash));
+        if last.is_some_and(|(number, before)| number + 1 == page && before == hash) {
             return Err("it is the page before once more: the CRM pays no heed to what is asked for");
         }
-        Ok(true)
+        if self.contents.insert(hash) {
+            Ok(())
+        } else {
+            Err("a page comes that has come before: its pages go round in a circle")
+        }
     }
 
     /// Where the next page begins: where the answer says it, else behind the records that came.
@@ -98,19 +150,37 @@ impl Pages {
         }
     }
 
-    /// By the answer's words, else by its length.
-    fn says_more(&self, pagination: &Pagination, body: &Value, count: u64) -> bool {
-        let said = match pagination.has_more.as_ref().map(|path| path.query(body).first()) {
+    /// By the answer's words, else by an empty page. A short page alone is no end.
+    fn says_more(&mut self, pagination: &Pagination, body: &Value, count: u64) -> More {
+        let found = pagination.has_more.as_ref().map(|path| path.query(body).first());
+        self.says_plainly |= matches!(found, Some(Some(Value::Bool(_))));
+        let said = match found {
             Some(Some(said)) => Some(is_something(said)),
-            // silence is a no, unless the page is full: a path that never finds anything would leave the rest out
-            Some(None) if count < pagination.page_size => Some(false),
+            // a link to the next page that is not there says that there is none, unless the page is full: a path that never
+            // finds anything would leave the rest out
+            Some(None) if count < pagination.page_size && !self.says_plainly => Some(false),
             Some(None) | None => None,
         };
         match (pagination.kind, said) {
-            (Paging::None, _) => false,
-            (Paging::Cursor | Paging::NextLink, said) => self.next.is_some() && said != Some(false),
-            (Paging::Page | Paging::Offset, Some(said)) => said,
-            (Paging::Page | Paging::Offset, None) => count > 0 && count >= self.largest.min(pagination.page_size),
+            (Paging::None, Some(true)) => More::Yes,
+            (Paging::None, _) => {
+                if self.next.is_some() {
+                    More::Yes
+                } else {
+                    More::No
+                }
+            }
+            (Paging::Cursor | Paging::NextLink, Some(false)) if found.flatten().is_some() => More::No,
+            (Paging::Cursor | Paging::NextLink, said) => match self.next {
+                None => More::No,
+                Some(_) if said == Some(true) || found.is_none() || count > 0 => More::Yes,
+                Some(_) => More::No,
+            },
+            (Paging::Page | Paging::Offset, Some(true)) => More::Yes,
+            (Paging::Page | Paging::Offset, Some(false)) => More::No,
+            (Paging::Page | Paging::Offset, None) if count == 0 => More::No,
+            (Paging::Page | Paging::Offset, None) if count >= self.largest.min(pagination.page_size) => More::Yes,
+            (Paging::Page | Paging::Offset, None) => More::Unproven,
         }
     }
 }

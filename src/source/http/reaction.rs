@@ -20,8 +20,11 @@ const WAIT_MAX: Duration = Duration::from_hours(24);
 pub(super) enum Reaction {
     /// It is an answer.
     Answer(Value),
-    /// There is nothing.
-    Empty,
+    /// There is nothing: by the CRM's word, or since a rule ignores its error.
+    Empty {
+        /// It is the CRM's word.
+        is_told: bool,
+    },
     /// The query begins anew at the last seen change time.
     Restart,
     /// A rule says that the access token is dead.
@@ -62,8 +65,12 @@ pub(super) fn react(
     if let Some(rule) = rules.iter().find(|rule| strikes(rule, status, body.as_ref())) {
         return by_rule(rule, (what, status), (&response, body.as_ref()), now);
     }
-    if empty_statuses.contains(&status) || status == 204 || status == 304 {
-        return Reaction::Empty;
+    if empty_statuses.contains(&status) || status == 204 {
+        return Reaction::Empty { is_told: true };
+    }
+    if status == 304 {
+        // nothing has changed, which is not that there is nothing
+        return Reaction::Empty { is_told: false };
     }
     let refused = SourceError::Answer { what: what.clone(), status, rule: None };
     match status {
@@ -101,7 +108,7 @@ fn by_rule(
         ErrorAction::RateLimited => Reaction::Pause(wait()),
         ErrorAction::Reauthorize => Reaction::Reauthorize(error()),
         ErrorAction::RestartAtCursor => Reaction::Restart,
-        ErrorAction::Ignore => Reaction::Empty,
+        ErrorAction::Ignore => Reaction::Empty { is_told: false },
         ErrorAction::FailRun => Reaction::Refused(error()),
         ErrorAction::HaltSource => Reaction::Halt(wait()),
     }

@@ -38,6 +38,8 @@ struct Reading<'a> {
     stop: &'a CancellationToken,
     reached: Reached,
     is_full: bool,
+    /// The CRM has shown where its list ends.
+    is_proven: bool,
     began: Timestamp,
     answers: u32,
     end: ReadEnd,
@@ -63,6 +65,7 @@ impl HttpSource {
             pages: &pages,
             stop: &stop,
             is_full: reached.at().is_none(),
+            is_proven: true,
             reached,
             began: link.clock().now(),
             answers: 0,
@@ -77,7 +80,7 @@ impl HttpSource {
             }
             Some(_) | None => reading.read_list(has_filters).await?,
         }
-        reading.end.full = reading.is_full && reading.end.malformed == 0;
+        reading.end.full = reading.is_full && reading.is_proven && reading.end.malformed == 0;
         Ok(reading.end)
     }
 }
@@ -168,6 +171,10 @@ impl Reading<'_> {
         }
         self.tell_traits(walk.traits, has_filters);
         self.note_pages(&walk);
+        if !walk.traits.is_proven {
+            // what it did not show is asked for again
+            return Ok(());
+        }
         self.finish(cursor.is_some()).await
     }
 
@@ -213,7 +220,8 @@ impl Reading<'_> {
 
     /// What the CRM does not do as it is described.
     fn tell_traits(&mut self, traits: Traits, has_filters: bool) {
-        let Traits { is_sorted, is_filtered, has_times, is_capped: _ } = traits;
+        let Traits { is_sorted, is_filtered, has_times, is_proven, is_capped: _ } = traits;
+        self.is_proven &= is_proven;
         let texts = [
             (!(has_filters && is_filtered)).then_some(
                 "the CRM ignores the filter by change time, so that each read is one of everything: see the rights and the \
@@ -222,6 +230,10 @@ impl Reading<'_> {
             (!is_sorted).then_some(
                 "the CRM does not sort the list by change time: what is edited while it is read may be left out until \
                  everything is read again; see cursor.ordered",
+            ),
+            (!is_proven).then_some(
+                "nothing proves that the list was read to its end (a page as long as was asked for, with no way to the next; or \
+                 an error that a rule ignores): what it lacks is not gone",
             ),
             (has_times == Some(false)).then_some(
                 "no record has a change time that can be read: see cursor.path and cursor.format",
@@ -264,7 +276,9 @@ impl Reading<'_> {
             ));
             return Ok(());
         }
-        self.reached.reach_in_stream(name, self.covered());
+        if walk.traits.is_proven {
+            self.reached.reach_in_stream(name, self.covered());
+        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::description::{CursorRule, List, Pagination, Paging, Restart};
 use super::link::{Ask, Link, Reply};
-use super::pages::Pages;
+use super::pages::{More, Pages};
 use super::records::no_records;
 use super::template::{Bindings, Variable};
 use super::time::ChangeTime;
@@ -80,6 +80,9 @@ pub(super) struct Walk<'a> {
     restarts: u64,
     /// The present query gave nothing, and is asked once more.
     is_doubted: bool,
+    /// The last page was short, so the next one is asked for to see whether this is the end; the latest change time before
+    /// it.
+    short_after: Option<Option<ChangeTime>>,
     /// What the CRM turned out to do.
     pub(super) traits: Traits,
 }
@@ -93,6 +96,8 @@ pub(super) struct Traits {
     pub(super) is_filtered: bool,
     /// It gives no more of a query that has no order, although there is more.
     pub(super) is_capped: bool,
+    /// The CRM itself has shown where the list ends.
+    pub(super) is_proven: bool,
     /// A record had a change time that could be read; `None` where there was no record.
     pub(super) has_times: Option<bool>,
 }
@@ -134,7 +139,8 @@ impl<'a> Walk<'a> {
             is_over: false,
             restarts: 0,
             is_doubted: false,
-            traits: Traits { is_sorted: true, is_filtered: true, is_capped: false, has_times: None },
+            short_after: None,
+            traits: Traits { is_sorted: true, is_filtered: true, is_capped: false, is_proven: true, has_times: None },
             query,
         }
     }
@@ -161,9 +167,12 @@ impl<'a> Walk<'a> {
         }
         let (asked_at, answer) = match self.link.ask(&self.build_ask(), stop).await? {
             Reply::Answer(answer) => (answer.asked_at, Some(answer.body)),
-            Reply::Empty { asked_at } => (asked_at, None),
+            Reply::Empty { asked_at, is_told } => {
+                self.traits.is_proven &= is_told;
+                (asked_at, None)
+            }
             Reply::Restart => {
-                self.restart_or_end(true)?;
+                self.restart_or_end(true, More::Yes)?;
                 return Ok(Some(Step { asked_at: self.link.clock().now(), found: Vec::new() }));
             }
         };
@@ -179,8 +188,8 @@ impl<'a> Walk<'a> {
             return Ok(Some(Step { asked_at, found: Vec::new() }));
         }
         self.is_doubted = false;
-        let has_more = self.shown.take(self.query.pagination, self.pages, (body, &records, count));
-        let has_more = has_more.map_err(|reason| SourceError::NotUnderstood {
+        let more = self.shown.take(self.query.pagination, self.pages, (body, &records, count));
+        let more = more.map_err(|reason| SourceError::NotUnderstood {
             what: self.query.what.clone(),
             reason: reason.to_owned(),
         })?;
@@ -192,7 +201,7 @@ impl<'a> Walk<'a> {
             // what lies between may have been left out already
             return Err(SourceError::NotSorted { what: self.query.what.clone() });
         }
-        self.turn(has_more)?;
+        self.turn(more)?;
         Ok(Some(Step { asked_at, found }))
     }
 
@@ -273,8 +282,21 @@ impl<'a> Walk<'a> {
     }
 
     /// Decides what is asked for next.
-    fn turn(&mut self, has_more: bool) -> Result<(), SourceError> {
-        let Pagination { max_records, page_size, restart, .. } = *self.query.pagination;
+    fn turn(&mut self, more: More) -> Result<(), SourceError> {
+        let Pagination { kind, max_records, page_size, restart, .. } = *self.query.pagination;
+        let has_more = more != More::No;
+        if kind == Paging::None && self.query.list.call.uses(Variable::PageSize) {
+            // as many as were asked for, and no way to ask for the rest
+            self.traits.is_proven &= self.records < page_size;
+        }
+        if let Some(last) = self.short_after.take()
+            && has_more
+            && restart == Restart::EveryPage
+            && self.can_restart()
+        {
+            // the short page was not the last: what moved over its edge while it was looked behind comes from there on
+            self.last = last;
+        }
         // the next page would go beyond what the CRM gives of one query, or it has stopped exactly there
         let is_at_limit =
             max_records.is_some_and(|most| self.records >= most || (has_more && self.records + page_size > most));
@@ -289,10 +311,12 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         if is_at_limit {
-            return self.restart_or_end(restart != Restart::Never);
+            return self.restart_or_end(restart != Restart::Never, more);
         }
         if !has_more {
             self.is_over = true;
+        } else if more == More::Unproven {
+            self.short_after = Some(self.last);
         } else if restart == Restart::EveryPage && self.can_restart() {
             if let Some(start) = self.later_start() {
                 self.begin_at(Some(start));
@@ -361,10 +385,12 @@ impl<'a> Walk<'a> {
     }
 
     /// The CRM gives no more of this query: from the last seen moment on it gives the rest.
-    fn restart_or_end(&mut self, may_restart: bool) -> Result<(), SourceError> {
+    fn restart_or_end(&mut self, may_restart: bool, more: More) -> Result<(), SourceError> {
         match self.later_start().filter(|_| may_restart && self.can_restart()) {
             Some(start) => self.begin_at(Some(start)),
             None if self.query.end.is_some() => (self.is_over, self.traits.is_capped) = (true, true),
+            // a short page may be the last, and the CRM lets nobody look behind it
+            None if more == More::Unproven => (self.is_over, self.traits.is_proven) = (true, false),
             None => return Err(SourceError::Stuck { what: self.query.what.clone() }),
         }
         Ok(())
