@@ -327,7 +327,7 @@ fn a_system_that_only_pushes_needs_its_webhook_and_has_no_schedule() {
 #[tokio::test(start_paused = true)]
 async fn metrics_name_sources_and_reasons_and_nobody() {
     let stage = Stage::begin(PUSHED).await;
-    let event = InboxEvent::WholeDeleted { key: "ann@example.com".to_owned() };
+    let event = InboxEvent::WholeDeleted { key: "ann@example.com".to_owned(), record: None };
     stage.inbox.store("shop", None, vec![event]).await.unwrap();
     assert_eq!(status(&stage.post("/hooks/shop", "", "{}").await), "401");
     tokio::time::advance(MINUTE).await;

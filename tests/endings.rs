@@ -109,7 +109,7 @@ async fn a_word_older_than_the_record_counts_for_nothing() {
     world.reads_changes(&[("ann", &[(TOWN, "Odesa")])], &[]).await;
     let context = world.context(asked, false);
     let page = world.store.call(move |checkpoint| {
-        let gone = vec![Incoming::Deleted { key: "ann".to_owned(), is_confirmed: false }];
+        let gone = vec![Incoming::Deleted { key: "ann".to_owned(), is_confirmed: false, changed_at: None }];
         checkpoint.record_page(&context, &mut SeenRows::default(), gone, None)
     });
     assert_eq!(page.await.unwrap().balance.gone, 0);

@@ -137,7 +137,7 @@ async fn delete_one(world: &World, key: &str) {
     for is_full in [false, true] {
         tokio::time::advance(Duration::from_secs(1)).await;
         let (context, key) = (world.context(world.clock.now().0, is_full), key.to_owned());
-        let page = vec![Incoming::Deleted { key, is_confirmed: false }];
+        let page = vec![Incoming::Deleted { key, is_confirmed: false, changed_at: None }];
         world
             .store
             .call(move |checkpoint| {

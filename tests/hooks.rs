@@ -592,7 +592,7 @@ async fn whole_records_are_applied_in_their_order_and_a_repeated_delivery_is_not
     assert!(stage.asked().is_empty(), "nothing is fetched");
     // the CRM's only word
     stage.world.policy.ending = Ending::Delete;
-    stage.inbox.store("crm", None, vec![InboxEvent::WholeDeleted { key: "1".to_owned() }]).await.unwrap();
+    stage.inbox.store("crm", None, vec![InboxEvent::WholeDeleted { key: "1".to_owned(), record: None }]).await.unwrap();
     stage.act().await;
     stage.world.send_for(HOUR).await;
     assert!(stage.world.sandbox.contacts()[0].deleted);
@@ -683,7 +683,7 @@ async fn a_deletion_that_a_read_tells_is_confirmed_by_a_fetch() {
     stage.remove("1");
     tokio::time::advance(SECOND).await;
     let context = stage.world.context(stage.world.clock.now().0, false);
-    let said = ["1", "2"].map(|key| Incoming::Deleted { key: key.to_owned(), is_confirmed: false });
+    let said = ["1", "2"].map(|key| Incoming::Deleted { key: key.to_owned(), is_confirmed: false, changed_at: None });
     stage
         .world
         .store

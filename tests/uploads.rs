@@ -526,7 +526,7 @@ async fn who_is_erased_is_in_no_file_from_then_on() {
         assert_eq!(stage.files().len(), 1);
         for is_full in [false, true] {
             let context = stage.world.context(stage.world.clock.now().0, is_full);
-            let gone = vec![Incoming::Deleted { key: "17".to_owned(), is_confirmed: false }];
+            let gone = vec![Incoming::Deleted { key: "17".to_owned(), is_confirmed: false, changed_at: None }];
             let recorded = stage.world.store.call(move |checkpoint| {
                 checkpoint.record_page(&context, &mut SeenRows::default(), gone, None)?;
                 checkpoint.weigh_changes(context.source, &context.policy.guard, context.now).map(|_| ())

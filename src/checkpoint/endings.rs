@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint};
+use crate::plan::balance::Seen;
 use crate::plan::change::ReadStamp;
 use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::policy::{Ending, Policy};
@@ -27,11 +28,12 @@ impl Page<'_> {
     /// The CRM says that a contact is deleted: one sighting. Seen, so that a complete read does not count it once more.
     /// Reads of changes overlap, so that they tell the same word again: it counts once. One that was asked for before a
     /// record of the contact is older than that. A confirmed one is both sightings; another one is confirmed by a fetch,
-    /// where the source can.
+    /// where the source can. One of an older version than the one that is believed ends nobody: an index that is late tells
+    /// of somebody who was brought back since. It is only a reason to look.
     pub(super) fn record_deleted(
         &mut self,
         key: &str,
-        is_confirmed: bool,
+        (is_confirmed, changed_at): (bool, Option<i64>),
         seen: &mut SeenRows,
     ) -> Result<(), CheckpointError> {
         let Some(row) = self.load(key)? else { return Ok(()) };
@@ -40,8 +42,16 @@ impl Page<'_> {
         if is_repeated || self.context.asked_at < row.known.stamp.asked_at {
             return Ok(());
         }
+        let believed = row.known.stamp.changed_at;
+        if changed_at.is_some() && row.sightings < SIGHTINGS_NEEDED && changed_at < believed {
+            self.outcome.balance.count(Seen::Stale);
+            if self.fetches {
+                want_record(self.transaction, self.context.source, key, true)?;
+            }
+            return Ok(());
+        }
         self.outcome.balance.gone += 1;
-        let came = ReadStamp { asked_at: self.context.asked_at, changed_at: None };
+        let came = ReadStamp { asked_at: self.context.asked_at, changed_at };
         if let (0, Some(cause)) = (row.sightings, self.context.cause_of(key, Some(row.known.stamp), came)) {
             // a read of changes that is told of a deletion has not missed it
             let cause = if cause == RepairCause::Undated { RepairCause::DeletionUnseen } else { cause };

@@ -62,6 +62,8 @@ pub enum InboxEvent {
     WholeDeleted {
         /// The CRM's id.
         key: String,
+        /// What the CRM still tells of the record, as JSON text.
+        record: Option<Vec<u8>>,
     },
     /// A record that another key than this checkpoint's sealed, and nobody can read any more. Only ever taken out.
     Unreadable {
@@ -75,7 +77,7 @@ impl std::fmt::Debug for InboxEvent {
         match self {
             Self::Hint { key, is_deleted } => write!(f, "Hint({key}, deleted: {is_deleted})"),
             Self::Whole { key, record } => write!(f, "Whole({key}, {} bytes)", record.len()),
-            Self::WholeDeleted { key } => write!(f, "WholeDeleted({key})"),
+            Self::WholeDeleted { key, record: _ } => write!(f, "WholeDeleted({key})"),
             Self::Unreadable { key } => write!(f, "Unreadable({key})"),
         }
     }

@@ -40,7 +40,7 @@ impl Disk {
     pub(super) fn store(&mut self, letters: &[Letter]) -> Result<(), CheckpointError> {
         let mut sealed = Vec::new();
         for event in letters.iter().flat_map(|letter| &letter.events) {
-            if let InboxEvent::Whole { record, .. } = event {
+            if let InboxEvent::Whole { record, .. } | InboxEvent::WholeDeleted { record: Some(record), .. } = event {
                 sealed.push(self.sealer.seal(PAYLOAD, record, &self.random)?);
             }
         }
@@ -82,7 +82,7 @@ impl Disk {
         let mut query = self
             .connection
             .prepare_cached(
-                "SELECT id, seq, key, kind, deleted, payload, received_at, attempts FROM event \
+                "SELECT id, seq, key, kind, deleted, coalesce(payload, gone), received_at, attempts FROM event \
                  WHERE source = ?1 AND (due_at <= ?2 OR set_at > ?2) AND (attempts >= ?4) = ?5 ORDER BY id LIMIT ?3",
             )
             .attempt(ACTION)?;
@@ -97,7 +97,11 @@ impl Disk {
                     Ok(record) => InboxEvent::Whole { key, record },
                     Err(_) => InboxEvent::Unreadable { key },
                 },
-                ("deleted", _) => InboxEvent::WholeDeleted { key },
+                // without what cannot be opened it is a deletion of no known age
+                ("deleted", Ok(Some(sealed))) => {
+                    InboxEvent::WholeDeleted { key, record: self.sealer.unseal(PAYLOAD, &sealed).ok() }
+                }
+                ("deleted", _) => InboxEvent::WholeDeleted { key, record: None },
                 (_, _) => InboxEvent::Hint { key, is_deleted: row.get(4).attempt(ACTION)? },
             };
             due.push(WaitingEvent {
@@ -129,25 +133,27 @@ fn store_letter(
         None => true,
     };
     for event in events {
-        let (key, kind, is_deleted, payload) = match event {
-            InboxEvent::Hint { key, is_deleted } => (key, "hint", *is_deleted, None),
+        let (key, kind, is_deleted, payload, gone) = match event {
+            InboxEvent::Hint { key, is_deleted } => (key, "hint", *is_deleted, None, None),
             // taken also where it is not kept: the next one's comes after it
-            InboxEvent::Whole { key, .. } => (key, "whole", false, sealed.next()),
-            InboxEvent::WholeDeleted { key } => (key, "deleted", false, None),
+            InboxEvent::Whole { key, .. } => (key, "whole", false, sealed.next(), None),
+            InboxEvent::WholeDeleted { key, record } => {
+                (key, "deleted", false, None, record.as_ref().and_then(|_| sealed.next()))
+            }
             // never put in: what it stands for is fetched, where that can be
-            InboxEvent::Unreadable { key } => (key, "hint", false, None),
+            InboxEvent::Unreadable { key } => (key, "hint", false, None, None),
         };
         if !is_new {
             continue;
         }
         transaction
             .prepare_cached(
-                "INSERT INTO event (source, key, kind, deleted, payload, received_at, due_at, set_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6) \
+                "INSERT INTO event (source, key, kind, deleted, payload, gone, received_at, due_at, set_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7) \
                  ON CONFLICT (source, key) WHERE kind = 'hint' DO UPDATE SET seq = seq + 1, \
                    deleted = max(deleted, excluded.deleted)",
             )?
-            .execute(params![source, key, kind, is_deleted, payload, at.0, due_at])?;
+            .execute(params![source, key, kind, is_deleted, payload, gone, at.0, due_at])?;
     }
     Ok(())
 }

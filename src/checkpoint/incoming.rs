@@ -125,6 +125,8 @@ pub enum Incoming {
         /// Its own record says it, or it was said to be deleted, was asked for and is not there: that is both sightings; else it
         /// is one.
         is_confirmed: bool,
+        /// The version of the record that it speaks of, by its change time, or the moment of the deletion, where that is known.
+        changed_at: Option<i64>,
     },
     /// Something happened to it: its record is to be fetched.
     Pointed {

@@ -106,7 +106,9 @@ impl Page<'_> {
                 self.outcome.balance.count(Seen::Filtered);
                 Ok(())
             }
-            Incoming::Deleted { key, is_confirmed } => self.record_deleted(&key, is_confirmed, seen),
+            Incoming::Deleted { key, is_confirmed, changed_at } => {
+                self.record_deleted(&key, (is_confirmed, changed_at), seen)
+            }
             Incoming::Pointed { key } => want_record(self.transaction, self.context.source, &key, false).map(|_| ()),
             Incoming::Rejected { key, place, reasons } => {
                 if let Some(key) = &key {

@@ -151,7 +151,7 @@ mod tests {
             let is_deleted = !record["gone"].is_null();
             let record = Record::Json(record.clone());
             let item = if is_deleted {
-                Item::Deleted { record, place, is_current: false }
+                Item::Deleted { record, place, is_current: false, deleted_at: None }
             } else {
                 Item::Record { record, place }
             };

@@ -222,10 +222,7 @@ impl ResolvedMapping {
         if !reasons.is_empty() {
             return Err(RecordRejection { key: Some(key), reasons });
         }
-        let changed_at = self.changed_at.as_ref().and_then(|selector| match selector.read_in(&view) {
-            Read::Value(text) => Moment::parse(&text).map(Moment::unix_millis),
-            Read::Absent | Read::Empty | Read::NotScalar => None,
-        });
+        let changed_at = self.change_time_in(&view);
         let consent = self.levels.consent.as_ref().and_then(|rule| rule.read(&view));
         Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped, consent }))
     }
@@ -245,6 +242,19 @@ impl ResolvedMapping {
     /// The CRM's id of a record alone, as of one that is deleted.
     pub fn read_id(&self, record: &Record) -> Result<String, RecordRejection> {
         self.read_key(&View::of(record))
+    }
+
+    /// The CRM's change time of a record, milliseconds, where it has one.
+    #[must_use]
+    pub fn read_change_time(&self, record: &Record) -> Option<i64> {
+        self.change_time_in(&View::of(record))
+    }
+
+    fn change_time_in(&self, view: &View<'_>) -> Option<i64> {
+        match self.changed_at.as_ref()?.read_in(view) {
+            Read::Value(text) => Moment::parse(&text).map(Moment::unix_millis),
+            Read::Absent | Read::Empty | Read::NotScalar => None,
+        }
     }
 
     fn read_key(&self, view: &View<'_>) -> Result<String, RecordRejection> {

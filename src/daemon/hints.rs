@@ -27,7 +27,7 @@ use crate::source::{Fetched, SourceError};
 use super::alarm::Alarm;
 use super::cycle::Feed;
 use super::feeds::tell_holds;
-use super::items::{map_fetched, map_pushed, reject_unreadable};
+use super::items::{age_of_pushed, map_fetched, map_pushed, reject_unreadable};
 use super::sender::Line;
 
 /// Records that are acted on at a time: one transaction, and a few requests of the source.
@@ -76,6 +76,8 @@ pub struct Hints<'a> {
     rests_until: Option<tokio::time::Instant>,
     /// After failures wanted records are tried one by one, once all around: this key is the last that was tried.
     alone_after: Option<String>,
+    /// The last turn was of announcements.
+    owes_wanted: bool,
 }
 
 /// Failures in a row.
@@ -140,6 +142,7 @@ impl<'a> Hints<'a> {
             has_succeeded: false,
             rests_until: None,
             alone_after: None,
+            owes_wanted: false,
             parts,
         })
     }
@@ -178,10 +181,18 @@ impl<'a> Hints<'a> {
     }
 
     async fn gather(&mut self) -> Result<Batch, CheckpointError> {
+        // announcements may never end: what is wanted has every second turn
+        if std::mem::take(&mut self.owes_wanted) {
+            let wanted = self.gather_wanted().await?;
+            if !wanted.is_empty() {
+                return Ok(Batch { events: Vec::new(), wanted });
+            }
+        }
         let events = match &self.parts.inbox {
             Some(inbox) => inbox.due(&self.name, BATCH).await?,
             None => Vec::new(),
         };
+        self.owes_wanted = !events.is_empty();
         let wanted = if events.is_empty() { self.gather_wanted().await? } else { Vec::new() };
         Ok(Batch { events, wanted })
     }
@@ -217,9 +228,10 @@ impl<'a> Hints<'a> {
                     incoming.push(map_pushed(&self.mapping, record));
                 }
                 InboxEvent::Unreadable { key } => incoming.push(reject_unreadable(key)),
-                InboxEvent::WholeDeleted { key } => {
+                InboxEvent::WholeDeleted { key, record } => {
                     asked_at = asked_at.min(waiting.received_at);
-                    incoming.push(Incoming::Deleted { key: key.clone(), is_confirmed: true });
+                    let changed_at = record.as_deref().and_then(|record| age_of_pushed(&self.mapping, record));
+                    incoming.push(Incoming::Deleted { key: key.clone(), is_confirmed: true, changed_at });
                 }
             }
         }

@@ -322,7 +322,9 @@ fn inbox_events(event: Event) -> Vec<InboxEvent> {
             vec![InboxEvent::Hint { key, is_deleted: true }, InboxEvent::Hint { key: winner, is_deleted: false }]
         }
         EventKind::Whole(record) => vec![InboxEvent::Whole { key, record: record.to_string().into_bytes() }],
-        EventKind::WholeDeleted => vec![InboxEvent::WholeDeleted { key }],
+        EventKind::WholeDeleted { record } => {
+            vec![InboxEvent::WholeDeleted { key, record: record.map(|record| record.to_string().into_bytes()) }]
+        }
     }
 }
 

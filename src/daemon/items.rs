@@ -12,14 +12,21 @@ pub(super) fn map_fetched(mapping: &ResolvedMapping, fetched: Fetched, deleted: 
     match fetched {
         Fetched::Record(record) => map_alone(mapping, &record, "a record fetched by its id", Incoming::Contact),
         Fetched::Deleted(record) => match mapping.read_id(&record) {
-            Ok(key) => Incoming::Deleted { is_confirmed: deleted.contains(key.as_str()), key },
+            Ok(key) => Incoming::Deleted {
+                is_confirmed: deleted.contains(key.as_str()),
+                key,
+                changed_at: mapping.read_change_time(&record),
+            },
             Err(rejection) => Incoming::Rejected {
                 key: None,
                 place: "a deleted record fetched by its id".to_owned(),
                 reasons: reasons_of(&rejection),
             },
         },
-        Fetched::Missing { key } => Incoming::Deleted { is_confirmed: deleted.contains(key.as_str()), key },
+        // who is asked for and is not there is gone now
+        Fetched::Missing { key } => {
+            Incoming::Deleted { is_confirmed: deleted.contains(key.as_str()), key, changed_at: None }
+        }
     }
 }
 
@@ -38,6 +45,11 @@ pub(super) fn map_pushed(mapping: &ResolvedMapping, text: &[u8]) -> Incoming {
             Incoming::Rejected { key: None, place: PLACE.to_owned(), reasons: vec![(None, "is not JSON".to_owned())] }
         }
     }
+}
+
+/// The change time of a record that came with its deletion, as JSON.
+pub(super) fn age_of_pushed(mapping: &ResolvedMapping, text: &[u8]) -> Option<i64> {
+    mapping.read_change_time(&Record::Json(serde_json::from_slice(text).ok()?))
 }
 
 /// A record that came whole, and was sealed with another key. It says nothing of its contact, not even that it is there.
@@ -84,14 +96,19 @@ pub(super) fn map_item(mapping: &ResolvedMapping, item: Item) -> Incoming {
                 Incoming::Rejected { key: rejection.key, place: place.to_string(), reasons }
             }
         },
-        Item::Deleted { record, place, is_current } => match mapping.read_id(&record) {
-            Ok(key) => Incoming::Deleted { key, is_confirmed: is_current },
+        Item::Deleted { record, place, is_current, deleted_at } => match mapping.read_id(&record) {
+            Ok(key) => {
+                let changed_at = mapping.read_change_time(&record).max(deleted_at);
+                Incoming::Deleted { key, is_confirmed: is_current, changed_at }
+            }
             Err(rejection) => {
                 Incoming::Rejected { key: None, place: place.to_string(), reasons: reasons_of(&rejection) }
             }
         },
-        Item::Pointed { key, is_deleted: true, place: _ } => Incoming::Deleted { key, is_confirmed: false },
-        Item::Pointed { key, is_deleted: false, place: _ } => Incoming::Pointed { key },
+        Item::Pointed { key, is_deleted: true, place: _, changed_at } => {
+            Incoming::Deleted { key, is_confirmed: false, changed_at }
+        }
+        Item::Pointed { key, is_deleted: false, place: _, changed_at: _ } => Incoming::Pointed { key },
         Item::Malformed { place, reason } => {
             Incoming::Rejected { key: None, place: place.to_string(), reasons: vec![(None, reason)] }
         }

@@ -57,6 +57,8 @@ pub enum Item {
         place: Place,
         /// The CRM's own record says it, as it is now: no event that something may have followed.
         is_current: bool,
+        /// When it was deleted, where the source says that beside the record, milliseconds.
+        deleted_at: Option<i64>,
     },
     /// The source says that something happened to a record, and does not give it.
     Pointed {
@@ -66,6 +68,8 @@ pub enum Item {
         is_deleted: bool,
         /// Where it stood.
         place: Place,
+        /// When that was, or which version it speaks of by its change time, where the source says it, milliseconds.
+        changed_at: Option<i64>,
     },
     /// A part that could not be read as a record. The rest of the source was read on.
     Malformed {

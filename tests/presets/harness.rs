@@ -273,7 +273,7 @@ impl Crm {
             EventKind::Changed => key,
             EventKind::Deleted => format!("?{key}"),
             EventKind::MergedInto { winner } => format!("{key}>{winner}"),
-            EventKind::Whole(_) | EventKind::WholeDeleted => panic!("no preset's payload is whole"),
+            EventKind::Whole(_) | EventKind::WholeDeleted { .. } => panic!("no preset's payload is whole"),
         };
         Ok(events.into_iter().map(word).collect())
     }

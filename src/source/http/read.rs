@@ -318,10 +318,15 @@ impl Reading<'_> {
         self.answers += 1;
         let mut items = Vec::new();
         for (item, found) in (1..).zip(step.found) {
-            let Found { record, id: Some(key), .. } = found else { continue };
-            let Some(action) = says(&Record::Json(record)) else { continue };
+            let Found { record, id: Some(key), time } = found else { continue };
+            let record = Record::Json(record);
+            let Some(action) = says(&record) else { continue };
+            // an entry of a list of the deleted is often the record itself, with its change time
+            let listed =
+                || self.description.cursor.as_ref().and_then(|cursor| cursor.format.read(&text(&cursor.path, &record)?));
+            let changed_at = time.or_else(listed).map(ChangeTime::unix_millis);
             let place = Place::Answer { answer: self.answers, item };
-            items.push(Item::Pointed { key, is_deleted: action == StreamAction::Delete, place });
+            items.push(Item::Pointed { key, is_deleted: action == StreamAction::Delete, place, changed_at });
         }
         if items.is_empty() {
             return Ok(());

@@ -86,19 +86,20 @@ pub(super) fn items_of(description: &Description, found: Found, place: Place) ->
         match deletes {
             Deletes::Flag { merged_into: Some(selector), .. } if is_deleted => {
                 let winner = text(selector, &record);
-                items.extend(winner.map(|key| Item::Pointed { key, is_deleted: false, place }));
+                items.extend(winner.map(|key| Item::Pointed { key, is_deleted: false, place, changed_at: None }));
             }
             Deletes::MergedIds { path, separator } => {
                 let merged = text(path, &record).unwrap_or_default();
                 let keys = merged.split(separator.as_str()).map(str::trim).filter(|key| !key.is_empty());
-                let others = keys.filter(|key| Some(*key) != id.as_deref());
-                items.extend(others.map(|key| Item::Pointed { key: key.to_owned(), is_deleted: true, place }));
+                let others = keys.filter(|key| Some(*key) != id.as_deref()).map(str::to_owned);
+                // who was merged never comes back: the age of this record is not that of the merge
+                items.extend(others.map(|key| Item::Pointed { key, is_deleted: true, place, changed_at: None }));
             }
             Deletes::Flag { .. } | Deletes::Stream(_) | Deletes::List { .. } | Deletes::Snapshot { .. } => {}
         }
     }
     items.push(if is_deleted {
-        Item::Deleted { record, place, is_current: true }
+        Item::Deleted { record, place, is_current: true, deleted_at: None }
     } else {
         Item::Record { record, place }
     });

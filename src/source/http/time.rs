@@ -25,6 +25,12 @@ impl ChangeTime {
         Self(at.0.saturating_mul(MILLISECOND))
     }
 
+    /// In milliseconds since 1970.
+    #[must_use]
+    pub const fn unix_millis(self) -> i64 {
+        self.0.div_euclid(MILLISECOND)
+    }
+
     /// Moved back.
     #[must_use]
     pub fn minus(self, span: std::time::Duration) -> Self {

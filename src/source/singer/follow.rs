@@ -10,7 +10,7 @@ use super::catalog::Selection;
 use super::message::{self, BATCH_FORM, Message};
 use super::{ReplicationMethod, is_known_version};
 use crate::clock::Timestamp;
-use crate::contact::Record;
+use crate::contact::{Moment, Record};
 use crate::source::page::Gather;
 use crate::source::{Cursor, Item, Page, Place, ReadEnd, SourceError};
 
@@ -238,11 +238,17 @@ impl Follow {
                 return self.malformed(number, format!("a record with invalid JSON at byte {}", error.column()));
             }
         };
-        let deleted = record.get(DELETED_AT).is_some_and(|at| !at.is_null());
+        let deleted = record.get(DELETED_AT).filter(|at| !at.is_null());
+        let deleted_at = deleted.and_then(Value::as_str).and_then(Moment::parse).map(Moment::unix_millis);
+        let is_deleted = deleted.is_some();
         let (record, place) = (Record::Json(Value::Object(record)), Place::Message(number));
         self.end.records += 1;
         self.gather.push(
-            if deleted { Item::Deleted { record, place, is_current: false } } else { Item::Record { record, place } },
+            if is_deleted {
+                Item::Deleted { record, place, is_current: false, deleted_at }
+            } else {
+                Item::Record { record, place }
+            },
             text.len(),
         );
     }

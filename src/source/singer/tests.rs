@@ -111,7 +111,7 @@ impl Got {
         };
         let show = |item: &Item| match item {
             Item::Record { record, place } => format!("{}: {}", number(place), id(record)),
-            Item::Deleted { record, place, is_current: _ } => format!("{}- {}", number(place), id(record)),
+            Item::Deleted { record, place, .. } => format!("{}- {}", number(place), id(record)),
             Item::Malformed { place, reason } => format!("{}! {reason}", number(place)),
             Item::Pointed { .. } => panic!("a tap gives records"),
         };

@@ -116,7 +116,9 @@ impl Reading {
         };
         Ok(match (action, winner) {
             (Action::Fetch | Action::Delete, Some(winner)) => EventKind::MergedInto { winner },
-            (Action::Delete, None) if self.record.is_some() => EventKind::WholeDeleted,
+            (Action::Delete, None) if self.record.is_some() => {
+                EventKind::WholeDeleted { record: self.record(event, keys).ok() }
+            }
             (Action::Delete, None) => EventKind::Deleted,
             (Action::Upsert, _) => EventKind::Whole(self.record(event, keys)?),
             (Action::Fetch | Action::Ignore, _) => EventKind::Changed,

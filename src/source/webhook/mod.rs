@@ -114,7 +114,10 @@ pub enum EventKind {
     /// It is this now: nothing needs to be fetched.
     Whole(Value),
     /// It is deleted, and there is nothing to look at.
-    WholeDeleted,
+    WholeDeleted {
+        /// What the event still holds of it: its age may be there.
+        record: Option<Value>,
+    },
 }
 
 impl fmt::Debug for EventKind {
@@ -124,7 +127,7 @@ impl fmt::Debug for EventKind {
             Self::Deleted => f.write_str("Deleted"),
             Self::MergedInto { winner } => write!(f, "MergedInto({winner})"),
             Self::Whole(_) => f.write_str("Whole(****)"),
-            Self::WholeDeleted => f.write_str("WholeDeleted"),
+            Self::WholeDeleted { record: _ } => f.write_str("WholeDeleted"),
         }
     }
 }
