@@ -55,7 +55,11 @@ impl World {
         let began = self.clock.now();
         let context = ReadContext { lane, ..self.context(began.0, is_whole) };
         let mut items: Vec<Incoming> = contacts.map(Incoming::Contact).collect();
-        items.extend(deleted.iter().map(|key| Incoming::Deleted { key: (*key).to_owned(), is_confirmed: false, changed_at: None }));
+        items.extend(deleted.iter().map(|key| Incoming::Deleted {
+            key: (*key).to_owned(),
+            is_confirmed: false,
+            changed_at: None,
+        }));
         let has_values = is_whole && !items.is_empty();
         let proof = ReadProof {
             policy: Arc::clone(&context.policy),

@@ -15,6 +15,7 @@ pub mod records;
 mod request;
 pub mod template;
 pub mod time;
+mod traits;
 mod walk;
 
 pub use link::Link;

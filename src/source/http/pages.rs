@@ -161,26 +161,20 @@ impl Pages {
             Some(None) if count < pagination.page_size && !self.says_plainly => Some(false),
             Some(None) | None => None,
         };
-        match (pagination.kind, said) {
-            (Paging::None, Some(true)) => More::Yes,
-            (Paging::None, _) => {
-                if self.next.is_some() {
-                    More::Yes
-                } else {
-                    More::No
-                }
+        let by_word = |says: bool| if says { More::Yes } else { More::No };
+        match pagination.kind {
+            Paging::None => by_word(said == Some(true) || self.next.is_some()),
+            Paging::Cursor | Paging::NextLink => {
+                let is_denied = found.flatten().is_some_and(|found| !is_something(found));
+                // nothing on the page, and nothing said of more
+                let is_silent_end = count == 0 && found == Some(None);
+                by_word(self.next.is_some() && !is_denied && !is_silent_end)
             }
-            (Paging::Cursor | Paging::NextLink, Some(false)) if found.flatten().is_some() => More::No,
-            (Paging::Cursor | Paging::NextLink, said) => match self.next {
-                None => More::No,
-                Some(_) if said == Some(true) || found.is_none() || count > 0 => More::Yes,
-                Some(_) => More::No,
+            Paging::Page | Paging::Offset => match said {
+                Some(said) => by_word(said),
+                None if count > 0 && count < self.largest.min(pagination.page_size) => More::Unproven,
+                None => by_word(count > 0),
             },
-            (Paging::Page | Paging::Offset, Some(true)) => More::Yes,
-            (Paging::Page | Paging::Offset, Some(false)) => More::No,
-            (Paging::Page | Paging::Offset, None) if count == 0 => More::No,
-            (Paging::Page | Paging::Offset, None) if count >= self.largest.min(pagination.page_size) => More::Yes,
-            (Paging::Page | Paging::Offset, None) => More::Unproven,
         }
     }
 }

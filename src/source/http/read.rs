@@ -17,7 +17,8 @@ use super::place::Place as Reached;
 use super::records::{items_of, text};
 use super::template::Bindings;
 use super::time::ChangeTime;
-use super::walk::{Found, Query, Step, Traits, Walk, covered_by};
+use super::traits::Traits;
+use super::walk::{Found, Query, Step, Walk, covered_by};
 use crate::clock::Timestamp;
 use crate::contact::Record;
 use crate::source::page::send;
@@ -322,8 +323,9 @@ impl Reading<'_> {
             let record = Record::Json(record);
             let Some(action) = says(&record) else { continue };
             // an entry of a list of the deleted is often the record itself, with its change time
-            let listed =
-                || self.description.cursor.as_ref().and_then(|cursor| cursor.format.read(&text(&cursor.path, &record)?));
+            let listed = || {
+                self.description.cursor.as_ref().and_then(|cursor| cursor.format.read(&text(&cursor.path, &record)?))
+            };
             let changed_at = time.or_else(listed).map(ChangeTime::unix_millis);
             let place = Place::Answer { answer: self.answers, item };
             items.push(Item::Pointed { key, is_deleted: action == StreamAction::Delete, place, changed_at });

@@ -16,6 +16,7 @@ use super::pages::{More, Pages};
 use super::records::no_records;
 use super::template::{Bindings, Variable};
 use super::time::ChangeTime;
+use super::traits::Traits;
 use crate::clock::Timestamp;
 use crate::contact::{Read, Record, Selector};
 use crate::source::SourceError;
@@ -80,26 +81,16 @@ pub(super) struct Walk<'a> {
     restarts: u64,
     /// The present query gave nothing, and is asked once more.
     is_doubted: bool,
-    /// The last page was short, so the next one is asked for to see whether this is the end; the latest change time before
-    /// it.
-    short_after: Option<Option<ChangeTime>>,
+    /// The last page was short, so the next one is asked for to see whether that was the end.
+    short_page: Option<ShortPage>,
     /// What the CRM turned out to do.
     pub(super) traits: Traits,
 }
 
-/// What a CRM turned out to do.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Traits {
-    /// The records came in the order of their times.
-    pub(super) is_sorted: bool,
-    /// None was older than what was asked for.
-    pub(super) is_filtered: bool,
-    /// It gives no more of a query that has no order, although there is more.
-    pub(super) is_capped: bool,
-    /// The CRM itself has shown where the list ends.
-    pub(super) is_proven: bool,
-    /// A record had a change time that could be read; `None` where there was no record.
-    pub(super) has_times: Option<bool>,
+/// A page that may be the last.
+struct ShortPage {
+    /// The latest change time on it and before it.
+    last: Option<ChangeTime>,
 }
 
 /// Going through the records of one moment, page by page. Those that leave it move the others to earlier pages, so that
@@ -139,7 +130,7 @@ impl<'a> Walk<'a> {
             is_over: false,
             restarts: 0,
             is_doubted: false,
-            short_after: None,
+            short_page: None,
             traits: Traits { is_sorted: true, is_filtered: true, is_capped: false, is_proven: true, has_times: None },
             query,
         }
@@ -289,7 +280,7 @@ impl<'a> Walk<'a> {
             // as many as were asked for, and no way to ask for the rest
             self.traits.is_proven &= self.records < page_size;
         }
-        if let Some(last) = self.short_after.take()
+        if let Some(ShortPage { last }) = self.short_page.take()
             && has_more
             && restart == Restart::EveryPage
             && self.can_restart()
@@ -316,7 +307,7 @@ impl<'a> Walk<'a> {
         if !has_more {
             self.is_over = true;
         } else if more == More::Unproven {
-            self.short_after = Some(self.last);
+            self.short_page = Some(ShortPage { last: self.last });
         } else if restart == Restart::EveryPage && self.can_restart() {
             if let Some(start) = self.later_start() {
                 self.begin_at(Some(start));

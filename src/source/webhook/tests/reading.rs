@@ -203,7 +203,10 @@ fn a_whole_payload_is_the_record_and_its_deletion_needs_no_look() {
     assert!(!format!("{events:?}").contains("olena"), "a record is never shown");
     let sent = |body: &Value| Request::of(&body.to_string()).to(&hook);
     let gone = sent(&json!({"type": "contact.deleted", "data": {"id": 151}})).unwrap();
-    assert_eq!(gone, [Event { key: "151".to_owned(), kind: EventKind::WholeDeleted { record: Some(json!({"id": 151})) } }]);
+    assert_eq!(
+        gone,
+        [Event { key: "151".to_owned(), kind: EventKind::WholeDeleted { record: Some(json!({"id": 151})) } }]
+    );
     assert_eq!(sent(&json!({"type": "contact.touched", "data": {"id": 151}})), Ok(vec![changed("151")]));
     for data in [json!("text"), json!([{"id": 1}]), json!({"id": [1, 2], "x": 1}), json!(null)] {
         assert!(sent(&json!({"type": "contact.updated", "data": data})).is_err(), "{data}");
