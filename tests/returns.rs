@@ -12,6 +12,7 @@ use reteno_sync::plan::guard::Guard;
 use reteno_sync::plan::policy::{Ending, Policy};
 use reteno_sync::reteno::body::DedupeOn;
 use reteno_sync::sandbox::{CallKind, Canned, Effect, Fault, Readings, SandboxOptions};
+use support::tables::{Table, Tables};
 use support::{HOUR, MINUTE, World, consenting, contact, person};
 
 const TOWN: Field = Field::Town;
@@ -337,4 +338,38 @@ async fn when_everything_was_last_read_is_known_after_a_restart_and_reading_chan
     assert_eq!(full(&world).await, first, "a missed reconcile is made up for when the daemon starts");
     world.reads_all(&[("ann", &[])]).await;
     assert!(full(&world).await > first);
+}
+
+/// One contact of two sources is gone from both, and comes back in the one that lost it first.
+#[tokio::test(start_paused = true)]
+async fn who_returns_in_one_of_two_sources_is_restored() {
+    let section = "shares_ids = true\non_delete = \"delete\"\n";
+    let table = |name, mapping: &str| Table { name, section: section.to_owned(), mapping: mapping.to_owned() };
+    let first = table("crm", "externalCustomerId = \"id\"\nemail = \"mail\"\n");
+    let second = table("erp", "externalCustomerId = \"id\"\nsms = \"phone\"\ntown = \"city\"\n");
+    let mut crm = Tables::of(World::begin().await, vec![first, second]);
+    let mails = "id,mail\n1,one@example.com\n2,two@example.com\n";
+    let phones = "id,phone,city\n1,+380671234567,Kyiv\n2,+380671234568,Lviv\n";
+    for _ in 0..3 {
+        crm.cycle("crm", mails).await;
+        crm.cycle("erp", phones).await;
+    }
+    assert_eq!(crm.living(), ["1", "2"]);
+    let mails_left = mails.replace("2,two@example.com\n", "");
+    let phones_left = phones.replace("2,+380671234568,Lviv\n", "");
+    for _ in 0..3 {
+        crm.cycle("crm", &mails_left).await;
+        crm.cycle("erp", phones).await;
+    }
+    for _ in 0..3 {
+        crm.cycle("crm", &mails_left).await;
+        crm.cycle("erp", &phones_left).await;
+    }
+    assert_eq!(crm.living(), ["1"], "gone from both");
+    // back in the CRM, not in the ERP
+    for _ in 0..5 {
+        crm.cycle("crm", mails).await;
+        crm.cycle("erp", &phones_left).await;
+    }
+    assert_eq!(crm.living(), ["1", "2"], "{:?}", crm.rejected().await);
 }

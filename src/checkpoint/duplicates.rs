@@ -90,7 +90,10 @@ impl<'a> Duplicates<'a> {
         let Some(me) = self.load(contact)? else { return Ok(()) };
         let ids = me.external_id.map(|print| (Field::ExternalCustomerId, print));
         self.transaction
-            .prepare_cached("UPDATE contact SET blocked_by = NULL WHERE id = ?1 AND blocked_by IS NOT NULL")
+            .prepare_cached(
+                "UPDATE contact SET blocked_by = NULL, stuck = iif(acknowledged IS NULL, 0, 2) \
+                 WHERE id = ?1 AND blocked_by IS NOT NULL",
+            )
             .and_then(|mut update| update.execute([contact.0]))
             .attempt(ACTION)?;
         for (_, print) in me.addresses.iter().copied().chain(ids) {

@@ -265,20 +265,24 @@ impl Checkpoint {
     /// The single call that brings a contact up to date: by Reteno's id where it is known. `None` where a channel is to
     /// be cleared, which no single call can express, where a part of the contact is held, or where nothing waits any more.
     pub fn load_single(&self, contact: ContactId) -> Result<Option<CallKind>, CheckpointError> {
-        let waiting: Option<(Option<i64>, Vec<u8>)> = self
+        let waiting: Option<(Option<i64>, Vec<u8>, Vec<u8>)> = self
             .connection
             .query_row(
-                "SELECT c.reteno_id, w.vals FROM contact c JOIN waiting w ON w.contact = c.id \
+                "SELECT c.reteno_id, w.vals, c.desired FROM contact c JOIN waiting w ON w.contact = c.id \
                  WHERE c.id = ?1 AND c.held = 0",
                 [contact.0],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
             )
             .optional()
             .attempt("read a contact")?;
-        let Some((id, values)) = waiting else { return Ok(None) };
+        let Some((id, values, desired)) = waiting else { return Ok(None) };
         let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
         let clears_channel = [Field::Email, Field::Sms].iter().any(|field| values.get(*field) == Some(&Wanted::Clear));
-        Ok((!clears_channel).then(|| id.map_or(CallKind::Upsert, CallKind::Update)))
+        // Reteno may wipe what such a call leaves out: all that is wanted must be at hand
+        let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
+        let is_whole =
+            desired.iter().all(|(field, _)| field.is_segment() || !field.is_bulk() || values.get(field).is_some());
+        Ok((!clears_channel && is_whole).then(|| id.map_or(CallKind::Upsert, CallKind::Update)))
     }
 
     /// Whether an import carries a part of a batch that was halved before.

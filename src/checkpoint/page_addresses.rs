@@ -3,12 +3,13 @@
 use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::ContactId;
 
-use super::CheckpointError;
 use super::duplicates::{ADDRESSES, Duplicates};
 use super::pages::Page;
+use super::removal::take_removed;
 use super::rows::Row;
 use super::siblings::wake_siblings;
 use super::stuck::Stuck;
+use super::{Attempt, CheckpointError};
 
 impl Page<'_> {
     /// Notes which addresses a contact has now, and who is sent for each that it has come to or left. Says whether another
@@ -31,6 +32,11 @@ impl Page<'_> {
         });
         if old == new && is_settled {
             return Ok(false);
+        }
+        if self.has_removed && take_removed(self.transaction, now, self.hash)? {
+            self.statement("UPDATE contact SET restores = 1 WHERE id = ?1")?
+                .execute([id])
+                .attempt("store that a contact is restored")?;
         }
         for (_, print) in old.iter().filter(|address| !new.contains(address)) {
             duplicates.drop_address(ContactId(id), *print)?;
@@ -67,7 +73,7 @@ impl Page<'_> {
 
 /// The addresses that a contact has: they are kept for each, so that what ends one contact never silences another. Where
 /// sources share ids, the external id is among them: by it the same contact of another source is found.
-fn addresses_of(prints: &FieldPrints, shares_ids: bool, hash: &Fingerprinter) -> Vec<(Field, Fingerprint)> {
+pub(super) fn addresses_of(prints: &FieldPrints, shares_ids: bool, hash: &Fingerprinter) -> Vec<(Field, Fingerprint)> {
     let has = |field: Field| {
         let print = prints.get(field).filter(|print| !print.is_unknown() && !hash.is_clear(field, *print));
         print.map(|print| (field, print))

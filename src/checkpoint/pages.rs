@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Transaction, params};
 
 use crate::contact::{Contact, Field, FieldPrints, Fingerprinter, Unspoken};
 use crate::plan::balance::Seen;
-use crate::plan::change::{Observation, ReadStamp, Sides, Twins, desired_after, observe};
+use crate::plan::change::{Observation, Path, ReadStamp, Sides, Twins, desired_after, observe};
 use crate::plan::guard::harms_of;
 use crate::plan::policy::fields_that_count;
 use crate::random::Random;
@@ -14,6 +14,7 @@ use super::endings::SIGHTINGS_NEEDED;
 use super::incoming::{Incoming, PageMode, PageOutcome, ReadContext, SAMPLES_MAX};
 use super::reads::SeenRows;
 use super::rejections::RejectionKind;
+use super::removal::take_removed;
 use super::repaired::add_repaired;
 use super::rows::Row;
 use super::seal::Sealer;
@@ -32,6 +33,10 @@ pub(super) struct Page<'a> {
     pub(super) has_rejections: bool,
     /// A record of the source can be fetched by its id.
     pub(super) fetches: bool,
+    /// When the latest read of the whole source began: whoever is not missing in it has been seen since.
+    pub(super) full_began: Option<i64>,
+    /// Somebody was deleted in Reteno by us and is not back: most never delete, and need not look.
+    pub(super) has_removed: bool,
     /// Somebody was erased: most never erase, and need not look.
     pub(super) has_tombstones: bool,
     pub(super) outcome: PageOutcome,
@@ -56,14 +61,18 @@ impl Checkpoint {
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM rejection WHERE source = ?1 AND kind IN ('record', 'field'))")
             .and_then(|mut query| query.query_row([context.source.0], |row| row.get(0)))
             .attempt("read rejections")?;
-        let fetches = transaction
-            .prepare_cached("SELECT rereads = 1 FROM source WHERE id = ?1")
-            .and_then(|mut query| query.query_row([context.source.0], |row| row.get(0)))
+        let (fetches, full_began): (bool, Option<i64>) = transaction
+            .prepare_cached("SELECT rereads = 1, full_began_at FROM source WHERE id = ?1")
+            .and_then(|mut query| query.query_row([context.source.0], |row| Ok((row.get(0)?, row.get(1)?))))
             .attempt("read how a source is read")?;
         let has_tombstones = transaction
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM tombstone)")
             .and_then(|mut query| query.query_row([], |row| row.get(0)))
             .attempt("read tombstones")?;
+        let has_removed = transaction
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM removed)")
+            .and_then(|mut query| query.query_row([], |row| row.get(0)))
+            .attempt("read who was deleted")?;
         note_rule(&transaction, context.policy.shared_channel)?;
         let mut page = Page {
             transaction: &transaction,
@@ -73,7 +82,9 @@ impl Checkpoint {
             random: &self.random,
             has_rejections,
             fetches,
+            full_began: full_began.filter(|began| *began <= context.now),
             has_tombstones,
+            has_removed,
             outcome: PageOutcome::default(),
         };
         for item in items {
@@ -97,10 +108,11 @@ impl Checkpoint {
 
 impl Page<'_> {
     fn record(&mut self, item: Incoming, seen: &mut SeenRows) -> Result<(), CheckpointError> {
+        let asked = Path::Asked { began: self.context.began };
         match item {
-            Incoming::Contact(contact) => self.record_contact(&contact, None, seen),
+            Incoming::Contact(contact) => self.record_contact(&contact, (None, asked), seen),
             Incoming::Pushed { contact, unspoken } => self.record_pushed(contact, &unspoken, seen),
-            Incoming::Line { contact, line } => self.record_contact(&contact, Some(line), seen),
+            Incoming::Line { contact, line } => self.record_contact(&contact, (Some(line), asked), seen),
             Incoming::Filtered { key } => {
                 self.see(&key, seen)?;
                 self.outcome.balance.count(Seen::Filtered);
@@ -138,7 +150,7 @@ impl Page<'_> {
                 contact.consent = self.load_consent(row.id)?.and_then(|state| state.said);
             }
         }
-        self.record_contact(&contact, None, seen)
+        self.record_contact(&contact, (None, Path::Pushed), seen)
     }
 
     /// A record that was sent before the contact was deleted, and comes again or late: it does not bring the contact back.
@@ -156,7 +168,7 @@ impl Page<'_> {
     fn see(&self, key: &str, seen: &mut SeenRows) -> Result<(), CheckpointError> {
         let Some(row) = self.load(key)? else { return Ok(()) };
         seen.see(row.id);
-        self.find_again(&row)
+        self.find_again(&row).map(|_| ())
     }
 
     pub(super) fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, CheckpointError> {
@@ -166,14 +178,16 @@ impl Page<'_> {
     fn record_contact(
         &mut self,
         contact: &Contact,
-        line: Option<u64>,
+        (line, path): (Option<u64>, Path),
         seen: &mut SeenRows,
     ) -> Result<(), CheckpointError> {
         let mut row = self.load(&contact.key)?;
+        // whatever the record says: the contact is there
+        if row.as_ref().map_or(Ok(false), |row| self.find_again(row))? {
+            row = self.load(&contact.key)?;
+        }
         if let Some(row) = &mut row {
             row.known.is_repeated = !seen.tell(row.id);
-            // whatever the record says: the contact is there
-            self.find_again(row)?;
         }
         if self.is_erased(contact)? {
             return Ok(());
@@ -192,7 +206,7 @@ impl Page<'_> {
         let next = desired_after(before.unwrap_or(&empty), &fields, &self.context.mapped, self.hash);
         let stamp = ReadStamp { asked_at: self.context.asked_at, changed_at: contact.changed_at };
         let twins = if line.is_some() { Twins::Mistake } else { Twins::Later };
-        let observation = observe(row.as_ref().map(|row| &row.known), next, stamp, twins);
+        let observation = observe(row.as_ref().map(|row| &row.known), next, stamp, twins, path);
         if !observation.is_void {
             self.outcome.balance.dropped_fields += contact.dropped.len() as u64;
         }
@@ -273,11 +287,11 @@ impl Page<'_> {
     }
 
     /// A contact that reads lacked is there, whatever its record says; unless the page was asked for before what is known
-    /// of the contact.
-    fn find_again(&self, row: &Row) -> Result<(), CheckpointError> {
+    /// of the contact. Says whether it counted as gone, and its row is another by now.
+    fn find_again(&self, row: &Row) -> Result<bool, CheckpointError> {
         let is_older = self.context.asked_at < row.known.stamp.asked_at;
         if row.sightings == 0 || is_older || self.context.mode == PageMode::Preview {
-            return Ok(());
+            return Ok(false);
         }
         // one read that lacked it is no end, so this is no return: what was known of its consent stands
         if row.sightings >= SIGHTINGS_NEEDED {
@@ -287,9 +301,16 @@ impl Page<'_> {
             .execute([row.id])
             .attempt("store that a contact is there")?;
         if row.sightings < SIGHTINGS_NEEDED {
-            return Ok(());
+            return Ok(false);
         }
-        self.contend_again(row.id, &row.known.sides.desired)
+        if self.has_removed && take_removed(self.transaction, &row.known.sides.desired, self.hash)? {
+            // deleted in Reteno, maybe as the contact of another source: nothing of it is there any more
+            self.statement("UPDATE contact SET acknowledged = x'', restores = 1, stuck = 4 WHERE id = ?1")?
+                .execute([row.id])
+                .attempt("store that a contact is restored")?;
+        }
+        self.contend_again(row.id, &row.known.sides.desired)?;
+        Ok(true)
     }
 
     fn preview(&mut self, contact: &Contact, moved: Option<&Sides>, row: Option<&Row>) {

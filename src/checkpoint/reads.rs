@@ -164,7 +164,7 @@ impl Checkpoint {
         self.connection
             .execute(
                 "UPDATE source SET last_started_at = ?2, full_read_wanted = \
-                 iif(?3 AND full_read_wanted > 0, 2, full_read_wanted) WHERE id = ?1",
+                 iif(?3 AND full_read_wanted > 0, 2, full_read_wanted), full_began_at = iif(?3, ?2, full_began_at) WHERE id = ?1",
                 params![source.0, now.0, is_full],
             )
             .attempt("store the start of a read")?;

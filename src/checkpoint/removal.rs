@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints};
+use crate::contact::{Field, FieldPrints, Fingerprinter};
 use crate::plan::{ContactId, SourceId};
 
 use super::duplicates::Duplicates;
@@ -11,6 +11,9 @@ use super::renewal::remember_told;
 use super::settle_deeds::{ACTION, Deed};
 use super::wanted::want_starved;
 use super::{Attempt, CheckpointError, unreadable};
+
+/// What Reteno finds a contact by.
+const IDENTITIES: [Field; 3] = [Field::ExternalCustomerId, Field::Email, Field::Sms];
 
 /// What Reteno holds of the contact is over: when the CRM shows it again, all of it is sent, and it is restored.
 pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64, is_ours: bool) -> Result<(), CheckpointError> {
@@ -28,6 +31,40 @@ pub(super) fn end_row(transaction: &Transaction<'_>, contact: i64, is_ours: bool
         })
         .attempt(ACTION)?;
     want_starved(transaction, contact)
+}
+
+/// We deleted a contact in Reteno: whoever comes with its external id or one of its addresses is restored. An address that is
+/// empty is among them, and nobody comes with one.
+pub(super) fn note_removed(transaction: &Transaction<'_>, contact: i64, now: Timestamp) -> Result<(), CheckpointError> {
+    let desired: Option<Vec<u8>> = transaction
+        .prepare_cached("SELECT desired FROM contact WHERE id = ?1")
+        .and_then(|mut query| query.query_row([contact], |row| row.get(0)).optional())
+        .attempt(ACTION)?;
+    let desired = FieldPrints::decode(&desired.unwrap_or_default()).map_err(unreadable("list of prints"))?;
+    for print in IDENTITIES.iter().filter_map(|field| desired.get(*field)) {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO removed (print, removed_at) VALUES (?1, ?2)")
+            .and_then(|mut insert| insert.execute(params![print.to_u64().cast_signed(), now.0]))
+            .attempt(ACTION)?;
+    }
+    Ok(())
+}
+
+/// Whether we deleted the contact that has one of these in Reteno; it is about to be restored, so that is said once.
+pub(super) fn take_removed(
+    transaction: &Transaction<'_>,
+    prints: &FieldPrints,
+    hash: &Fingerprinter,
+) -> Result<bool, CheckpointError> {
+    let mut found = 0;
+    for field in IDENTITIES {
+        let Some(print) = prints.get(field).filter(|print| !hash.is_clear(field, *print)) else { continue };
+        found += transaction
+            .prepare_cached("DELETE FROM removed WHERE print = ?1")
+            .and_then(|mut delete| delete.execute([print.to_u64().cast_signed()]))
+            .attempt(ACTION)?;
+    }
+    Ok(found > 0)
 }
 
 /// A gone contact is in no segment any more: a return puts it back.

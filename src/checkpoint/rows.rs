@@ -13,6 +13,9 @@ use super::stuck::Stuck;
 use super::wanted::want_record;
 use super::{Attempt, CheckpointError, unreadable};
 
+/// A change time further ahead than this is none: clocks differ by less.
+const AHEAD_MAX_MS: i64 = 24 * 60 * 60 * 1000;
+
 pub(super) struct Row {
     pub(super) id: i64,
     pub(super) known: Known,
@@ -32,16 +35,22 @@ impl Page<'_> {
         let row = self
             .statement(
                 "SELECT id, desired, acknowledged, changed_at, read_at, stuck, dropped, sightings, import IS NOT NULL, \
-                 lane, held, identity IS NOT NULL, told, fired FROM contact WHERE source = ?1 AND key = ?2",
+                 lane, held, identity IS NOT NULL, told, fired, older_read FROM contact WHERE source = ?1 AND key = ?2",
             )?
             .query_row(params![self.context.source.0, key], |row| {
                 let desired = row.get_ref(1)?.as_blob().map(FieldPrints::decode);
                 let acknowledged = row.get_ref(2)?.as_blob_or_null().map(|blob| blob.map(FieldPrints::decode));
                 let asked_at: i64 = row.get(4)?;
                 let asked_at = if asked_at > self.context.now { 0 } else { asked_at };
-                let stamp = ReadStamp { changed_at: row.get(3)?, asked_at };
+                let sightings: i64 = row.get(7)?;
+                // a read of the whole source tells of each row, and writes only to those that it did not see
+                let asked_at = asked_at.max(self.full_began.unwrap_or(0));
+                // one that lies so far ahead is a mistake of the CRM's, or was stored before the clock was set back
+                let is_believable = |time: &i64| *time <= self.context.now.saturating_add(AHEAD_MAX_MS);
+                let changed_at = row.get::<_, Option<i64>>(3)?.filter(is_believable);
+                let stamp = ReadStamp { changed_at, asked_at };
                 let counts = (row.get(10)?, row.get(11)?, row.get(12)?, row.get(13)?);
-                let rest = (row.get(6)?, row.get(7)?, row.get(8)?, row.get::<_, i64>(9)?, counts);
+                let rest = (row.get(6)?, sightings, row.get(8)?, row.get::<_, i64>(9)?, counts, row.get(14)?);
                 Ok((row.get(0)?, desired, acknowledged, stamp, row.get::<_, i64>(5)?, rest))
             })
             .optional()
@@ -52,6 +61,7 @@ impl Page<'_> {
         let acknowledged = acknowledged.map_err(|e| blob(e.into()))?.transpose().map_err(|e| blob(e.into()))?;
         let sides = Sides { desired, acknowledged };
         let stuck = Stuck::from_number(stuck);
+        let (dropped, sightings, is_in_import, lane, counts, older_since) = rest;
         // what came back after its end is not judged by what its record said before, only by when it was asked for
         let stamp = if stuck == Stuck::Ended { ReadStamp { changed_at: None, ..stamp } } else { stamp };
         let known = Known {
@@ -60,8 +70,9 @@ impl Page<'_> {
             is_rejected: matches!(stuck, Stuck::Rejected | Stuck::Shadowed),
             is_starved: matches!(stuck, Stuck::Starved | Stuck::Ended),
             is_repeated: false,
+            older_since,
         };
-        let (dropped, sightings, is_in_import, lane, (held, has_identity, is_told, has_fired)) = rest;
+        let (held, has_identity, is_told, has_fired) = counts;
         let lane = Lane::from_number(lane);
         Ok(Some(Row {
             id,
@@ -162,7 +173,7 @@ impl Page<'_> {
         self.statement(
             "UPDATE contact SET desired = ?2, acknowledged = ?3, changed_at = ?4, read_at = ?5, lane = ?6, stuck = ?7, \
              attempts = 0, not_before = ?8, split = NULL, sightings = 0, judged = ?9, \
-             weighed = iif(?3 IS NULL, NULL, weighed), by_full_read = iif(?6 = 2, by_full_read, ?6 >= 3) \
+             older_read = NULL, weighed = iif(?3 IS NULL, NULL, weighed), by_full_read = iif(?6 = 2, by_full_read, ?6 >= 3) \
              WHERE id = ?1",
         )?
         .execute(params![
@@ -217,6 +228,7 @@ impl Page<'_> {
         observation: &Observation,
     ) -> Result<(), CheckpointError> {
         let is_void = observation.is_void;
+        self.note_older(row, observation)?;
         if observation.is_doubtful {
             want_record(self.transaction, self.context.source, key, false)?;
         }
@@ -241,6 +253,20 @@ impl Page<'_> {
                 .attempt("store a contact")?;
         }
         Ok(())
+    }
+
+    /// A record with a lower change time than the one believed, though it was asked for later, counts when it is seen again in a
+    /// later read; whatever agrees with what is believed takes that back.
+    fn note_older(&self, row: &Row, observation: &Observation) -> Result<(), CheckpointError> {
+        let since = match (observation.notes_older, row.known.older_since) {
+            (true, None) => Some(self.context.began),
+            (false, Some(_)) if !observation.is_void => None,
+            (true, Some(_)) | (false, Some(_) | None) => return Ok(()),
+        };
+        self.statement("UPDATE contact SET older_read = ?2 WHERE id = ?1")?
+            .execute(params![row.id, since])
+            .attempt("store that a record is older than the one believed")
+            .map(|_| ())
     }
 
     /// The record's values over those that waited before, for the fields that are desired.

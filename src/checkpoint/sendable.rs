@@ -143,11 +143,28 @@ impl Traits {
             route: if goes_as_file { Route::Upload } else { Route::Fields },
             segments: mask.iter().copied().filter(|field| field.is_segment()).map(membership).collect(),
             restores: self.restores || if is_full { rules.restores_in_full_reads } else { rules.restores },
-            renames: mask.contains(&Field::ExternalCustomerId) && (reteno_id.is_some() || has_other_id),
+            renames: mask.contains(&Field::ExternalCustomerId) && (reteno_id.is_some() || has_other_id)
+                || moves_address(&sides, &mask, reteno_id, hash),
             fires,
         };
         Sendable { sides, reteno_id, mask, flavor }
     }
+}
+
+/// Whether a contact without an external id gets another address: Reteno would not find it by that, and make a second one. Where
+/// Reteno's id is not known, another address of it that stays the same finds it.
+fn moves_address(sides: &Sides, mask: &[Field], reteno_id: Option<i64>, hash: &Fingerprinter) -> bool {
+    if sides.desired.get(Field::ExternalCustomerId).is_some_and(|id| !hash.is_clear(Field::ExternalCustomerId, id)) {
+        return false;
+    }
+    let known = |field: Field| {
+        let print = sides.acknowledged.as_ref().and_then(|known| known.get(field));
+        print.filter(|print| !hash.is_clear(field, *print))
+    };
+    let moves = |field: &Field| mask.contains(field) && known(*field).is_some();
+    let stays = |field: &Field| known(*field).is_some() && known(*field) == sides.desired.get(*field);
+    let addresses = [Field::Email, Field::Sms];
+    addresses.iter().any(moves) && (reteno_id.is_some() || !addresses.iter().any(stays))
 }
 
 /// Whoever wants no mail is unsubscribed before Reteno is told the address, also as another contact's.

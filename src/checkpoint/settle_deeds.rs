@@ -8,7 +8,7 @@ use crate::plan::{ImportId, SourceId};
 
 use super::learnt::tell_erasures;
 use super::rejections::{RejectionKind, record_rejection};
-use super::removal::{end_row, forget_for_ever, leave_segments};
+use super::removal::{end_row, forget_for_ever, leave_segments, note_removed};
 use super::renewal::renew_opt_outs;
 use super::settle::close;
 use super::survival::is_back;
@@ -244,6 +244,9 @@ fn finish(
             // whom somebody else has deleted there is not ours to restore
             let is_ours = *end == DeedEnd::Done || has_repeated(transaction, import)?;
             end_row(transaction, deed.contact, is_ours)?;
+            if is_ours {
+                note_removed(transaction, deed.contact, now)?;
+            }
             match ghost_until {
                 // it may bring the contact back
                 Some(until) if !is_back => again(transaction, deed, until),

@@ -33,7 +33,8 @@ pub(super) fn is_alive(connection: &Connection, contact: i64, kind: DeedKind) ->
     let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
     let is_same_elsewhere: bool = connection
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM contact WHERE reteno_id = ?1 AND id <> ?2 AND sightings < ?3 AND stuck <> 4)",
+            "SELECT EXISTS (SELECT 1 FROM contact c JOIN source s ON s.id = c.source \
+             WHERE c.reteno_id = ?1 AND c.id <> ?2 AND c.sightings < ?3 AND c.stuck <> 4 AND s.retired = 0)",
         )
         .and_then(|mut query| query.query_row(params![reteno_id, contact, SIGHTINGS_NEEDED], |row| row.get(0)))
         .attempt(ACTION)?;

@@ -12,7 +12,7 @@ use crate::daemon::attend::fetch_wanted;
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::cycle::{CycleError, CycleParts, CycleReport, Feed, Reach, read_feed};
 use crate::daemon::exports::build_exports;
-use crate::daemon::feeds::tell_read;
+use crate::daemon::feeds::{note_configured, tell_read};
 use crate::daemon::lifecycle::{self, Stop};
 use crate::daemon::listening::{bind, serve_public};
 use crate::daemon::run::RunError;
@@ -34,7 +34,7 @@ pub(super) async fn sync(
     let config = session::load_config(context)?;
     let chosen = session::choose(&config, source)?;
     let command = if reach == Reach::Full { "reconcile" } else { "sync" };
-    let around = session::open(&config, &Role::Sender(command))?;
+    let around = open_sender(&config, command).await?;
     let account = session::connect_authorized(&config, &around).await?;
     let catalog = compose::load_catalog(&config, &account.client, &around.store).await?;
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
@@ -96,6 +96,12 @@ pub(super) async fn sync(
     conclude(context, &config, reports, (&ended, sent), &status)
 }
 
+async fn open_sender(config: &Config, command: &'static str) -> Result<Surroundings, Failure> {
+    let around = session::open(config, &Role::Sender(command))?;
+    note_configured(config, &around.store).await?;
+    Ok(around)
+}
+
 /// Fetches the records that are wanted again.
 async fn fetch_all(
     feeds: &[Feed],
@@ -130,7 +136,7 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
         let error = anyhow::anyhow!("baseline takes everything in the CRM as held by Reteno, without sending it");
         return Err(Failure::of(Exit::Failed, error, Some(hint)));
     }
-    let around = session::open(&config, &Role::Sender("baseline"))?;
+    let around = open_sender(&config, "baseline").await?;
     let catalog = match compose::connect(&config, &around, false) {
         Ok(Account { client, .. }) => compose::load_catalog(&config, &client, &around.store).await?,
         Err(_) => crate::contact::Catalog::empty(),

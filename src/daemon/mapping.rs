@@ -1,5 +1,6 @@
 //! A source's mapping and policy, from the words of the configuration.
 
+use crate::checkpoint::Configured;
 use crate::config::{self, FieldTarget, SourceConfig};
 use crate::contact::{
     CategoryFlag, ConsentMapping, Field, FieldMapping, FieldRef, Filter, Mapping, OnInvalid, Region, ResolvedMapping,
@@ -77,7 +78,6 @@ fn field_mapping(field: &config::FieldText) -> FieldMapping {
 /// What the records of a source may do.
 pub(super) fn build_policy(source: &SourceConfig, identity: config::Identity, mapping: &ResolvedMapping) -> Policy {
     let ruled = mapping.fields().iter().map(|field| (*field, mapping.write_rule(*field)));
-    let unique = [(identity.unique_email, Field::Email), (identity.unique_sms, Field::Sms)];
     Policy {
         guard: build_guard(&source.guard),
         ending: build_ending(source.on_delete),
@@ -87,14 +87,32 @@ pub(super) fn build_policy(source: &SourceConfig, identity: config::Identity, ma
         write_rules: ruled.filter(|(_, rule)| *rule != WriteRule::Always).collect(),
         clear_at_first_sight: source.clear_at_first_sight,
         quiet_for: source.quiet_for,
-        shared_channel: match identity.shared_channel {
-            config::SharedChannel::Oldest => SharedChannel::Oldest,
-            config::SharedChannel::Newest => SharedChannel::Newest,
-            config::SharedChannel::FirstSource => SharedChannel::FirstSource,
-        },
-        unique: unique.into_iter().filter(|(is_unique, _)| *is_unique).map(|(_, field)| field).collect(),
+        shared_channel: build_rule(identity),
+        unique: build_unique(identity),
         shares_ids: source.shares_ids,
         is_form: source.form.is_some(),
+    }
+}
+
+const fn build_rule(identity: config::Identity) -> SharedChannel {
+    match identity.shared_channel {
+        config::SharedChannel::Oldest => SharedChannel::Oldest,
+        config::SharedChannel::Newest => SharedChannel::Newest,
+        config::SharedChannel::FirstSource => SharedChannel::FirstSource,
+    }
+}
+
+fn build_unique(identity: config::Identity) -> Vec<Field> {
+    let unique = [(identity.unique_email, Field::Email), (identity.unique_sms, Field::Sms)];
+    unique.into_iter().filter(|(is_unique, _)| *is_unique).map(|(_, field)| field).collect()
+}
+
+/// Which sources there are, as far as it matters for contacts that share an address.
+pub(super) fn build_configured(sources: &[SourceConfig], identity: config::Identity) -> Configured {
+    Configured {
+        sources: sources.iter().map(|source| (source.name.clone(), source.shares_ids)).collect(),
+        rule: build_rule(identity),
+        unique: build_unique(identity),
     }
 }
 

@@ -22,7 +22,7 @@ use super::compose::{self, Account, Surroundings};
 use super::crms::{connect_crms, end_gone_alerts, keep_crm_tokens};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
 use super::exports::build_exports;
-use super::feeds::{prepare_feed, tell_read};
+use super::feeds::{note_configured, prepare_feed, tell_read};
 use super::hooks::{HookDesk, open_hooks};
 use super::lifecycle::Stop;
 use super::links::CrmLinks;
@@ -79,6 +79,7 @@ pub async fn run_session(
     let account = compose::connect(&config, &around, false)?;
     let around = Surroundings { crms: connect_crms(&config, &around), ..around };
     end_gone_alerts(&around).await?;
+    note_configured(&config, &around.store).await?;
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let listener = bind(config.listen.address).await?;
     let public = bind(config.listen.public_address).await?;

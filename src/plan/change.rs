@@ -98,6 +98,9 @@ pub struct Known {
     pub is_starved: bool,
     /// This cycle has already seen it.
     pub is_repeated: bool,
+    /// When a read began that showed the contact with a lower change time than the one believed, though it was asked for
+    /// later.
+    pub older_since: Option<i64>,
 }
 
 /// What a second record with one id means in one read.
@@ -107,6 +110,18 @@ pub enum Twins {
     Later,
     /// A mistake in a snapshot, such as a file: the first counts, or the two would alternate for ever.
     Mistake,
+}
+
+/// By which way a record came, as far as it tells how old the record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// A read of the source, or a fetch of the record by its id, that began then.
+    Asked {
+        /// Milliseconds.
+        began: i64,
+    },
+    /// The CRM sent it by itself, maybe not for the first time.
+    Pushed,
 }
 
 /// What a record does to its row.
@@ -120,13 +135,16 @@ pub struct Observation {
     pub takes_values: bool,
     /// It says nothing that counts: an older record than the one believed, or the second of a snapshot with this id.
     pub is_void: bool,
-    /// It lost by the order of reads alone, and differs: the record has to be read again.
+    /// It lost by the order of reads alone, or by a change time that contradicts that order, and differs: the record has to be
+    /// read again.
     pub is_doubtful: bool,
+    /// Its change time is lower than the one believed, though it was asked for later: the next such record counts.
+    pub notes_older: bool,
 }
 
 impl Observation {
     const fn still(seen: Seen) -> Self {
-        Self { seen, moved: None, takes_values: false, is_void: false, is_doubtful: false }
+        Self { seen, moved: None, takes_values: false, is_void: false, is_doubtful: false, notes_older: false }
     }
 
     fn void(seen: Seen) -> Self {
@@ -153,17 +171,19 @@ pub fn desired_after(
 
 /// Decides what a record that wants `next` does to the row `known`.
 #[must_use]
-pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins: Twins) -> Observation {
+pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins: Twins, path: Path) -> Observation {
     let Some(known) = known else {
         let sides = Sides { desired: next, acknowledged: Some(FieldPrints::default()) };
         return Observation { moved: Some(sides), takes_values: true, ..Observation::still(Seen::Changed) };
     };
     let is_same = known.sides.desired == next;
-    if is_older(known.stamp, stamp) {
+    let age = age_of(known, stamp, path);
+    if age != Age::Newer {
         let seen = if is_same { unmoved(known) } else { Seen::Stale };
         // between two reads only the CRM can tell which of two records holds now
-        let is_doubtful = !is_same && !is_dated(known.stamp, stamp);
-        return Observation { is_doubtful, ..Observation::void(seen) };
+        let is_doubtful = !is_same && age != Age::Older;
+        let notes_older = !is_same && age == Age::Contradicted;
+        return Observation { is_doubtful, notes_older, ..Observation::void(seen) };
     }
     let is_second = twins == Twins::Mistake && known.is_repeated && !is_changed_later(known.stamp, stamp);
     if is_second {
@@ -177,17 +197,35 @@ pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins
     Observation { moved: Some(sides), takes_values: true, ..Observation::still(Seen::Changed) }
 }
 
-/// A lower change time never moves what is desired; without one the later-asked read wins.
-const fn is_older(believed: ReadStamp, came: ReadStamp) -> bool {
-    match (believed.changed_at, came.changed_at) {
-        (Some(believed), Some(came)) if believed != came => came < believed,
-        (Some(_) | None, Some(_) | None) => came.asked_at < believed.asked_at,
-    }
+/// How old a record is beside the one believed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// It counts.
+    Newer,
+    /// The CRM says that it is older.
+    Older,
+    /// It was asked for before, and the CRM says nothing.
+    AskedBefore,
+    /// The CRM says that it is older, but it was asked for later: the end of summer time, a restored CRM, or an index that lags.
+    Contradicted,
 }
 
-/// Both have change times, and they differ.
-fn is_dated(believed: ReadStamp, came: ReadStamp) -> bool {
-    believed.changed_at.is_some_and(|believed| came.changed_at.is_some_and(|came| came != believed))
+/// A lower change time does not move what is desired by itself: where such a record was asked for later, it counts when it
+/// is seen once more in a later read. Without change times the later-asked read wins.
+fn age_of(known: &Known, came: ReadStamp, path: Path) -> Age {
+    let believed = known.stamp;
+    match (believed.changed_at, came.changed_at) {
+        (Some(then), Some(now)) if now > then => Age::Newer,
+        (Some(then), Some(now)) if now < then => match path {
+            Path::Asked { began } if came.asked_at >= believed.asked_at => match known.older_since {
+                Some(since) if since < began => Age::Newer,
+                Some(_) | None => Age::Contradicted,
+            },
+            Path::Asked { .. } | Path::Pushed => Age::Older,
+        },
+        (Some(_) | None, Some(_) | None) if came.asked_at < believed.asked_at => Age::AskedBefore,
+        (Some(_) | None, Some(_) | None) => Age::Newer,
+    }
 }
 
 /// The CRM itself says that it is the newer one.

@@ -8,7 +8,7 @@ use reteno_sync::config;
 use reteno_sync::contact::Catalog;
 use reteno_sync::daemon::compose;
 use reteno_sync::daemon::cycle::{CycleParts, CycleReport, Reach, read_feed};
-use reteno_sync::daemon::feeds::tell_read;
+use reteno_sync::daemon::feeds::{note_configured, tell_read};
 use reteno_sync::daemon::links::CrmLinks;
 use reteno_sync::daemon::sender::Line;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,10 @@ impl Tables {
         fs::write(dir.join("config.toml"), toml).unwrap();
         let config = config::load(&dir.join("config.toml"), std::iter::empty(), None).unwrap();
         let source = config.sources.iter().find(|source| source.name == name).unwrap();
+        if mode != PageMode::Preview {
+            // as every program does that sends
+            note_configured(&config, &world.store).await.unwrap();
+        }
         let links = CrmLinks::default();
         let parts = compose::Place { state_dir: config.state_dir.as_path(), clock: &world.clock, links: &links };
         let feed = compose::build_feed(source, config.identity, &Catalog::empty(), parts).0;
