@@ -13,6 +13,7 @@ mod doubtful;
 mod due;
 mod duplicates;
 mod endings;
+mod error;
 mod exports;
 mod forecast;
 mod ghosts;
@@ -54,6 +55,7 @@ mod survival;
 mod tombstones;
 mod undone;
 mod vault;
+mod waits;
 mod wanted;
 
 use std::path::PathBuf;
@@ -68,6 +70,8 @@ pub use alerts::Alert;
 pub use consents::ConsentCycle;
 pub use deeds::{BegunDeeds, DeedSubject};
 pub use due::{Due, MemberValues};
+pub use error::CheckpointError;
+use error::{Attempt, unreadable};
 pub use exports::ExportLink;
 pub use forecast::{Forecast, Gone};
 pub use guard::Weighed;
@@ -103,155 +107,6 @@ pub struct Checkpoint {
     settled_changes: Option<u64>,
     /// Held as long as this process may send; the lock dies with the process.
     _sender_lock: Option<std::fs::File>,
-}
-
-/// What goes wrong with a checkpoint, by what the operator can do.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// Another process holds the exclusive lock.
-    #[error("cannot send: {holder} already uses {}", dir.display())]
-    Busy {
-        /// Which process, in its own words.
-        holder: String,
-        /// The state directory.
-        dir: PathBuf,
-    },
-    /// The directory or a file in it cannot be made, read or written.
-    #[error("cannot {action} {}", path.display())]
-    File {
-        /// "create", "read", "write", "lock".
-        action: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Root would leave files that the owner of the directory cannot use.
-    #[error("cannot use {} as root: it belongs to user {owner}", dir.display())]
-    NotOwner {
-        /// The state directory.
-        dir: PathBuf,
-        /// Its owner's number.
-        owner: u32,
-    },
-    /// There is no checkpoint yet.
-    #[error("there is no checkpoint in {}", .0.display())]
-    Missing(PathBuf),
-    /// A newer program wrote it.
-    #[error("the checkpoint has schema {found}, this program knows {known}")]
-    Newer {
-        /// The database's schema version.
-        found: usize,
-        /// The newest one this program knows.
-        known: usize,
-    },
-    /// The file is not a database, or is damaged.
-    #[error("the checkpoint {} is damaged", path.display())]
-    Damaged {
-        /// The database.
-        path: PathBuf,
-        /// `SQLite`'s reason.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// The key that the prints were made with is not there.
-    #[error("the key of the checkpoint is missing: {}", .0.display())]
-    KeyMissing(PathBuf),
-    /// The key is another one than the prints were made with.
-    #[error("the key in {} is not the one this checkpoint was made with", .0.display())]
-    KeyChanged(PathBuf),
-    /// A sealed value does not open: it was written under another key or altered.
-    #[error("cannot open the sealed {0} in the checkpoint")]
-    Sealed(&'static str),
-    /// A stored value that no version of this program wrote.
-    #[error("the checkpoint holds an unreadable {what}")]
-    Unreadable {
-        /// Which value.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The database refused.
-    #[error("the checkpoint cannot {action}")]
-    Database {
-        /// What was attempted.
-        action: &'static str,
-        /// `SQLite`'s reason.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// The migrations do not apply.
-    #[error("cannot bring the checkpoint to the present schema")]
-    Migration(#[source] rusqlite_migration::Error),
-}
-
-impl CheckpointError {
-    /// What repairs it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Busy { .. } => "stop it first, or let it do the work: one process sends".to_owned(),
-            Self::File { path, .. } => format!("give this user the rights to {}", path.display()),
-            Self::NotOwner { owner, .. } => format!("run the command as that user: sudo -u '#{owner}' reteno-sync …"),
-            Self::Missing(_) => {
-                "run `reteno-sync --authorize` and then the daemon or `reteno-sync sync`, or check state_dir".to_owned()
-            }
-            Self::Newer { .. } => "install the newer program again, or restore a backup made by this one".to_owned(),
-            Self::Damaged { path, .. } => {
-                format!("restore {} from a backup; nothing was deleted or changed", path.display())
-            }
-            Self::KeyMissing(path) | Self::KeyChanged(path) => {
-                format!(
-                    "put the original key back to {} (or its systemd credential): nothing is sent again then",
-                    path.display()
-                )
-            }
-            Self::Sealed(_) => "run `reteno-sync --authorize`".to_owned(),
-            Self::Unreadable { .. } | Self::Migration(_) => "restore a backup of the state directory".to_owned(),
-            Self::Database { source, .. } => match source.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk of the state directory".to_owned(),
-                Some(rusqlite::ErrorCode::DatabaseBusy) => "another command holds the checkpoint; try again".to_owned(),
-                Some(_) | None => return None,
-            },
-        })
-    }
-
-    /// Whether another attempt may succeed without anybody's help.
-    #[must_use]
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            Self::Busy { .. } => true,
-            Self::Database { source, .. } => source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy),
-            Self::File { .. }
-            | Self::NotOwner { .. }
-            | Self::Missing(_)
-            | Self::Newer { .. }
-            | Self::Damaged { .. }
-            | Self::KeyMissing(_)
-            | Self::KeyChanged(_)
-            | Self::Sealed(_)
-            | Self::Unreadable { .. }
-            | Self::Migration(_) => false,
-        }
-    }
-}
-
-/// Names the attempted action of a database call.
-trait Attempt<T> {
-    fn attempt(self, action: &'static str) -> Result<T, CheckpointError>;
-}
-
-impl<T> Attempt<T> for rusqlite::Result<T> {
-    fn attempt(self, action: &'static str) -> Result<T, CheckpointError> {
-        self.map_err(|source| CheckpointError::Database { action, source })
-    }
-}
-
-/// A stored blob that does not decode.
-fn unreadable<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: &'static str) -> impl Fn(E) -> CheckpointError {
-    move |source| CheckpointError::Unreadable { what, source: source.into() }
 }
 
 /// The checkpoint as async code sees it: each call runs on a blocking thread, one at a time.

@@ -14,13 +14,14 @@ use crate::clock::Timestamp;
 use crate::contact::{Fingerprinter, derive};
 use crate::random::Random;
 
+use super::error::database_error;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 static MIGRATIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
 
-/// How long a statement waits for another process's transaction. Longer than any of ours takes, shorter than the
-/// watchdog.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement waits for another process's transaction. Longer than any of ours takes; much longer would keep
+/// a stop waiting. The daemon waits on after it.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a checkpoint is opened.
 #[derive(Debug, Clone)]
@@ -247,7 +248,7 @@ pub(super) fn open_database(
         Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
             CheckpointError::Damaged { path: path.to_owned(), source }
         }
-        Some(_) | None => CheckpointError::Database { action: "be opened", source },
+        Some(_) | None => database_error("be opened", source),
     };
     let mut connection = Connection::open(path).map_err(damaged)?;
     connection.busy_timeout(busy_timeout).map_err(damaged)?;
@@ -276,7 +277,26 @@ fn migrate(connection: &mut Connection, folder: &'static Dir<'static>) -> Result
     if found > known {
         return Err(CheckpointError::Newer { found, known });
     }
-    migrations.to_latest(connection).map_err(CheckpointError::Migration)
+    migrations.to_latest(connection).map_err(migration_error)
+}
+
+/// A lock or a full disk is no fault of the schema.
+fn migration_error(error: rusqlite_migration::Error) -> CheckpointError {
+    match error {
+        rusqlite_migration::Error::RusqliteError { query, err } => {
+            match database_error("be brought to the present schema", err) {
+                CheckpointError::Database { action: _, source } if !is_busy(&source) => {
+                    CheckpointError::Migration(rusqlite_migration::Error::RusqliteError { query, err: source })
+                }
+                passing => passing,
+            }
+        }
+        other => CheckpointError::Migration(other),
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
 }
 
 fn load_key(connection: &mut Connection, options: &OpenOptions, random: &Random) -> Result<[u8; 32], CheckpointError> {

@@ -98,6 +98,7 @@ pub(super) fn failure(error: RunError) -> Failure {
         // a command that authorizes may hold the port for some minutes
         RunError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Exit::TryAgain,
         RunError::Credentials(_) | RunError::Listen { .. } => Exit::Configuration,
+        RunError::Checkpoint(error) if error.is_temporary() => Exit::TryAgain,
         RunError::Checkpoint(_) => Exit::Failed,
     };
     Failure::of(exit, error, hint)

@@ -22,6 +22,7 @@ pub mod links;
 pub mod listening;
 mod mapping;
 pub mod metrics;
+mod outlast;
 pub mod pace;
 pub mod proof;
 mod repairs;

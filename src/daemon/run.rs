@@ -27,6 +27,7 @@ use super::hooks::{HookDesk, open_hooks};
 use super::lifecycle::Stop;
 use super::links::CrmLinks;
 use super::listening::{bind, finish_callbacks, serve_private, serve_public};
+use super::outlast::Trouble;
 use super::proof::LateProof;
 pub use super::run_error::RunError;
 use super::sender::{Line, Sender, Until};
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     /// Takes deliveries.
     pub(super) hooks: Option<Arc<HookDesk>>,
     pub(super) stop: Stop,
+    trouble: Trouble,
     catalog: Mutex<Option<(tokio::time::Instant, Catalog)>>,
     /// Callbacks that are being answered.
     pub(super) callbacks: TaskTracker,
@@ -78,23 +80,20 @@ pub async fn run_session(
     }
     let account = compose::connect(&config, &around, false)?;
     let around = Surroundings { crms: connect_crms(&config, &around), ..around };
-    end_gone_alerts(&around).await?;
-    note_configured(&config, &around.store).await?;
+    let trouble = Trouble::of(around.store.clone(), line.clone(), stop.soft.clone());
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let listener = bind(config.listen.address).await?;
     let public = bind(config.listen.public_address).await?;
-    let settings = compose::send_settings(&config);
-    let mut sender = Sender::resume(
-        around.store.clone(),
-        account.client.clone(),
-        around.clock.clone(),
-        around.random.clone(),
-        (settings, line.clone()),
-    )
-    .await?;
     let links = CrmLinks::connect(&config, &around);
-    let (inbox, hooks) = open_hooks(&config, &around).await?;
+    let prepared = trouble.outlast(|| async {
+        end_gone_alerts(&around).await?;
+        note_configured(&config, &around.store).await?;
+        let sender = resume_sender(&config, &around, &account, &line).await?;
+        Ok((sender, open_hooks(&config, &around).await?))
+    });
+    let Some((sender, (inbox, hooks))) = prepared.await? else { return Ok(()) };
     let shared = Arc::new(Shared {
+        trouble,
         config,
         links,
         around,
@@ -124,31 +123,75 @@ pub async fn run_session(
     spawn_readers(&mut tasks, &shared);
     spawn_keepers(&mut tasks, &shared);
     started();
-    let soft = stop.soft.clone();
-    tasks.spawn(async move {
-        let _parked = parked.drop_guard();
-        sender.run(Until::Stopped, &soft).await.map(|_| ()).map_err(RunError::from)
-    });
+    tasks.spawn(keep_sending(Arc::clone(&shared), sender, parked));
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;
     finish_refreshes(&shared).await;
-    shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await?;
+    match shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await {
+        // the next process does it
+        Err(error) if error.is_temporary() => tracing::warn!("{}", crate::report::chain(&error)),
+        settled => settled?,
+    }
     ended
+}
+
+async fn resume_sender(
+    config: &Config,
+    around: &Surroundings,
+    account: &Account,
+    line: &Line,
+) -> Result<Sender, RunError> {
+    let resumed = Sender::resume(
+        around.store.clone(),
+        account.client.clone(),
+        around.clock.clone(),
+        around.random.clone(),
+        (compose::send_settings(config), line.clone()),
+    );
+    Ok(resumed.await?)
+}
+
+/// Sends until the stop. A sender that could not write down what happened is given up like one that died: the next one
+/// goes on where the checkpoint stands.
+async fn keep_sending(shared: Arc<Shared>, first: Sender, parked: CancellationToken) -> Result<(), RunError> {
+    let _parked = parked.drop_guard();
+    let kept = Mutex::new(Some(first));
+    let sending = shared.trouble.outlast(|| async {
+        let kept = kept.lock().await.take();
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => resume_sender(&shared.config, &shared.around, &shared.account, &shared.line).await?,
+        };
+        sender.run(Until::Stopped, &shared.stop.soft).await?;
+        Ok(())
+    });
+    sending.await.map(|_| ())
+}
+
+/// A task that begins anew where only a passing trouble of the checkpoint has ended it.
+async fn outlast<F>(shared: Arc<Shared>, task: impl Fn(Arc<Shared>) -> F) -> Result<(), RunError>
+where
+    F: Future<Output = Result<(), RunError>>,
+{
+    shared.trouble.outlast(|| task(Arc::clone(&shared))).await.map(|_| ())
 }
 
 /// The tasks that keep what others need.
 fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
-    tasks.spawn(keep_tokens(Arc::clone(shared)));
+    tasks.spawn(outlast(Arc::clone(shared), keep_tokens));
     for crm in &shared.around.crms {
-        let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
-        let (program, stop) = (shared.config.program.clone(), shared.stop.soft.clone());
-        let keep = keep_crm_tokens(Arc::clone(crm), (alarm, clock), program, stop);
-        tasks.spawn(async { Ok(keep.await?) });
+        let crm = Arc::clone(crm);
+        tasks.spawn(outlast(Arc::clone(shared), move |shared| {
+            let (alarm, clock) = (shared.alarm.clone(), shared.around.clock.clone());
+            let (program, stop) = (shared.config.program.clone(), shared.stop.soft.clone());
+            let keep = keep_crm_tokens(Arc::clone(&crm), (alarm, clock), program, stop);
+            async { Ok(keep.await?) }
+        }));
     }
-    tasks.spawn(count_hours(Arc::clone(shared)));
-    tasks.spawn(tell_status(Arc::clone(shared)));
-    tasks.spawn(watch_others(Arc::clone(shared)));
+    tasks.spawn(outlast(Arc::clone(shared), count_hours));
+    tasks.spawn(outlast(Arc::clone(shared), tell_status));
+    tasks.spawn(outlast(Arc::clone(shared), watch_others));
 }
 
 /// An answer on its way still reaches the vault.
@@ -168,11 +211,13 @@ async fn finish_refreshes(shared: &Shared) {
 /// Whatever brings records: cycles, and what is announced.
 fn spawn_readers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>) {
     for source in &shared.config.sources {
-        tasks.spawn(follow_schedule(Arc::clone(shared), source.clone()));
-        tasks.spawn(attend(Arc::clone(shared), source.clone()));
+        let (read, heeded) = (source.clone(), source.clone());
+        tasks.spawn(outlast(Arc::clone(shared), move |shared| follow_schedule(shared, read.clone())));
+        tasks.spawn(outlast(Arc::clone(shared), move |shared| attend(shared, heeded.clone())));
     }
     if let Some(hooks) = &shared.hooks {
-        tasks.spawn(watch_refusals(Arc::clone(shared), Arc::clone(hooks)));
+        let hooks = Arc::clone(hooks);
+        tasks.spawn(outlast(Arc::clone(shared), move |shared| watch_refusals(shared, Arc::clone(&hooks))));
     }
 }
 

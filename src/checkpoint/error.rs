@@ -1,0 +1,246 @@
+//! What goes wrong with a checkpoint, and what repairs it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What goes wrong with a checkpoint, by what the operator can do.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Another process holds the exclusive lock.
+    #[error("cannot send: {holder} already uses {}", dir.display())]
+    Busy {
+        /// Which process, in its own words.
+        holder: String,
+        /// The state directory.
+        dir: PathBuf,
+    },
+    /// The directory or a file in it cannot be made, read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// "create", "read", "write", "lock".
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Root would leave files that the owner of the directory cannot use.
+    #[error("cannot use {} as root: it belongs to user {owner}", dir.display())]
+    NotOwner {
+        /// The state directory.
+        dir: PathBuf,
+        /// Its owner's number.
+        owner: u32,
+    },
+    /// There is no checkpoint yet.
+    #[error("there is no checkpoint in {}", .0.display())]
+    Missing(PathBuf),
+    /// A newer program wrote it.
+    #[error("the checkpoint has schema {found}, this program knows {known}")]
+    Newer {
+        /// The database's schema version.
+        found: usize,
+        /// The newest one this program knows.
+        known: usize,
+    },
+    /// The file is not a database, or is damaged.
+    #[error("the checkpoint {} is damaged", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// `SQLite`'s reason.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The key that the prints were made with is not there.
+    #[error("the key of the checkpoint is missing: {}", .0.display())]
+    KeyMissing(PathBuf),
+    /// The key is another one than the prints were made with.
+    #[error("the key in {} is not the one this checkpoint was made with", .0.display())]
+    KeyChanged(PathBuf),
+    /// A sealed value does not open: it was written under another key or altered.
+    #[error("cannot open the sealed {0} in the checkpoint")]
+    Sealed(&'static str),
+    /// A stored value that no version of this program wrote.
+    #[error("the checkpoint holds an unreadable {what}")]
+    Unreadable {
+        /// Which value.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The disk of the state directory is full.
+    #[error("the disk of the checkpoint is full: it cannot {action}")]
+    NoRoom {
+        /// What was attempted.
+        action: &'static str,
+        /// `SQLite`'s reason.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The database refused.
+    #[error("the checkpoint cannot {action}")]
+    Database {
+        /// What was attempted.
+        action: &'static str,
+        /// `SQLite`'s reason.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The migrations do not apply.
+    #[error("cannot bring the checkpoint to the present schema")]
+    Migration(#[source] rusqlite_migration::Error),
+}
+
+impl CheckpointError {
+    /// What repairs it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Busy { .. } => "stop it first, or let it do the work: one process sends".to_owned(),
+            Self::File { path, source, .. } => file_hint(path, source),
+            Self::NotOwner { owner, .. } => format!("run the command as that user: sudo -u '#{owner}' reteno-sync …"),
+            Self::Missing(_) => {
+                "run `reteno-sync --authorize` and then the daemon or `reteno-sync sync`, or check state_dir".to_owned()
+            }
+            Self::Newer { .. } => "install the newer program again, or restore a backup made by this one".to_owned(),
+            Self::Damaged { path, .. } => {
+                format!("restore {} from a backup; nothing was deleted or changed", path.display())
+            }
+            Self::KeyMissing(path) | Self::KeyChanged(path) => {
+                format!(
+                    "put the original key back to {} (or its systemd credential): nothing is sent again then",
+                    path.display()
+                )
+            }
+            Self::Sealed(_) => "run `reteno-sync --authorize`".to_owned(),
+            Self::Unreadable { .. } | Self::Migration(_) => "restore a backup of the state directory".to_owned(),
+            Self::NoRoom { .. } => "make room on the disk of the state directory".to_owned(),
+            Self::Database { source, .. } => match source.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                    "another process (a backup, a command) holds the checkpoint's lock; try again".to_owned()
+                }
+                Some(rusqlite::ErrorCode::PermissionDenied | rusqlite::ErrorCode::CannotOpen) => {
+                    "give this user the rights to the state directory and the files in it".to_owned()
+                }
+                Some(rusqlite::ErrorCode::ReadOnly) => {
+                    "let this user write to the state directory, and see that its disk is not mounted read-only"
+                        .to_owned()
+                }
+                Some(rusqlite::ErrorCode::SystemIoFailure) => {
+                    "look at the disk of the state directory: the system's log says what is wrong with it".to_owned()
+                }
+                Some(_) | None => return None,
+            },
+        })
+    }
+
+    /// Whether another attempt may succeed: time mends it, or room on the disk does.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::NoRoom { .. } => true,
+            Self::Database { source, .. } => source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy),
+            Self::File { source, .. } => is_full(source),
+            Self::NotOwner { .. }
+            | Self::Missing(_)
+            | Self::Newer { .. }
+            | Self::Damaged { .. }
+            | Self::KeyMissing(_)
+            | Self::KeyChanged(_)
+            | Self::Sealed(_)
+            | Self::Unreadable { .. }
+            | Self::Migration(_) => false,
+        }
+    }
+}
+
+/// What repairs a file that cannot be made, read or written.
+fn file_hint(path: &Path, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => format!("give this user the rights to {}", path.display()),
+        io::ErrorKind::StorageFull => "make room on the disk of the state directory".to_owned(),
+        io::ErrorKind::QuotaExceeded => {
+            "this user may write no more to the disk of the state directory: raise its quota".to_owned()
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("the disk of {} is mounted read-only: mount it writable", path.display())
+        }
+        io::ErrorKind::InvalidData => format!("restore {} from a backup", path.display()),
+        _ => format!("look at {} and its disk: the system's log may say what is wrong", path.display()),
+    }
+}
+
+fn is_full(source: &io::Error) -> bool {
+    matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// What `SQLite` says of a full disk: also where it cannot make room for the file by which processes share the database,
+/// which it only gives a number for.
+pub(super) fn database_error(action: &'static str, source: rusqlite::Error) -> CheckpointError {
+    let is_full = source.sqlite_error().is_some_and(|error| {
+        error.code == rusqlite::ErrorCode::DiskFull || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    });
+    if is_full { CheckpointError::NoRoom { action, source } } else { CheckpointError::Database { action, source } }
+}
+
+/// Names the attempted action of a database call.
+pub(super) trait Attempt<T> {
+    fn attempt(self, action: &'static str) -> Result<T, CheckpointError>;
+}
+
+impl<T> Attempt<T> for rusqlite::Result<T> {
+    fn attempt(self, action: &'static str) -> Result<T, CheckpointError> {
+        self.map_err(|source| database_error(action, source))
+    }
+}
+
+/// A stored blob that does not decode.
+pub(super) fn unreadable<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: &'static str,
+) -> impl Fn(E) -> CheckpointError {
+    move |source| CheckpointError::Unreadable { what, source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sqlite(code: i32) -> CheckpointError {
+        database_error("be opened", rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None))
+    }
+
+    fn file(kind: io::ErrorKind) -> CheckpointError {
+        CheckpointError::File { action: "write", path: "/state/generation".into(), source: kind.into() }
+    }
+
+    #[test]
+    fn what_time_or_room_mends_is_told_from_what_a_person_must_mend() {
+        use rusqlite::ffi;
+        let cases = [
+            (sqlite(ffi::SQLITE_BUSY), true, "lock"),
+            (sqlite(ffi::SQLITE_FULL), true, "make room"),
+            (sqlite(ffi::SQLITE_IOERR_SHMSIZE), true, "make room"),
+            (file(io::ErrorKind::StorageFull), true, "make room"),
+            (file(io::ErrorKind::QuotaExceeded), true, "quota"),
+            (sqlite(ffi::SQLITE_IOERR_FSYNC), false, "system's log"),
+            (sqlite(ffi::SQLITE_READONLY), false, "read-only"),
+            (sqlite(ffi::SQLITE_CANTOPEN), false, "the rights"),
+            (file(io::ErrorKind::PermissionDenied), false, "the rights to /state/generation"),
+            (file(io::ErrorKind::ReadOnlyFilesystem), false, "read-only"),
+            (file(io::ErrorKind::Other), false, "the system's log"),
+        ];
+        for (error, is_temporary, hint) in cases {
+            assert_eq!(error.is_temporary(), is_temporary, "{error:?}");
+            assert!(error.hint().is_some_and(|told| told.contains(hint)), "{error:?}: {:?}", error.hint());
+            let speaks_of_rights = error.hint().is_some_and(|told| told.contains("the rights"));
+            assert_eq!(speaks_of_rights, hint.starts_with("the rights"), "{error:?}");
+        }
+        assert_eq!(
+            sqlite(ffi::SQLITE_IOERR_SHMSIZE).to_string(),
+            "the disk of the checkpoint is full: it cannot be opened"
+        );
+    }
+}
