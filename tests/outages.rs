@@ -6,8 +6,9 @@ mod support;
 use http::StatusCode;
 use reteno_sync::contact::Field;
 use reteno_sync::plan::policy::Ending;
-use reteno_sync::sandbox::{CallKind, Canned, Effect, Fault};
-use support::{HOUR, World};
+use reteno_sync::sandbox::{Applied, CallKind, Canned, Effect, Fault};
+use support::reads::Record;
+use support::{HOUR, MINUTE, World};
 
 const TOWN: Field = Field::Town;
 
@@ -68,4 +69,89 @@ async fn a_gateways_page_refuses_no_batch() {
         assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("Kyiv"), "{status}");
         assert_eq!(world.rejections().await.len(), 0, "{status}");
     }
+}
+
+/// One contact is edited while Reteno's imports end in ERROR for half a minute.
+#[tokio::test(start_paused = true)]
+async fn a_lone_edit_outlives_some_imports_that_fail() {
+    for failures in [3, 5] {
+        let mut world = World::begin().await;
+        world.crm_says(&[("ann", &[(TOWN, "Kyiv")])]).await;
+        world.send_for(HOUR).await;
+        let fails = Effect::FailImport(Applied::Nothing);
+        world.sandbox.fault(Fault::on(CallKind::SubmitContacts, fails).times(failures));
+        world.crm_says(&[("ann", &[(TOWN, "Lviv")])]).await;
+        world.send_for(HOUR).await;
+        assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("Lviv"), "{failures}");
+        assert_eq!(world.rejections().await.len(), 0, "{failures}");
+    }
+}
+
+/// A contact that always breaks its import is named at last, also where the process is started again and again.
+#[tokio::test(start_paused = true)]
+async fn a_contact_whose_imports_always_fail_is_listed_after_an_hour() {
+    let mut world = World::begin().await;
+    let fails = Effect::FailImport(Applied::Nothing);
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, fails).always());
+    world.crm_says(&[("ann", &[(TOWN, "Kyiv")])]).await;
+    for _ in 0..2 {
+        world.send_for(20 * MINUTE).await;
+        world.crash().await;
+    }
+    assert_eq!(world.rejections().await.len(), 0);
+    for _ in 0..6 {
+        world.send_for(20 * MINUTE).await;
+        world.crash().await;
+    }
+    assert_eq!(world.rejections().await.len(), 1);
+}
+
+/// Reteno refuses a set of fields for hours (a field that is not there yet), and the process is started again meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_restart_during_a_refusal_of_everybody_rejects_nobody() {
+    let mut world = World::begin().await;
+    let keys = ["a", "b", "c", "d"];
+    world.sandbox.poison(keys.map(str::to_owned));
+    let records: Vec<Record<'_>> = keys.iter().map(|key| (*key, [(TOWN, "Kyiv")].as_slice())).collect();
+    world.crm_says(&records).await;
+    for _ in 0..8 {
+        world.hours(1).await;
+        world.crash().await;
+        assert_eq!(world.status().await.rejected, 0);
+        assert_eq!(world.alerts().await.iter().filter(|name| name.starts_with("mask-")).count(), 1, "it stands");
+    }
+    world.sandbox.poison([]);
+    world.hours(3).await;
+    assert!(keys.iter().all(|key| is_there(&world, key)), "{:?}", world.rejections().await);
+    assert_eq!(world.alerts().await, Vec::<String>::new());
+}
+
+/// A person deletes a contact in Reteno; the CRM then changes that one alone, so that the mapping names nobody.
+#[tokio::test(start_paused = true)]
+async fn who_was_deleted_there_is_listed_also_when_sent_alone() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("ann", &[(TOWN, "Kyiv")])]).await;
+    world.send_for(HOUR).await;
+    assert!(world.sandbox.delete_contact("ann"));
+    world.crm_says(&[("ann", &[(TOWN, "Lviv")])]).await;
+    world.send_until_quiet().await;
+    let status = world.status().await;
+    assert_eq!((status.acknowledged, status.rejections), (0, 1));
+}
+
+/// Reteno asks for peace, and the process is started anew.
+#[tokio::test(start_paused = true)]
+async fn the_next_process_waits_as_long_as_reteno_has_asked_for() {
+    let mut world = World::begin().await;
+    let busy = Effect::Answer(Canned::too_many(Some("1200")));
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, busy));
+    world.crm_says(&[("ann", &[(TOWN, "Kyiv")])]).await;
+    let asked_at = world.clock.now();
+    world.send_for(MINUTE).await;
+    let calls = world.call_count();
+    world.crash().await;
+    world.send_for(HOUR).await;
+    let first = world.calls_since(calls)[0].at;
+    assert!(first.since(asked_at) >= 20 * MINUTE, "{} s", first.since(asked_at).as_secs());
+    assert!(is_there(&world, "ann"));
 }

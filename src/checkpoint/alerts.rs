@@ -54,11 +54,6 @@ impl Checkpoint {
             .map(|rows| rows > 0)
     }
 
-    /// Ends every alert that Reteno refuses a set of fields.
-    pub fn end_mask_alerts(&mut self) -> Result<(), CheckpointError> {
-        self.connection.execute("DELETE FROM alert WHERE name LIKE 'mask-%'", []).attempt("end alerts").map(|_| ())
-    }
-
     /// Ends every alert whose name begins so, but those in `kept`.
     pub fn end_alerts_but(&mut self, beginning: &str, kept: &[String]) -> Result<(), CheckpointError> {
         for alert in self.load_alerts()? {

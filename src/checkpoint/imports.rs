@@ -297,13 +297,6 @@ impl Checkpoint {
             .attempt("read an import's members")
     }
 
-    /// How often a contact was refused alone.
-    pub fn load_attempts(&self, contact: ContactId) -> Result<u32, CheckpointError> {
-        self.connection
-            .query_row("SELECT attempts FROM contact WHERE id = ?1", [contact.0], |row| row.get(0))
-            .attempt("read a contact")
-    }
-
     /// The members of an import.
     pub fn load_members(&self, import: ImportId) -> Result<Vec<Member>, CheckpointError> {
         let mut query = self

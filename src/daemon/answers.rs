@@ -3,6 +3,7 @@
 use crate::checkpoint::{CallKind, CheckpointError, DeedEnd, OpenImport, UnknownFate};
 use crate::clock::Timestamp;
 use crate::plan::answer::{ImportAnswer, NotWritten, SingleAnswer, SubmitAnswer};
+use crate::plan::halving::Failure;
 use crate::plan::outcome::{
     Member, MemberOutcome, Outcomes, match_failures, outcomes_finished, outcomes_unknown, reject_unrenamed,
 };
@@ -83,7 +84,8 @@ impl Sender {
                 let members = self.store.call(move |checkpoint| checkpoint.load_members(import)).await?;
                 let acknowledged = MemberOutcome::Acknowledged { reteno_id: Some(id) };
                 let mask = self.load_import(import).await?.map(|import| import.mask).unwrap_or_default();
-                self.note_success(&mask).await?;
+                let contacts: Vec<ContactId> = members.iter().map(|member| member.contact).collect();
+                self.note_success(&mask, &contacts).await?;
                 let members = members.iter().map(|member| (member.contact, acknowledged.clone())).collect();
                 self.settle(import, members, UnknownFate::Release, false).await
             }
@@ -158,7 +160,7 @@ impl Sender {
                 if import.call == CallKind::Upload {
                     return self.end_upload(&import, &members, &reason).await;
                 }
-                let fate = self.fate_of_failure(&import.mask, &members, &reason, now).await?;
+                let fate = self.fate_of_failure(&import.mask, &members, (Failure::Error, &reason), now).await?;
                 self.settle(id, outcomes_unknown(&members).members, fate, false).await
             }
         }
@@ -172,13 +174,18 @@ impl Sender {
     ) -> Result<(), CheckpointError> {
         let id = import.id;
         let members = self.store.call(move |checkpoint| checkpoint.load_members(id)).await?;
+        // a rename that has met nobody is told so by an empty mapping, whatever the batch
+        let mapping = mapping.filter(|pairs| !(import.renames && pairs.is_empty()));
         let mut outcomes = outcomes_finished(&members, mapping, import.unmatched, &self.hash);
         if import.renames {
             reject_unrenamed(&mut outcomes, &members);
         }
         let Outcomes { members: outcomes, is_mapping_odd } = outcomes;
-        if outcomes.iter().any(|(_, outcome)| matches!(outcome, MemberOutcome::Acknowledged { .. })) {
-            self.note_success(&import.mask).await?;
+        let is_taken = |outcome: &MemberOutcome| matches!(outcome, MemberOutcome::Acknowledged { .. });
+        let taken: Vec<ContactId> =
+            outcomes.iter().filter(|(_, outcome)| is_taken(outcome)).map(|(contact, _)| *contact).collect();
+        if !taken.is_empty() {
+            self.note_success(&import.mask, &taken).await?;
         }
         self.alarm.end("import-status").await?;
         if !is_mapping_odd && mapping.is_some() {
@@ -199,7 +206,10 @@ impl Sender {
             // smaller batches would not be understood better, and in very small ones a missing contact would pass for
             // one that was deleted
             _ if is_mapping_odd => UnknownFate::Later(ODD_MAPPING_WAIT),
-            1 => self.fate_of_failure(&import.mask, &lone(&members, &unknown), "Reteno refuses it", now).await?,
+            1 => {
+                let failure = (Failure::Refused, "Reteno refuses it");
+                self.fate_of_failure(&import.mask, &lone(&members, &unknown), failure, now).await?
+            }
             _ => {
                 let (first, second) = self.halving.split();
                 UnknownFate::Split { first, second }
@@ -223,7 +233,7 @@ impl Sender {
         if import.call == CallKind::Upload {
             return self.end_upload(&import, &members, reason).await;
         }
-        let fate = self.fate_of_failure(&import.mask, &members, reason, now).await?;
+        let fate = self.fate_of_failure(&import.mask, &members, (Failure::Refused, reason), now).await?;
         let wrote_nothing = import.posts == 1 && import.ghost_until.is_none();
         self.settle(id, outcomes_unknown(&members).members, fate, wrote_nothing).await
     }

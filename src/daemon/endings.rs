@@ -4,7 +4,7 @@
 use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, OpenImport, Settlement, UnknownFate};
 use crate::clock::Timestamp;
 use crate::contact::Field;
-use crate::plan::halving::Verdict;
+use crate::plan::halving::{Failure, Verdict};
 use crate::plan::outcome::{Member, MemberOutcome, outcomes_unknown};
 use crate::plan::{ContactId, ImportId};
 
@@ -90,9 +90,9 @@ impl Sender {
         self.store.call(Checkpoint::settle_disk).await
     }
 
-    /// Something with these fields was applied.
-    pub(super) async fn note_success(&mut self, mask: &[Field]) -> Result<(), CheckpointError> {
-        self.halving.succeeded(mask);
+    /// Something with these fields was applied, about these contacts.
+    pub(super) async fn note_success(&mut self, mask: &[Field], contacts: &[ContactId]) -> Result<(), CheckpointError> {
+        self.halving.succeeded(mask, contacts);
         self.alarm.end(&mask_alert(mask)).await
     }
 
@@ -120,25 +120,39 @@ impl Sender {
         self.store.call(move |checkpoint| checkpoint.settle_import(id, &settlement, now)).await
     }
 
+    /// Keeps what there is to wait for, where that has changed: the next process waits for it too.
+    pub(super) async fn store_waits(&mut self) -> Result<(), CheckpointError> {
+        let halving = self.halving.take_changes();
+        let asked = self.pause.asked();
+        let has_asked = self.stored_asked != asked;
+        if halving.is_none() && !has_asked {
+            return Ok(());
+        }
+        self.stored_asked = asked;
+        self.store
+            .call(move |checkpoint| {
+                if let Some(halving) = halving {
+                    checkpoint.store_halving(&halving)?;
+                }
+                if has_asked { checkpoint.store_asked_until(asked) } else { Ok(()) }
+            })
+            .await
+    }
+
     /// What becomes of the members of a batch that failed as a whole.
     pub(super) async fn fate_of_failure(
         &mut self,
         mask: &[Field],
         members: &[Member],
-        reason: &str,
+        (failure, reason): (Failure, &str),
         now: Timestamp,
     ) -> Result<UnknownFate, CheckpointError> {
         let contacts: Vec<ContactId> =
             members.iter().filter(|member| member.failure.is_none()).map(|member| member.contact).collect();
-        let attempts = match contacts.as_slice() {
-            [] => return Ok(UnknownFate::Release),
-            [only] => {
-                let only = *only;
-                self.store.call(move |checkpoint| checkpoint.load_attempts(only)).await?
-            }
-            [..] => 0,
-        };
-        Ok(match self.halving.failed(mask, &contacts, attempts, now) {
+        if contacts.is_empty() {
+            return Ok(UnknownFate::Release);
+        }
+        Ok(match self.halving.failed(mask, &contacts, failure, now) {
             Verdict::Split { first, second } => UnknownFate::Split { first, second },
             Verdict::Again(wait) => UnknownFate::Later(wait),
             Verdict::Reject => UnknownFate::Reject(reason.to_owned()),
@@ -156,7 +170,7 @@ impl Sender {
 }
 
 /// The name of the alert that a mask is refused.
-fn mask_alert(mask: &[Field]) -> String {
+pub(super) fn mask_alert(mask: &[Field]) -> String {
     let codes = mask.iter().map(|field| field.code().to_string()).collect::<Vec<_>>().join("-");
     format!("mask-{codes}")
 }

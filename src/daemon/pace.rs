@@ -58,6 +58,18 @@ impl Pause {
         }
     }
 
+    /// The same, where an earlier process was asked for peace.
+    #[must_use]
+    pub fn asked_until(self, asked: Option<Timestamp>) -> Self {
+        Self { asked, ..self }
+    }
+
+    /// Until when Reteno has asked for peace, also where that is over.
+    #[must_use]
+    pub const fn asked(&self) -> Option<Timestamp> {
+        self.asked
+    }
+
     /// When something new may go out; `None`: now.
     #[must_use]
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {

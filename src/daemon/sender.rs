@@ -27,6 +27,7 @@ use crate::reteno::start::SubscribeOptions;
 
 use super::alarm::Alarm;
 use super::calls::{Done, perform, take_up};
+use super::endings::mask_alert;
 use super::exports::Exports;
 use super::pace::{Pause, Standstill};
 
@@ -67,6 +68,8 @@ pub struct Sender {
     pub(super) halving: Halving,
     pub(super) locks: LockSet,
     pub(super) pause: Pause,
+    /// What the checkpoint holds of the time that Reteno has asked for.
+    pub(super) stored_asked: Option<Timestamp>,
     pub(super) repeat: Backoff,
     pub(super) counts: watch::Sender<SendCounts>,
     pub(super) exports: Exports,
@@ -97,7 +100,7 @@ impl Sender {
         let now = clock.now();
         let endings = settings.endings.clone();
         let form_names: Vec<String> = settings.forms.iter().map(|(name, _)| name.clone()).collect();
-        let (hash, last_part, locks, form_ids, dir) = store
+        let (hash, (halving, asked), locks, form_ids, dir) = store
             .call(move |checkpoint| {
                 for (name, ending) in &endings {
                     checkpoint.drop_other_endings(name, *ending)?;
@@ -107,9 +110,11 @@ impl Sender {
                     form_ids.push(checkpoint.load_source(name)?.id);
                 }
                 let locks = take_up(checkpoint, now, age_max)?;
-                // which fields are refused is only known to the process that raised them
-                checkpoint.end_mask_alerts()?;
-                Ok((checkpoint.hash().clone(), checkpoint.last_part()?, locks, form_ids, checkpoint.exports_dir()))
+                let halving = Halving::restored(checkpoint.last_part()?, checkpoint.load_halving()?.as_deref(), now);
+                let refused: Vec<String> = halving.refused_masks().map(mask_alert).collect();
+                checkpoint.end_alerts_but("mask-", &refused)?;
+                let waits = (halving, checkpoint.load_asked_until()?);
+                Ok((checkpoint.hash().clone(), waits, locks, form_ids, checkpoint.exports_dir()))
             })
             .await?;
         let forms: BTreeMap<SourceId, SubscribeOptions> =
@@ -125,9 +130,10 @@ impl Sender {
             clock,
             hash,
             settings,
-            halving: Halving::from_last_part(last_part),
+            halving,
             locks,
-            pause: Pause::none(random.clone()),
+            pause: Pause::none(random.clone()).asked_until(asked),
+            stored_asked: asked,
             repeat: Backoff::new(REPEAT_FIRST, REPEAT_MAX, random),
             counts: watch::Sender::new(SendCounts::default()),
             exports,
@@ -367,6 +373,11 @@ impl Sender {
     }
 
     async fn record(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), CheckpointError> {
+        self.record_answer(done).await?;
+        self.store_waits().await
+    }
+
+    async fn record_answer(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), CheckpointError> {
         match done {
             Ok(Done::Posted(import, answer)) => self.record_submit(import, answer).await,
             Ok(Done::Single(import, answer)) => self.record_single(import, answer).await,

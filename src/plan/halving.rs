@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 use crate::contact::Field;
 
@@ -21,8 +23,22 @@ const PAUSE_MAX: Duration = Duration::from_hours(1);
 /// A contact that is refused alone this often, with no other contact of its mask in doubt, is rejected without proof:
 /// where only one contact has such a mask there is nobody to prove it.
 const LONE_REFUSALS_MAX: u32 = 3;
+/// An import that ends in ERROR says nothing of its contact: it is rejected only where this lasts so long. Shorter, and
+/// a trouble of Reteno's own rejects people; longer, and a contact that breaks imports is named late.
+const ERRORS_LAST_MIN: Duration = Duration::from_hours(1);
+/// Refusals that lie further back than this count for nothing: the contact or its mask went out in other ways since.
+const SUSPECT_AGE_MAX: Duration = Duration::from_hours(24);
 /// Before a lone contact is tried again. Long enough for its sibling to go first.
 const LONE_RETRY: Duration = Duration::from_secs(2);
+
+/// How a batch came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Reteno refused it for what it holds.
+    Refused,
+    /// Reteno took it and could not carry it out.
+    Error,
+}
 
 /// Whether batches of a mask may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,36 +74,73 @@ pub enum Verdict {
     },
 }
 
-/// What is known of each mask in this process. Lost at a restart: then a refused mask is simply found out again.
+/// What is known of each mask in trouble. It outlives the process, both what counts against a contact and what is a reason
+/// to wait: the one without the other would reject innocents after a restart.
 #[derive(Debug, Default)]
 pub struct Halving {
     masks: BTreeMap<Vec<Field>, Health>,
     last_part: i64,
+    has_changed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Health {
     successes: u64,
     /// Since when its batches go one at a time.
-    suspect_since: Option<Timestamp>,
-    /// Contacts refused alone, each with the number of successes before its first refusal.
-    suspects: BTreeMap<ContactId, u64>,
-    paused_until: Option<Timestamp>,
+    suspect_since: Option<i64>,
+    /// Contacts refused alone.
+    suspects: BTreeMap<i64, Suspect>,
+    paused_until: Option<i64>,
     pauses: u32,
 }
 
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Suspect {
+    /// Successes of its mask before its first refusal.
+    before: u64,
+    /// When it was first refused alone.
+    since: i64,
+    refusals: u32,
+}
+
 impl Halving {
-    /// `last_part` is the highest part number that the checkpoint holds.
+    /// `last_part` is the highest part number that the checkpoint holds, `saved` what [`Halving::take_changes`] gave
+    /// last. What cannot be read, and masks that nothing was heard of for long, are found out again.
     #[must_use]
-    pub fn from_last_part(last_part: i64) -> Self {
-        Self { masks: BTreeMap::new(), last_part }
+    pub fn restored(last_part: i64, saved: Option<&str>, now: Timestamp) -> Self {
+        let stored: Vec<(Vec<u32>, Health)> =
+            saved.and_then(|saved| serde_json::from_str(saved).ok()).unwrap_or_default();
+        let fields = |codes: &[u32]| codes.iter().map(|code| Field::from_code(*code)).collect::<Option<Vec<_>>>();
+        let masks = stored
+            .into_iter()
+            .filter(|(_, health)| health.last_moment().is_pending(now.minus(SUSPECT_AGE_MAX), SUSPECT_AGE_MAX * 2))
+            .filter_map(|(codes, health)| Some((fields(&codes)?, health)))
+            .collect();
+        Self { masks, last_part, has_changed: false }
+    }
+
+    /// What is to be kept for the next process, where it has changed since this was last asked.
+    pub fn take_changes(&mut self) -> Option<String> {
+        if !std::mem::take(&mut self.has_changed) {
+            return None;
+        }
+        let codes = |mask: &[Field]| mask.iter().map(|field| field.code()).collect::<Vec<u32>>();
+        let all: Vec<(Vec<u32>, &Health)> = self.masks.iter().map(|(mask, health)| (codes(mask), health)).collect();
+        serde_json::to_string(&all).ok()
+    }
+
+    /// The masks that pause, or were refused again after they did.
+    pub fn refused_masks(&self) -> impl Iterator<Item = &[Field]> {
+        self.masks.iter().filter(|(_, health)| health.pauses > 0).map(|(mask, _)| mask.as_slice())
     }
 
     /// Whether batches of `mask` may go at `now`.
     #[must_use]
     pub fn gate(&self, mask: &[Field], now: Timestamp) -> Gate {
         match self.masks.get(mask) {
-            Some(Health { paused_until: Some(until), .. }) if until.is_pending(now, PAUSE_MAX) => Gate::Closed(*until),
+            Some(Health { paused_until: Some(until), .. }) if Timestamp(*until).is_pending(now, PAUSE_MAX) => {
+                Gate::Closed(Timestamp(*until))
+            }
             Some(Health { suspect_since: Some(_), .. }) => Gate::OneAtATime,
             Some(_) | None => Gate::Open,
         }
@@ -97,7 +150,7 @@ impl Halving {
     /// hang for hours, says nothing and stands in nobody's way.
     #[must_use]
     pub fn waits_for(&self, mask: &[Field], begun: Timestamp) -> bool {
-        self.masks.get(mask).and_then(|health| health.suspect_since).is_some_and(|since| begun >= since)
+        self.masks.get(mask).and_then(|health| health.suspect_since).is_some_and(|since| begun.0 >= since)
     }
 
     /// How many contacts of a mask are worth looking at, for the masks that may not be sent freely: none of a paused one,
@@ -117,7 +170,7 @@ impl Halving {
     pub fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
         self.masks
             .values()
-            .filter_map(|health| health.paused_until)
+            .filter_map(|health| health.paused_until.map(Timestamp))
             .filter(|until| until.is_pending(now, PAUSE_MAX))
             .min()
     }
@@ -128,49 +181,84 @@ impl Halving {
         (self.last_part, self.last_part - 1)
     }
 
-    /// A batch of `mask` was applied: a pause of it has thereby ended.
-    pub fn succeeded(&mut self, mask: &[Field]) {
+    /// A batch of `mask` was applied, and `contacts` with it: a pause of it has thereby ended.
+    pub fn succeeded(&mut self, mask: &[Field], contacts: &[ContactId]) {
         let Some(health) = self.masks.get_mut(mask) else { return };
         health.successes += 1;
         health.suspect_since = None;
         health.paused_until = None;
         health.pauses = 0;
+        for contact in contacts {
+            health.suspects.remove(&contact.0);
+        }
+        if health.suspects.is_empty() {
+            self.masks.remove(mask);
+        }
+        self.has_changed = true;
     }
 
-    /// A batch of `mask` with `members` was refused as a whole. `attempts` counts earlier refusals of a lone member.
-    pub fn failed(&mut self, mask: &[Field], members: &[ContactId], attempts: u32, now: Timestamp) -> Verdict {
-        self.masks.entry(mask.to_vec()).or_default().suspect_since.get_or_insert(now);
+    /// A batch of `mask` with `members` came to nothing as a whole.
+    pub fn failed(&mut self, mask: &[Field], members: &[ContactId], failure: Failure, now: Timestamp) -> Verdict {
+        self.has_changed = true;
+        self.masks.entry(mask.to_vec()).or_default().suspect_since.get_or_insert(now.0);
         let [contact] = members else {
             let (first, second) = self.split();
             return Verdict::Split { first, second };
         };
         let health = self.masks.entry(mask.to_vec()).or_default();
-        let before = *health.suspects.entry(*contact).or_insert(health.successes);
-        if before < health.successes {
-            health.suspects.remove(contact);
-            health.suspect_since = None;
-            return Verdict::Reject;
+        let suspect = health.count(*contact, now);
+        let lasts = match failure {
+            Failure::Refused => true,
+            Failure::Error => {
+                suspect.refusals >= LONE_REFUSALS_MAX && now.since(Timestamp(suspect.since)) >= ERRORS_LAST_MIN
+            }
+        };
+        if suspect.before < health.successes && lasts {
+            return health.reject(*contact);
         }
-        let in_doubt = health.suspects.values().filter(|before| **before == health.successes).count();
+        let in_doubt = health.suspects.values().filter(|other| other.before == health.successes).count();
         if in_doubt > 1 {
             return health.pause(now);
         }
-        if attempts + 1 >= LONE_REFUSALS_MAX && health.pauses == 0 {
-            health.suspects.remove(contact);
-            health.suspect_since = None;
-            return Verdict::Reject;
+        if suspect.refusals >= LONE_REFUSALS_MAX && lasts && health.pauses == 0 {
+            return health.reject(*contact);
         }
-        Verdict::Again(LONE_RETRY * 4_u32.pow(attempts.min(5)))
+        Verdict::Again(LONE_RETRY * 4_u32.pow((suspect.refusals - 1).min(5)))
     }
 }
 
 impl Health {
+    /// Counts a refusal of a contact alone.
+    fn count(&mut self, contact: ContactId, now: Timestamp) -> Suspect {
+        let fresh = Suspect { before: self.successes, since: now.0, refusals: 0 };
+        let suspect = self.suspects.entry(contact.0).or_insert(fresh);
+        // one from before the clock was set back tells nothing, either
+        if suspect.since > now.0 || now.since(Timestamp(suspect.since)) > SUSPECT_AGE_MAX {
+            *suspect = fresh;
+        }
+        suspect.refusals += 1;
+        *suspect
+    }
+
+    fn reject(&mut self, contact: ContactId) -> Verdict {
+        self.suspects.remove(&contact.0);
+        self.suspect_since = None;
+        Verdict::Reject
+    }
+
     fn pause(&mut self, now: Timestamp) -> Verdict {
         let until = now.plus((PAUSE_FIRST * 2_u32.pow(self.pauses.min(16))).min(PAUSE_MAX));
         self.suspects.clear();
-        self.paused_until = Some(until);
+        self.paused_until = Some(until.0);
         self.pauses += 1;
         Verdict::Pause { until, is_news: self.pauses == 1 }
+    }
+
+    /// When something was last heard or decided of it.
+    fn last_moment(&self) -> Timestamp {
+        let known = self.suspects.values().map(|suspect| suspect.since);
+        let moments = known.chain(self.suspect_since).chain(self.paused_until);
+        Timestamp(moments.max().unwrap_or(i64::MIN))
     }
 }
 
@@ -187,7 +275,6 @@ mod tests {
         let mut halving = Halving::default();
         let mut parts: BTreeMap<i64, Vec<ContactId>> = BTreeMap::new();
         parts.insert(0, (0..contacts).map(ContactId).collect());
-        let mut attempts: BTreeMap<ContactId, u32> = BTreeMap::new();
         let (mut rejected, mut later, mut calls) = (Vec::new(), Vec::new(), 0);
         loop {
             let Some((_, members)) = parts.pop_last() else {
@@ -202,20 +289,16 @@ mod tests {
             calls += 1;
             assert!(calls < 1000, "halving ends");
             if !all_fail && !members.iter().any(|contact| bad.contains(&contact.0)) {
-                halving.succeeded(&MASK);
+                halving.succeeded(&MASK, &members);
                 continue;
             }
-            let tries = members.first().and_then(|contact| attempts.get(contact)).copied().unwrap_or(0);
-            match halving.failed(&MASK, &members, tries, NOW) {
+            match halving.failed(&MASK, &members, Failure::Refused, NOW) {
                 Verdict::Split { first, second } => {
                     let (a, b) = members.split_at(members.len() / 2);
                     parts.insert(first, a.to_vec());
                     parts.insert(second, b.to_vec());
                 }
-                Verdict::Again(_) => {
-                    *attempts.entry(members[0]).or_default() += 1;
-                    later.push(members[0]);
-                }
+                Verdict::Again(_) => later.push(members[0]),
                 Verdict::Reject => rejected.push(members[0].0),
                 Verdict::Pause { .. } => return (rejected, calls, true),
             }
@@ -248,12 +331,16 @@ mod tests {
         assert_eq!(run(1, &[0], false), (vec![0], 3, false));
     }
 
+    fn refuse(halving: &mut Halving, contact: i64, now: Timestamp) -> Verdict {
+        halving.failed(&MASK, &[ContactId(contact)], Failure::Refused, now)
+    }
+
     #[test]
     fn a_pause_grows_is_news_once_and_ends_with_a_success() {
         let mut halving = Halving::default();
         let refuse_two = |halving: &mut Halving, now| {
-            halving.failed(&MASK, &[ContactId(1)], 0, now);
-            halving.failed(&MASK, &[ContactId(2)], 0, now)
+            refuse(halving, 1, now);
+            refuse(halving, 2, now)
         };
         let Verdict::Pause { until, is_news: true } = refuse_two(&mut halving, NOW) else { panic!("no pause") };
         assert_eq!(halving.gate(&MASK, NOW), Gate::Closed(until));
@@ -262,7 +349,84 @@ mod tests {
             panic!("no pause")
         };
         assert!(later.since(until) > until.since(NOW));
-        halving.succeeded(&MASK);
+        halving.succeeded(&MASK, &[]);
         assert_eq!(halving.gate(&MASK, NOW), Gate::Open);
+    }
+
+    #[test]
+    fn whoever_is_refused_alone_after_a_pause_is_not_to_blame() {
+        let mut halving = Halving::default();
+        refuse(&mut halving, 1, NOW);
+        assert!(matches!(refuse(&mut halving, 2, NOW), Verdict::Pause { .. }));
+        for minutes in 1..20 {
+            let now = NOW.plus(Duration::from_mins(minutes));
+            assert!(matches!(refuse(&mut halving, 1, now), Verdict::Again(_)), "{minutes}");
+        }
+        // something got through: then it is
+        halving.succeeded(&MASK, &[ContactId(2)]);
+        assert_eq!(refuse(&mut halving, 1, NOW.plus(Duration::from_mins(20))), Verdict::Reject);
+    }
+
+    #[test]
+    fn imports_that_end_in_error_for_a_short_time_reject_nobody() {
+        let mut halving = Halving::default();
+        let (mut now, mut verdict, mut tries) = (NOW, Verdict::Again(Duration::ZERO), 0);
+        while let Verdict::Again(wait) = verdict {
+            now = now.plus(wait);
+            verdict = halving.failed(&MASK, &[ContactId(1)], Failure::Error, now);
+            tries += 1;
+            assert!(tries < 20, "it ends");
+        }
+        assert_eq!(verdict, Verdict::Reject);
+        assert!(now.since(NOW) >= ERRORS_LAST_MIN && now.since(NOW) < 3 * ERRORS_LAST_MIN, "{now:?}");
+        assert!(tries <= 10, "{tries} imports for it");
+        // also where others got through meanwhile
+        let mut halving = Halving::default();
+        for second in 0..30 {
+            let now = NOW.plus(Duration::from_secs(second));
+            let verdict = halving.failed(&MASK, &[ContactId(1)], Failure::Error, now);
+            assert!(matches!(verdict, Verdict::Again(_)), "{second}");
+            halving.succeeded(&MASK, &[ContactId(2)]);
+        }
+    }
+
+    #[test]
+    fn what_was_refused_once_and_then_taken_starts_anew() {
+        let mut halving = Halving::default();
+        assert!(matches!(refuse(&mut halving, 1, NOW), Verdict::Again(_)));
+        halving.succeeded(&MASK, &[ContactId(1)]);
+        assert!(matches!(refuse(&mut halving, 1, NOW), Verdict::Again(_)));
+        // and so does what was refused long ago
+        let mut halving = Halving::default();
+        refuse(&mut halving, 1, NOW);
+        halving.succeeded(&MASK, &[ContactId(2)]);
+        let later = NOW.plus(SUSPECT_AGE_MAX + Duration::from_secs(1));
+        assert!(matches!(refuse(&mut halving, 1, later), Verdict::Again(_)));
+    }
+
+    #[test]
+    fn the_next_process_knows_both_the_refusals_and_the_pauses() {
+        let restart = |halving: &mut Halving, now| Halving::restored(0, halving.take_changes().as_deref(), now);
+        let mut halving = Halving::default();
+        refuse(&mut halving, 1, NOW);
+        let mut halving = restart(&mut halving, NOW);
+        let Verdict::Pause { until, .. } = refuse(&mut halving, 2, NOW) else { panic!("no pause") };
+        let mut halving = restart(&mut halving, NOW);
+        assert_eq!(halving.gate(&MASK, NOW), Gate::Closed(until));
+        assert_eq!(halving.refused_masks().collect::<Vec<_>>(), [&MASK[..]]);
+        for _ in 0..4 {
+            assert!(matches!(refuse(&mut halving, 1, until), Verdict::Again(_)));
+            halving = restart(&mut halving, until);
+        }
+        // after a long time without any word all of it is forgotten, and so it is where the clock was set back for long
+        let text = {
+            refuse(&mut halving, 1, until);
+            halving.take_changes()
+        };
+        assert_eq!(halving.take_changes(), None, "nothing has changed since");
+        for now in [until.plus(SUSPECT_AGE_MAX * 2), until.minus(SUSPECT_AGE_MAX * 3)] {
+            assert_eq!(Halving::restored(0, text.as_deref(), now).gate(&MASK, now), Gate::Open);
+        }
+        assert_eq!(Halving::restored(0, Some("no state"), NOW).gate(&MASK, NOW), Gate::Open);
     }
 }

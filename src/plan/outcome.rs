@@ -87,7 +87,8 @@ pub fn match_failures(
     (found.into_iter().collect(), unmatched)
 }
 
-/// Decides each member of a finished import. `unmatched` is the number of refusals that named no member.
+/// Decides each member of a finished import. A mapping that names nobody is one; only where there is none at all do
+/// finished members count as applied. `unmatched` is the number of refusals that named no member.
 #[must_use]
 pub fn outcomes_finished(
     members: &[Member],
@@ -101,23 +102,23 @@ pub fn outcomes_finished(
         .iter()
         .filter_map(|(value, id)| Some((index.find_value(value.expose(), hash)?, *id)))
         .collect();
-    let has_mapping = mapping.is_some_and(|entries| !entries.is_empty());
+    let names_others = mapping.is_some_and(|entries| !entries.is_empty()) && told.is_empty();
     let expected = members.iter().filter(|member| member.failure.is_none()).count();
     let missing =
         members.iter().filter(|member| member.failure.is_none() && !told.contains_key(&member.contact)).count();
     let beyond_failures = missing.saturating_sub(unmatched);
-    let is_mapping_odd = has_mapping
-        && ((told.is_empty() && expected > 0)
-            || (beyond_failures > MISSING_ALWAYS_PLAUSIBLE && beyond_failures * 100 > expected * MISSING_MAX_PERCENT));
+    let is_short = beyond_failures > MISSING_ALWAYS_PLAUSIBLE && beyond_failures * 100 > expected * MISSING_MAX_PERCENT;
+    let is_mapping_odd = mapping.is_some() && ((names_others && expected > 0) || is_short);
     let decide = |member: &Member| match (&member.failure, told.get(&member.contact)) {
         (Some(reason), _) => MemberOutcome::Rejected(reason.clone()),
         (None, Some(id)) => MemberOutcome::Acknowledged { reteno_id: Some(*id) },
         (None, None) if is_mapping_odd => MemberOutcome::Unknown,
-        (None, None) if has_mapping && unmatched > 0 => {
+        (None, None) if unmatched > 0 && !told.is_empty() => {
             MemberOutcome::Rejected("refused by Reteno, which did not say which contact it refused".to_owned())
         }
-        (None, None) if has_mapping => MemberOutcome::Skipped,
         (None, None) if unmatched > 0 => MemberOutcome::Unknown,
+        // also a mapping that names nobody: what was sent alone is missing from it
+        (None, None) if mapping.is_some() => MemberOutcome::Skipped,
         (None, None) => MemberOutcome::Acknowledged { reteno_id: None },
     };
     let members = members.iter().map(|member| (member.contact, decide(member))).collect();
@@ -227,4 +228,78 @@ fn find_by_print(failure: &FailedContact, members: &[Member], hash: &Fingerprint
         .map(|member| member.contact);
     let only = answering.next()?;
     answering.next().is_none().then_some(only)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash() -> Fingerprinter {
+        Fingerprinter::from_key(&[7; 32])
+    }
+
+    fn member(key: &str) -> Member {
+        let print = hash().field(Field::ExternalCustomerId, &Wanted::Value(Personal::new(key)));
+        Member {
+            contact: ContactId(key.bytes().fold(0, |sum, byte| sum * 256 + i64::from(byte))),
+            locks: vec![Lock { kind: LockKind::ExternalId, hash: print.to_u64() }],
+            carried: FieldPrints::default(),
+            failure: None,
+        }
+    }
+
+    /// What becomes of `contacts` (c0, c1, …) where the mapping names those in `named`, and whether that is odd.
+    fn finish(contacts: usize, named: Option<&[&str]>, unmatched: usize) -> (Vec<MemberOutcome>, bool) {
+        let members: Vec<Member> = (0..contacts).map(|number| member(&format!("c{number}"))).collect();
+        let pairs = |named: &[&str]| named.iter().map(|key| (Personal::new(*key), 5)).collect::<Vec<_>>();
+        let mapping = named.map(pairs);
+        let outcomes = outcomes_finished(&members, mapping.as_deref(), unmatched, &hash());
+        (outcomes.members.into_iter().map(|(_, outcome)| outcome).collect(), outcomes.is_mapping_odd)
+    }
+
+    fn names(from: usize, to: usize) -> Vec<String> {
+        (from..to).map(|number| format!("c{number}")).collect()
+    }
+
+    #[test]
+    fn whoever_a_mapping_lacks_is_skipped_and_without_a_mapping_all_are_applied() {
+        use MemberOutcome::{Acknowledged, Skipped, Unknown};
+        let known = Acknowledged { reteno_id: Some(5) };
+        assert_eq!(finish(2, None, 0), (vec![Acknowledged { reteno_id: None }; 2], false));
+        assert_eq!(finish(2, Some(&["c0"]), 0), (vec![known, Skipped], false));
+        // it names nobody: few were deleted there, many would be too strange
+        assert_eq!(finish(1, Some(&[]), 0), (vec![Skipped], false));
+        assert_eq!(finish(2, Some(&[]), 0), (vec![Skipped; 2], false));
+        assert_eq!(finish(3, Some(&[]), 0), (vec![Unknown; 3], true));
+        // it names others, however few are missing
+        assert_eq!(finish(1, Some(&["other"]), 0), (vec![Unknown], true));
+        assert_eq!(finish(0, Some(&["other"]), 0), (vec![], false));
+    }
+
+    #[test]
+    fn a_mapping_is_not_understood_where_more_than_two_and_more_than_a_twentieth_are_missing() {
+        let is_odd = |contacts, missing| {
+            let named = names(missing, contacts);
+            let named: Vec<&str> = named.iter().map(String::as_str).collect();
+            finish(contacts, Some(&named), 0).1
+        };
+        assert!(!is_odd(10, 2) && is_odd(10, 3));
+        assert!(!is_odd(60, 3) && is_odd(60, 4));
+        assert!(!is_odd(100, 5) && is_odd(100, 6));
+    }
+
+    #[test]
+    fn refusals_that_name_nobody_are_put_down_to_those_whom_the_mapping_lacks() {
+        use MemberOutcome::{Acknowledged, Unknown};
+        let named = names(4, 10);
+        let named: Vec<&str> = named.iter().map(String::as_str).collect();
+        // four are missing, and two refusals named nobody: two are missing without a reason
+        let (outcomes, is_odd) = finish(10, Some(&named), 2);
+        assert!(!is_odd && outcomes[..4].iter().all(|outcome| matches!(outcome, MemberOutcome::Rejected(_))));
+        assert_eq!(outcomes[4], Acknowledged { reteno_id: Some(5) });
+        assert!(finish(10, Some(&named), 1).1, "three without a reason");
+        // without a mapping, or with one that names nobody, nobody can tell
+        assert_eq!(finish(2, None, 1), (vec![Unknown; 2], false));
+        assert_eq!(finish(2, Some(&[]), 1), (vec![Unknown; 2], false));
+    }
 }
