@@ -139,6 +139,28 @@ async fn who_was_deleted_there_is_listed_also_when_sent_alone() {
     assert_eq!((status.acknowledged, status.rejections), (0, 1));
 }
 
+/// The same while its categories are due too, which go by another call: neither is tried again and again.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_call_of_its_own_is_no_reason_to_send_a_refused_contact_again() {
+    for is_deleted in [true, false] {
+        let mut world = World::begin().await;
+        world.mapped.push(Field::Subscriptions);
+        world.crm_says(&[("ann", &[(TOWN, "Kyiv")])]).await;
+        world.send_for(HOUR).await;
+        if is_deleted {
+            assert!(world.sandbox.delete_contact("ann"));
+        } else {
+            world.sandbox.poison(["ann".to_owned()]);
+        }
+        let calls = world.call_count();
+        world.crm_says(&[("ann", &[(TOWN, "Lviv"), (Field::Subscriptions, "news")])]).await;
+        world.hours(2).await;
+        let posts = world.kinds_since(calls).into_iter().filter(|kind| *kind == CallKind::SubmitContacts).count();
+        assert!(posts <= 3, "{posts} posts");
+        assert_eq!(world.status().await.acknowledged, 0);
+    }
+}
+
 /// Reteno asks for peace, and the process is started anew.
 #[tokio::test(start_paused = true)]
 async fn the_next_process_waits_as_long_as_reteno_has_asked_for() {

@@ -246,10 +246,8 @@ impl MemberEnd<'_> {
     /// Rejects the contact, unless it wants something else by now: then that is tried.
     fn reject(&self, transaction: &Transaction<'_>, kind: RejectionKind, reason: &str) -> Result<(), CheckpointError> {
         let sides = self.known_after();
-        // also where only a field beside those it wrote has changed, by which Reteno may have judged: an address
-        let is_same =
-            sides.due().iter().all(|field| self.stored.carried.get(*field) == self.stored.sides.desired.get(*field));
-        if !is_same || sides.acknowledged.is_none() {
+        let is_new = sides.due().iter().any(|field| self.is_new(*field, kind));
+        if is_new || sides.acknowledged.is_none() {
             return self.release(transaction, &sides, 0, None);
         }
         transaction
@@ -266,6 +264,19 @@ impl MemberEnd<'_> {
         Duplicates::of(transaction, self.now.0)?.give_way(self.contact)?;
         let subject = (Some(self.stored.key.as_str()), None);
         record_rejection(transaction, self.stored.source, subject, (kind, None, reason), self.now.0)
+    }
+
+    /// Whether a due field wants something else than when the call was made: also one beside those that it wrote, by which
+    /// Reteno may have judged (an address). What waits for a call of its own, or for a late copy to be over, was due
+    /// before, and would only bring the same refusal again and again; and whoever was deleted in Reteno stays so whatever
+    /// else has changed.
+    fn is_new(&self, field: Field, kind: RejectionKind) -> bool {
+        let wanted = self.stored.sides.desired.get(field);
+        let carried = self.stored.carried.get(field);
+        let waited = || self.stored.doubt.as_ref().and_then(|(prints, _)| prints.get(field)) == wanted;
+        carried != wanted
+            && field != Field::Subscriptions
+            && !(carried.is_none() && (kind == RejectionKind::Skipped || waited()))
     }
 
     fn leave_unknown(&self, transaction: &Transaction<'_>) -> Result<(), CheckpointError> {
