@@ -263,3 +263,24 @@ read -t 1.5 _ < wait; rmdir mark"#;
         change.values.get("town").is_none_or(|town| town.as_ref().is_none_or(|town| !town.contains("met")))
     }));
 }
+
+/// A backup holds the database's write lock for longer than any statement waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_outlasts_a_lock_on_its_database_and_says_so_once() {
+    let installation = Installation::begin().await;
+    installation.authorize().await;
+    configure(&installation, "off");
+    let mut daemon = started(&installation).await;
+    arrives(&installation, "Kyiv").await;
+    let backup = rusqlite::Connection::open(installation.path("state/reteno-sync.db")).unwrap();
+    backup.busy_timeout(PATIENCE).unwrap();
+    backup.execute_batch("BEGIN IMMEDIATE").unwrap();
+    installation.crm_says(&[("1", "Odesa")]);
+    daemon.says("everything waits for the checkpoint").await;
+    backup.execute_batch("ROLLBACK").unwrap();
+    arrives(&installation, "Odesa").await;
+    daemon.signal(Signal::TERM);
+    let ended = daemon.end().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(!ended.stderr.contains("everything waits"), "it is said once: {ended:?}");
+}

@@ -107,6 +107,7 @@ impl Trouble {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
     use std::sync::atomic::AtomicU32;
 
     use super::*;
@@ -127,19 +128,19 @@ mod tests {
         Trouble::of(store, Line::default(), stop.clone())
     }
 
-    fn broken(code: i32) -> RunError {
-        let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-        RunError::Checkpoint(CheckpointError::Database { action: "be written", source })
+    fn broken(kind: ErrorKind) -> RunError {
+        let path = "generation".into();
+        RunError::Checkpoint(CheckpointError::File { action: "write", path, source: kind.into() })
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_begins_anew_until_the_lock_is_gone() {
+    async fn a_task_begins_anew_until_the_trouble_is_over() {
         let dir = tempfile::tempdir().unwrap();
         let trouble = trouble(&dir, &CancellationToken::new());
         let attempts = AtomicU32::new(0);
         let ended = trouble.outlast(|| async {
             match attempts.fetch_add(1, Ordering::Relaxed) {
-                0..3 => Err(broken(rusqlite::ffi::SQLITE_BUSY)),
+                0..3 => Err(broken(ErrorKind::StorageFull)),
                 _ => Ok("done"),
             }
         });
@@ -154,11 +155,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let trouble = trouble(&dir, &stop);
-        let damaged = trouble.outlast(|| async { Err::<(), _>(broken(rusqlite::ffi::SQLITE_CORRUPT)) }).await;
-        assert!(damaged.is_err());
+        let refused = trouble.outlast(|| async { Err::<(), _>(broken(ErrorKind::PermissionDenied)) }).await;
+        assert!(refused.is_err());
         let ending = trouble.outlast(|| async {
             stop.cancel();
-            Err::<(), _>(broken(rusqlite::ffi::SQLITE_BUSY))
+            Err::<(), _>(broken(ErrorKind::StorageFull))
         });
         assert_eq!(ending.await.unwrap(), None);
     }
