@@ -174,6 +174,8 @@ impl ResolvedMapping {
         mapped.extend(self.levels.columns());
         let changed_at = self.changed_at.iter().flat_map(Selector::columns).flatten();
         mapped.extend(changed_at.map(|column| ("changed_at".to_owned(), column.to_owned())));
+        let filter = self.filter.iter().flat_map(Filter::columns);
+        mapped.extend(filter.map(|column| ("filter".to_owned(), column.clone())));
         Columns { key: key.unwrap_or_default(), mapped }
     }
 

@@ -55,6 +55,14 @@ pub enum SourceError {
         /// Why, without the line's content.
         reason: String,
     },
+    /// The file is not in the encoding that is configured: every name in it would be garbled.
+    #[error("{} is UTF-8 and not {stated}, as is configured: nothing of it is read", path.display())]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// As configured.
+        stated: &'static str,
+    },
     /// The table lacks the column of the record's id, so nobody in it can be told from another.
     #[error("{} has no column {column:?}, which holds the record's id{}", path.display(), similar(nearest.as_ref()))]
     NoKeyColumn {
@@ -271,6 +279,9 @@ impl SourceError {
             }
             Self::Header { .. } => {
                 Some("check delimiter and encoding of this source, and that line 1 names the columns")
+            }
+            Self::Encoding { .. } => {
+                Some("set encoding of this source to \"utf-8\", or have the file written as before")
             }
             Self::Delimiter { .. } => Some("set delimiter to one ASCII character, such as \",\", \";\" or a tab"),
             Self::Start { .. } => Some("set command to the tap's full path, as in [\"/opt/taps/bin/tap-postgres\"]"),

@@ -4,12 +4,15 @@
 //! the reader, or a row that could not be read, must never pass as one.
 
 mod decode;
+mod header;
 mod rows;
+mod script;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::fs::{self, File, Metadata};
+use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -155,6 +158,7 @@ fn read_file(path: &Path, format: Format, columns: &Columns, mut scan: Scan) -> 
     let before = file.metadata().map_err(|source| unreadable("open", path, source))?;
     match format {
         Format::Csv { delimiter, encoding } => {
+            refuse_utf8(path, &file, encoding)?;
             rows::read_table((path, &file), (delimiter, encoding), columns, &mut scan)?;
         }
         Format::JsonLines => rows::read_json_lines(path, &file, &mut scan)?,
@@ -175,6 +179,21 @@ fn read_file(path: &Path, format: Format, columns: &Columns, mut scan: Scan) -> 
     }
     end.full = unchanged && end.malformed == 0;
     Ok(end)
+}
+
+/// A file that is UTF-8 where another encoding is stated is not read: each name in it would be garbled. A byte order mark
+/// is heeded by the reader.
+fn refuse_utf8(path: &Path, mut file: &File, stated: &'static Encoding) -> Result<(), SourceError> {
+    let unreadable = |source| unreadable("read", path, source);
+    if stated == encoding_rs::UTF_8 || stated == encoding_rs::UTF_16LE || stated == encoding_rs::UTF_16BE {
+        return Ok(());
+    }
+    let mut mark = [0; 3];
+    let has_mark = file.read(&mut mark).map_err(unreadable)? > 1 && Encoding::for_bom(&mark).is_some();
+    file.rewind().map_err(unreadable)?;
+    let is_utf8 = !has_mark && script::is_utf8(file).map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
+    if is_utf8 { Err(SourceError::Encoding { path: path.to_owned(), stated: stated.name() }) } else { Ok(()) }
 }
 
 /// Both the file that was read and the file that bears its name now are what they were.

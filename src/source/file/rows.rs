@@ -1,6 +1,5 @@
 //! From a table's rows and a file's lines to records. Decides what is malformed; a reason never quotes the content.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,12 +9,11 @@ use encoding_rs::{Encoding, UTF_8};
 use serde_json::Value;
 
 use super::decode::Decoded;
+use super::header::{self, header_error};
 use super::table::{Next, ROW_BYTES_MAX, Table};
 use super::{Scan, unreadable};
-use crate::contact::record::Header;
 use crate::contact::{Columns, Record, Row};
 use crate::source::SourceError;
-use crate::source::error::similar;
 use crate::source::lines::{Fed, Lines};
 
 /// About what a row costs beside its text: three allocations and a pointer to each cell's end.
@@ -46,13 +44,19 @@ pub(super) fn read_table(
     let quit = scan.quit.clone();
     let go_on = || !quit.is_cancelled();
     let mut next = || table_row(&mut table, path, &go_on);
-    let header = match next()? {
+    let mut first = next()?;
+    if let (Next::Row, _, Some(cells)) = &first
+        && header::is_delimiter_line(path, cells, delimiter)?
+    {
+        first = next()?;
+    }
+    let header = match first {
         (Next::End, _, _) => return Err(SourceError::Empty { path: path.to_owned() }),
-        (Next::Row, _, cells) => read_header(path, cells, scan)?,
+        (Next::Row, _, cells) => header::read_header(path, cells, columns, scan)?,
         (Next::TooLong | Next::Unclosed, _, _) => return Err(header_error(path, "it has no end")),
         (Next::Misquoted, _, _) => return Err(header_error(path, MISQUOTED)),
     };
-    check_columns(path, &header, columns, scan)?;
+    header::check_columns(path, &header, columns, scan)?;
     let header = Arc::new(header);
     loop {
         let (next, line, cells) = next()?;
@@ -98,64 +102,6 @@ fn to_cells((bytes, ends): (&[u8], &[usize])) -> Option<StringRecord> {
         start = *end;
     }
     Some(cells)
-}
-
-fn read_header(path: &Path, cells: Option<StringRecord>, scan: &mut Scan) -> Result<Header, SourceError> {
-    let cells = cells.ok_or_else(|| header_error(path, "it is not valid in the stated encoding"))?;
-    // Without a header the first person's data would become column names, and be printed as such.
-    if cells.iter().any(|cell| cell.contains('@')) {
-        return Err(header_error(path, "it holds an e-mail address, so it looks like a record"));
-    }
-    if cells.iter().all(|cell| cell.trim().is_empty()) {
-        return Err(header_error(path, "it names no column"));
-    }
-    if cells.len() == 1 && cells.iter().any(|cell| cell.contains([',', ';', '\t', '|'])) {
-        return Err(header_error(path, "the delimiter does not occur in it, but another one does"));
-    }
-    let mut seen = BTreeMap::new();
-    // A blank around a name is seen by nobody and would hide the column.
-    let names: Vec<String> = cells.iter().map(|cell| cell.trim().to_owned()).collect();
-    for (place, name) in names.iter().map(String::as_str).enumerate() {
-        if name.is_empty() {
-            scan.warn(format!("column {} of {} has no name", place + 1, path.display()));
-        } else if let Some(first) = seen.insert(name, place + 1) {
-            seen.insert(name, first);
-            scan.warn(format!(
-                "columns {first} and {} of {} have one name: the first counts",
-                place + 1,
-                path.display()
-            ));
-        }
-    }
-    Ok(Header::new(names))
-}
-
-/// Below this likeness (of Jaro and Winkler) a name is no misspelling of another.
-const LIKENESS_MIN: f64 = 0.8;
-
-/// Without the column of the id nobody can be told from another; without another one its fields are never sent.
-fn check_columns(path: &Path, header: &Header, columns: &Columns, scan: &mut Scan) -> Result<(), SourceError> {
-    let lacks = |column: &str| header.place(column).is_none();
-    if let Some(column) = columns.key.first().filter(|_| columns.key.iter().all(|column| lacks(column))) {
-        let (column, nearest) = (column.clone(), nearest(header, column));
-        return Err(SourceError::NoKeyColumn { path: path.to_owned(), column, nearest });
-    }
-    for (field, column) in columns.mapped.iter().filter(|(_, column)| lacks(column)) {
-        let hint = similar(nearest(header, column).as_ref());
-        scan.warn(format!("{} has no column {column:?}, which is mapped to {field}{hint}", path.display()));
-    }
-    Ok(())
-}
-
-fn nearest(header: &Header, column: &str) -> Option<String> {
-    let wanted = column.to_lowercase();
-    let likeness = |name: &String| strsim::jaro_winkler(&name.to_lowercase(), &wanted);
-    let nearest = header.names().iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(nearest) >= LIKENESS_MIN).then(|| nearest.clone())
-}
-
-fn header_error(path: &Path, reason: &str) -> SourceError {
-    SourceError::Header { path: path.to_owned(), reason: reason.to_owned() }
 }
 
 pub(super) fn read_json_lines(path: &Path, file: impl Read, scan: &mut Scan) -> Result<(), SourceError> {

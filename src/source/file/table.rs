@@ -76,6 +76,8 @@ pub(super) struct Table<R> {
     /// What is left of [`TAIL`] once the text is used up.
     tail: &'static [u8],
     line: u64,
+    /// The last byte was a carriage return: a newline behind it is part of the same end of a line.
+    after_return: bool,
     row_line: u64,
     delimiter: u8,
     quotes: Quotes,
@@ -94,6 +96,7 @@ impl<R: Read> Table<R> {
             bytes_max,
             tail: TAIL,
             line: 1,
+            after_return: false,
             row_line: 1,
             delimiter,
             quotes: Quotes::Start,
@@ -141,17 +144,16 @@ impl<R: Read> Table<R> {
     }
 
     fn step(&mut self) -> io::Result<ReadRecordResult> {
-        let Self { text, parser, bytes, bytes_len, ends, ends_len, tail, line, quotes, misquoted, delimiter, .. } =
-            self;
+        let Self { text, parser, bytes, bytes_len, ends, ends_len, tail, quotes, misquoted, delimiter, .. } = self;
+        let (line, after_return) = (&mut self.line, &mut self.after_return);
         // Once the tail has begun, the text is over, even if someone is still writing to the file.
         let chunk = if tail.len() == TAIL.len() { text.fill()? } else { &[] };
         let in_text = !chunk.is_empty();
         let input = if in_text { chunk } else { *tail };
-        let before = parser.line();
         let (result, taken, cell_bytes, cells) =
             parser.read_record(input, &mut bytes[*bytes_len..], &mut ends[*ends_len..]);
-        *line += parser.line() - before;
         for byte in &input[..taken] {
+            *line += ends_line(*byte, after_return);
             // like the parser: what follows a misplaced quote is more of its cell
             *quotes = quotes.after(*byte, *delimiter).unwrap_or_else(|| {
                 *misquoted = true;
@@ -178,7 +180,7 @@ impl<R: Read> Table<R> {
             let count = chunk.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
             let ended = count < chunk.len();
             for byte in &chunk[..count] {
-                self.line += u64::from(*byte == b'\n');
+                self.line += ends_line(*byte, &mut self.after_return);
             }
             self.text.consume(count);
             if ended {
@@ -186,6 +188,12 @@ impl<R: Read> Table<R> {
             }
         }
     }
+}
+
+/// One where the byte ends a line: a newline, a carriage return, or the first of the two together.
+fn ends_line(byte: u8, after_return: &mut bool) -> u64 {
+    let is_second = std::mem::replace(after_return, byte == b'\r');
+    u64::from(byte == b'\r' || byte == b'\n' && !is_second)
 }
 
 /// Makes room for more; at the bound it forgets what is there instead and says `false`.

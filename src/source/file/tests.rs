@@ -72,6 +72,8 @@ async fn rows_of_a_table() {
     let table: &[(&str, &str, &[&str])] = &[
         ("plain", "id,name\n1,a\n2,b\n", &["2: 1|a", "3: 2|b"]),
         ("no newline at the end", "id,name\n1,a", &["2: 1|a"]),
+        ("carriage returns alone", "id,name\r1,a\r2\r3,c\r", &["2: 1|a", "3! 1 cells under a header of 2", "4: 3|c"]),
+        ("a line that names the delimiter", "sep=,\r\nid,name\r\n1,a\r\n", &["3: 1|a"]),
         (
             "CRLF keeps the lines right",
             "id,name\r\n1,a\r\n2\r\n3,c\r\n",
@@ -228,6 +230,7 @@ async fn what_cannot_be_a_table_is_an_error() {
         ("another delimiter", b"id;name\n1;a\n", "the delimiter does not occur"),
         ("bytes that mean nothing", b"id,\xff\n", "not valid in the stated encoding"),
         ("a header without an end", b"id,\"name\n1,a\n", "it has no end"),
+        ("a line that names another delimiter", b"SEP=;\nid;name\n1;a\n", "sep=, which names another"),
         ("a header with a stray quote", b"id,\"na\"me\n1,a\n", "behind a closing quote"),
     ];
     for (case, content, wanted) in table {
@@ -282,6 +285,51 @@ async fn columns_that_the_mapping_reads_are_looked_for() {
     let error = read("1,Olena\n2,Ira\n", columns(&["id"], &[])).await.unwrap_err();
     assert!(matches!(error, SourceError::NoKeyColumn { nearest: None, .. }), "{error}");
     assert!(error.hint().is_some() && !error.is_temporary());
+}
+
+async fn read_expecting(content: &str, format: Format, columns: Columns) -> Result<ReadEnd, SourceError> {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("contacts.csv");
+    fs::write(&path, content).unwrap();
+    let source = FileSource::new(path, format, Clock::simulated(Timestamp(0))).expecting(columns);
+    let (sender, mut receiver) = mpsc::channel(1);
+    let drain = async { while receiver.recv().await.is_some() {} };
+    tokio::join!(source.read(sender, CancellationToken::new()), drain).0
+}
+
+#[tokio::test]
+async fn two_columns_of_one_name_are_an_error_where_the_mapping_reads_them() {
+    let mapped =
+        |column: &str| Columns { key: vec!["id".to_owned()], mapped: vec![("email".to_owned(), column.to_owned())] };
+    let table = "id,mail,note,note,mail\n1,,x,y,a@example.com\n";
+    let error = read_expecting(table, CSV, mapped("mail")).await.unwrap_err();
+    assert!(error.to_string().contains("columns 2 and 5 have one name"), "{error}");
+    let end = read_expecting("id,mail,note,note\n1,a@example.com,x,y\n", CSV, mapped("mail")).await.unwrap();
+    assert!(end.full && end.warnings[0].contains("columns 3 and 4"), "{:?}", end.warnings);
+}
+
+#[tokio::test]
+async fn a_table_without_a_header_has_nobody_named() {
+    let columns = Columns {
+        key: vec!["id".to_owned()],
+        mapped: vec![("lastName".to_owned(), "marina".to_owned()), ("town".to_owned(), "town".to_owned())],
+    };
+    let error = read_expecting("Ida,Marika\nBo,Lana\n", CSV, columns.clone()).await.unwrap_err();
+    assert!(!error.to_string().contains("Ida"), "{error}");
+    let end = read_expecting("id,Marika\n1,Lana\n", CSV, columns).await.unwrap();
+    assert!(end.warnings[0].contains("a similar one is \"Marika\""), "{:?}", end.warnings);
+}
+
+#[tokio::test]
+async fn utf8_where_an_old_encoding_is_stated_is_not_read() {
+    let format = Format::Csv { delimiter: b',', encoding: WINDOWS_1251 };
+    let names = "id,name\n1,Олена\n2,Рівне\n";
+    let error = read(names.as_bytes(), format).await.end.unwrap_err();
+    assert!(matches!(error, SourceError::Encoding { .. }) && error.hint().is_some(), "{error}");
+    let (bytes, _, _) = WINDOWS_1251.encode(names);
+    assert_eq!(read(&bytes, format).await.lines(), ["2: 1|Олена", "3: 2|Рівне"]);
+    let marked = format!("\u{feff}{names}");
+    assert_eq!(read(marked.as_bytes(), format).await.lines(), ["2: 1|Олена", "3: 2|Рівне"], "its mark says what it is");
 }
 
 #[tokio::test]
