@@ -1256,3 +1256,85 @@ async fn pages_that_go_round_in_a_circle_end_the_read_as_an_error() {
     assert!(error.to_string().contains("circle"), "{error}");
     assert_eq!(crm.asked().len(), 4);
 }
+
+fn raw(body: &str) -> Answer {
+    http::Response::builder().status(200).body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
+}
+
+const UNPAGED: &str = r#"
+[source.crm.list]
+path = "/people"
+records = "$.people[*]"
+[source.crm.pagination]
+kind = "none"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_kept_of_a_page_costs_its_field_and_no_other_record() {
+    let crm = Crm::new(UNPAGED, |_| {
+        raw("\u{feff}{\"people\": [{\"id\": 1, \"name\": \"Mar \\ud83d\"}, {\"id\": 2, \"score\": NaN}, \
+             {\"id\": 3, \"name\": \"a\", \"name\": \"b\"}, {\"id\": 100000000000000000001}]}")
+    })
+    .await;
+    let given = crm.read_all().await;
+    assert_eq!(given.ids(), ["1", "2", "3", "\"100000000000000000001\""]);
+    assert!(given.end().full);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_no_json_is_told_by_its_place_and_nobody_is_gone() {
+    let crm = Crm::new(UNPAGED, |_| raw(r#"{"people": [{"id": 1}, {"id" 2}, {"id": 3}]}"#)).await;
+    let given = crm.read_all().await;
+    let told: Vec<String> = given
+        .items
+        .iter()
+        .map(|item| match item {
+            Item::Malformed { place, reason } => format!("{place}: {reason}"),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told[1], "item 2 of answer 1: no JSON at byte 7");
+    assert!(!given.end().full && given.end().records == 2 && given.end().malformed == 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_great_answer_becomes_pages_of_bounded_length_with_one_cursor() {
+    let unpaged = UNPAGED.replace("records =", "query = { since = \"{start}\" }\nrecords =");
+    let description = format!("{unpaged}[source.crm.cursor]\npath = \"$.at\"\nformat = \"unix_s\"\n");
+    let crm = Crm::new(&description, |_| {
+        let people: Vec<String> =
+            (0..7000).map(|id| format!(r#"{{"id":{id},"at":{}}}"#, NOW - 10_000 + id / 10)).collect();
+        raw(&format!("{{\"people\": [{}]}}", people.join(",")))
+    })
+    .await;
+    let (sender, mut pages) = mpsc::channel::<reteno_sync::source::Page>(1);
+    let collect = async {
+        let mut seen = Vec::new();
+        while let Some(page) = pages.recv().await {
+            seen.push((page.items.len(), page.cursor.is_some()));
+        }
+        seen
+    };
+    let (end, seen) = tokio::join!(crm.source.read(From::Beginning, sender, CancellationToken::new()), collect);
+    assert!(end.unwrap().full);
+    assert_eq!(seen[..3], [(3000, false), (3000, false), (1000, true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_body_is_named() {
+    let crm = Crm::new(UNPAGED, |_| {
+        let answer = http::Response::builder().header("content-encoding", "gzip");
+        answer.body(Bytes::from_static(b"\x1f\x8b\x08")).unwrap()
+    })
+    .await;
+    let error = crm.read_all().await.end.unwrap_err();
+    assert!(error.to_string().contains("compressed (gzip)"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_php_wrote_as_an_object_is_the_list() {
+    let crm = Crm::new(UNPAGED, |_| raw(r#"{"people": {"0": {"id": 1}, "2": {"id": 3}}}"#)).await;
+    assert_eq!(crm.read_all().await.ids(), ["1", "3"]);
+    let crm = Crm::new(UNPAGED, |_| raw(r#"{"people": {"code": 5}}"#)).await;
+    assert!(crm.read_all().await.end.is_err());
+}

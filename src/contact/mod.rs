@@ -33,7 +33,7 @@ pub use mapping::{FieldMapping, FieldProblem, FieldRef, Mapping, OnInvalid, Segm
 pub use moment::Moment;
 pub use outcome::{Consent, Contact, DroppedField, Mapped, Reason, RecordRejection, Unspoken};
 pub use prints::{FieldPrints, PrintsError};
-pub use record::{Columns, Header, Record, Row};
+pub use record::{Columns, Header, KEY_TWICE, Record, Row, is_unreadable, unreadable_value};
 pub use refusal::Refusal;
 pub use resolved::ResolvedMapping;
 pub use selector::{Read, Selector, SelectorError};

@@ -35,6 +35,41 @@ impl Header {
     }
 }
 
+/// The key of the object that stands for a value which cannot be read.
+const UNREADABLE: &str = "\u{0}unreadable";
+
+/// Why a value cannot be kept whose key stands twice in an object: nobody can say which of the two is meant.
+pub const KEY_TWICE: &str = "its key stands twice with different values";
+
+/// Stands in a record for a value that cannot be kept, and says why. It is read as no scalar, so that it costs its field
+/// and wipes nothing.
+#[must_use]
+pub fn unreadable_value(why: &str) -> serde_json::Value {
+    serde_json::Value::Object(std::iter::once((UNREADABLE.to_owned(), why.into())).collect())
+}
+
+/// Whether a value stands for one that cannot be read.
+#[must_use]
+pub fn is_unreadable(value: &serde_json::Value) -> bool {
+    value.get(UNREADABLE).is_some()
+}
+
+/// Whether it is such a value, or holds one.
+pub(super) fn holds_unreadable(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Array(items) => items.iter().any(holds_unreadable),
+        Value::Object(entries) => is_unreadable(value) || entries.values().any(holds_unreadable),
+    }
+}
+
+/// Whether one of the keys of a record stands twice.
+pub(super) fn has_key_twice(record: &serde_json::Value) -> bool {
+    let mut values = record.as_object().into_iter().flat_map(serde_json::Map::values);
+    values.any(|value| value.get(UNREADABLE).is_some_and(|why| why == KEY_TWICE))
+}
+
 /// One row of a table: cells under a shared header.
 #[derive(Clone)]
 pub struct Row {

@@ -13,14 +13,17 @@ use super::filter::Filter;
 use super::mapping::{Mapping, OnInvalid, WriteRule};
 use super::moment::Moment;
 use super::outcome::{Contact, DroppedField, Mapped, NO_CHANNEL, Reason, RecordRejection, Unspoken};
-use super::record::{Columns, Record};
+use super::record::{Columns, Record, has_key_twice, holds_unreadable};
 use super::refusal::{Checked, Refusal};
 use super::rules::{
     canonical_first_name, canonical_id, canonical_language, canonical_last_name, canonical_line, canonical_time_zone,
 };
 use super::selector::{Read, Selector, View};
 
-const NOT_SCALAR: Refusal = Refusal::of("the value is an object, not a text or number");
+const NOT_SCALAR: Refusal = Refusal::of("the value is an object, or cannot be read: no text or number");
+const TWICE: Refusal = Refusal::of("one of its keys stands twice with different values");
+const UNJUDGED: Refusal =
+    Refusal::of("a value cannot be read by which the filter, consent, a segment or a category is decided");
 const NO_KEY: Refusal = Refusal::of("the record has no id");
 const EMPTY_EXTERNAL_ID: Refusal = Refusal::of("the id is empty");
 
@@ -203,6 +206,9 @@ impl ResolvedMapping {
     pub fn map(&self, record: &Record) -> Result<Mapped, RecordRejection> {
         let view = View::of(record);
         let key = self.read_key(&view)?;
+        if let Some(text) = self.reason_against_judging(record) {
+            return Err(RecordRejection { key: Some(key), reasons: vec![Reason { field: None, text }] });
+        }
         if self.filter.as_ref().is_some_and(|filter| !filter.keeps(&view)) {
             return Ok(Mapped::Filtered { key });
         }
@@ -227,6 +233,22 @@ impl ResolvedMapping {
         let changed_at = self.change_time_in(&view);
         let consent = self.levels.consent.as_ref().and_then(|rule| rule.read(&view));
         Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped, consent }))
+    }
+
+    /// A value that cannot be read costs its field; but one that leaves a contact out, out of a segment or without a consent
+    /// costs the record.
+    fn reason_against_judging(&self, record: &Record) -> Option<Refusal> {
+        let Record::Json(value) = record else { return None };
+        if !holds_unreadable(value) {
+            return None;
+        }
+        if has_key_twice(value) {
+            return Some(TWICE);
+        }
+        let levels = self.levels.columns();
+        let columns = levels.iter().map(|(_, column)| column).chain(self.filter.iter().flat_map(Filter::columns));
+        let is_unjudged = columns.filter_map(|column| value.get(column)).any(holds_unreadable);
+        is_unjudged.then_some(UNJUDGED)
     }
 
     /// What of segments and consent the record does not speak of, where it may be a partial one: [`ResolvedMapping::map`]

@@ -9,7 +9,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
-use super::record::{Record, Row};
+use super::record::{Record, Row, is_unreadable};
 
 /// A place in a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,6 +289,8 @@ impl Selector {
 /// the path expects (an id in place of the object), which says nothing of what is looked for.
 fn nothing_at(head: Option<&Value>) -> Read<'static> {
     match head {
+        // what cannot be read says nothing of what is in it
+        Some(value @ Value::Object(_)) if is_unreadable(value) => Read::Absent,
         Some(Value::Null | Value::Array(_) | Value::Object(_)) => Read::Empty,
         Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) | None => Read::Absent,
     }

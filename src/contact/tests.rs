@@ -117,7 +117,7 @@ fn a_bad_value_costs_the_contact_where_the_mapping_says_so() {
     let mut strict = usual();
     strict.fields[0].on_invalid = OnInvalid::Reject;
     let reasons = rejection(&strict, json!({"id": 7, "name": {"first": "Anna"}, "mail": "a@example.com"}));
-    assert_eq!(reasons, ["firstName: the value is an object, not a text or number"]);
+    assert_eq!(reasons, ["firstName: the value is an object, or cannot be read: no text or number"]);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_record_needs_an_id() {
     let rows = [
         (json!({"mail": "a@example.com"}), "the record has no id"),
         (json!({"id": " ", "mail": "a@example.com"}), "the record has no id"),
-        (json!({"id": {}, "mail": "a@example.com"}), "the value is an object, not a text or number"),
+        (json!({"id": {}, "mail": "a@example.com"}), "the value is an object, or cannot be read: no text or number"),
         (json!({"id": "a\nb", "mail": "a@example.com"}), "the id holds a control character"),
         (json!("7"), "the record has no id"),
     ];
@@ -448,4 +448,28 @@ fn wanted_field() -> impl Strategy<Value = (Field, Wanted)> {
         any::<String>().prop_map(|text| Wanted::Value(Personal::new(text))),
     ];
     (field, wanted)
+}
+
+#[test]
+fn what_cannot_be_read_costs_its_field_or_the_record_and_wipes_nothing() {
+    let unreadable = || unreadable_value("it is no number");
+    let twice = unreadable_value(KEY_TWICE);
+    let mut mapping = mapping(&[("email", "mail"), ("town", "$.address.city"), ("firstName", "name")]);
+    mapping.filter = Some(Filter::parse("$[?@.status != 'left']").unwrap());
+    let (mapping, _) = mapping.resolve(&Catalog::empty());
+    let map = |record: serde_json::Value| mapping.map(&Record::Json(record));
+    let sound =
+        json!({"id": 1, "mail": "a@example.com", "status": "in", "name": unreadable(), "address": unreadable()});
+    let Ok(Mapped::Contact(contact)) = map(sound) else { panic!("the person is sent") };
+    let fields: Vec<Field> = contact.fields.iter().map(|(field, _)| *field).collect();
+    assert_eq!(fields, [Field::Email], "an address that cannot be read clears no town");
+    assert_eq!(contact.dropped.iter().map(|dropped| dropped.field).collect::<Vec<_>>(), [Field::FirstName]);
+    // who is left out by the filter may be unsubscribed: it is not decided by what nobody can read
+    for record in [
+        json!({"id": 1, "mail": "a@example.com", "status": unreadable()}),
+        json!({"id": 1, "mail": "a@example.com", "status": "in", "other": twice}),
+    ] {
+        let rejection = map(record).unwrap_err();
+        assert_eq!((rejection.key.as_deref(), rejection.reasons.len()), (Some("1"), 1));
+    }
 }

@@ -14,6 +14,7 @@ use super::table::{Next, ROW_BYTES_MAX, Table};
 use super::{Scan, unreadable};
 use crate::contact::{Columns, Record, Row};
 use crate::source::SourceError;
+use crate::source::json::{self, RECORD_VALUES_MAX};
 use crate::source::lines::{Fed, Lines};
 
 /// About what a row costs beside its text: three allocations and a pointer to each cell's end.
@@ -133,10 +134,9 @@ fn take_json(line: &[u8], number: u64, scan: &mut Scan) -> Result<(), SourceErro
     if line.trim_ascii().is_empty() {
         return Ok(());
     }
-    match serde_json::from_slice(line) {
+    match json::read(line, RECORD_VALUES_MAX) {
         Ok(record @ Value::Object(_)) => scan.record(Record::Json(record), number, line.len() + ROW_BYTES),
         Ok(_) => scan.malformed(number, "JSON, but not an object".to_owned()),
-        // Only the place: serde's text may quote the value.
-        Err(error) => scan.malformed(number, format!("not valid JSON (at byte {} of the line)", error.column())),
+        Err(error) => scan.malformed(number, format!("{error} of the line")),
     }
 }

@@ -69,11 +69,24 @@ async fn ask_for(
 ) -> Result<Vec<Value>, SourceError> {
     let bindings = Bindings { ids, page_size: Some(fetch.batch.max(1) as u64), ..Bindings::default() };
     let empty_statuses: &[u16] = if fetch.call.uses(Variable::Ids) { &[] } else { &MISSING };
-    let ask = Ask { what: "fetch", call: &fetch.call, next_link: None, bindings, empty_statuses };
+    let ask = Ask {
+        what: "fetch",
+        call: &fetch.call,
+        next_link: None,
+        bindings,
+        empty_statuses,
+        records: Some(&fetch.records),
+    };
     match link.ask(&ask, stop).await? {
         Reply::Answer(answer) => {
-            let records = fetch.records.select(&answer.body).ok_or_else(|| no_records("fetch"))?;
-            Ok(records.into_iter().cloned().collect())
+            let items = fetch.records.items(&answer).ok_or_else(|| no_records("fetch"))?;
+            let records: Result<Vec<Option<Value>>, _> = items.iter().map(|item| fetch.records.record(item)).collect();
+            // who cannot be read is not missing
+            let records = records.map_err(|broken| SourceError::NotUnderstood {
+                what: "fetch".to_owned(),
+                reason: format!("a record of it is no JSON ({broken})"),
+            })?;
+            Ok(records.into_iter().flatten().collect())
         }
         Reply::Empty { is_told: true, .. } => Ok(Vec::new()),
         Reply::Empty { is_told: false, .. } => {

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::auth::SourceAuth;
 use super::description::{Call, Description};
-use super::reaction::{Reaction, Wait, react};
+use super::reaction::{Asked, Reaction, Wait, react};
+use super::records::RecordsPath;
 use super::request::build_request;
 use super::template::Bindings;
 use crate::backoff::Backoff;
@@ -66,8 +67,10 @@ struct Closed {
 /// An answer that means something.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The body; null where there is nothing.
+    /// The body; where its records are read one by one, an empty list stands in their place.
     pub(super) body: Value,
+    /// The records as they stand in the body, where they are read one by one and there is a list of them.
+    pub(super) records: Option<Vec<Bytes>>,
     /// The moment before it was asked for.
     pub(super) asked_at: Timestamp,
 }
@@ -98,6 +101,8 @@ pub(super) struct Ask<'a> {
     pub(super) next_link: Option<&'a str>,
     pub(super) bindings: Bindings,
     pub(super) empty_statuses: &'a [u16],
+    /// Where the answer has its records.
+    pub(super) records: Option<&'a RecordsPath>,
 }
 
 impl Link {
@@ -164,9 +169,11 @@ impl Link {
                 self.note_time(response);
             }
             let status = outcome.as_ref().map_or(StatusCode::OK, Response::status);
-            let reaction = react(outcome, &self.description.errors, (ask.what, ask.empty_statuses), self.clock.now());
+            let keys = ask.records.and_then(RecordsPath::keys);
+            let asked = Asked { what: ask.what, empty_statuses: ask.empty_statuses, keys };
+            let reaction = react(outcome, &self.description.errors, &asked, self.clock.now());
             match reaction {
-                Reaction::Answer(body) => return Ok(Reply::Answer(Answer { body, asked_at })),
+                Reaction::Answer { body, records } => return Ok(Reply::Answer(Answer { body, records, asked_at })),
                 Reaction::Empty { is_told } => return Ok(Reply::Empty { asked_at, is_told }),
                 Reaction::Restart => return Ok(Reply::Restart),
                 Reaction::Reauthorize(error) if is_renewed => return Err(error),

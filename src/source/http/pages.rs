@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::description::{Pagination, Paging};
@@ -77,14 +78,15 @@ impl Pages {
         usize::try_from(page).ok().and_then(|page| self.starts.get(page)).copied().unwrap_or(0)
     }
 
-    /// Takes in a page of so many items, of which `records` are records, and says whether another follows; an error where
+    /// Takes in a page of these items and says whether another follows; an error where
     /// that would never end.
     pub(super) fn take(
         &mut self,
         pagination: &Pagination,
         page: u64,
-        (body, records, count): (&Value, &[&Value], u64),
+        (body, items): (&Value, &[Bytes]),
     ) -> Result<More, &'static str> {
+        let count = items.len() as u64;
         let path = pagination.next.as_ref();
         let next = path.and_then(|path| path.query(body).first()).filter(|next| is_something(next)).cloned();
         let before = std::mem::replace(&mut self.next, next);
@@ -111,10 +113,10 @@ impl Pages {
         if self.empty > EMPTY_MAX {
             return Err("it says that there is more, and gives nothing");
         }
-        if !records.is_empty() {
-            self.note_content(page, hash_of(records))?;
+        if !items.is_empty() {
+            self.note_content(page, hash_of(items))?;
         }
-        let mark = self.next.as_ref().filter(|_| goes_by_marks).map(|next| hash_of(&[next]));
+        let mark = self.next.as_ref().filter(|_| goes_by_marks).map(|next| hash_of(&[next.to_string()]));
         if mark.is_some_and(|mark| !self.marks.insert(mark)) {
             return Err("it leads to a page that it has led to before: its pages go round in a circle");
         }
@@ -179,10 +181,10 @@ impl Pages {
     }
 }
 
-fn hash_of(records: &[&Value]) -> u64 {
+fn hash_of(texts: &[impl AsRef<[u8]>]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for record in records {
-        record.to_string().hash(&mut hasher);
+    for text in texts {
+        text.as_ref().hash(&mut hasher);
     }
     hasher.finish()
 }

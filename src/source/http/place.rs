@@ -1,9 +1,12 @@
 //! The cursor of an HTTP source: how far its list, its streams of deletions and its lists of deleted ones were read.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::description::CursorRule;
+use super::link::Link;
 use super::time::ChangeTime;
 use crate::clock::Timestamp;
 use crate::source::Cursor;
@@ -67,4 +70,9 @@ impl Place {
     pub(super) fn note_list(&mut self, name: &str, now: Timestamp) {
         self.lists.insert(name.to_owned(), now.0);
     }
+}
+
+/// The latest moment of which everything is shown, by the CRM's clock, in a read that began then by ours.
+pub(super) fn covered_by(link: &Link, began: Timestamp, cursor: Option<&CursorRule>) -> ChangeTime {
+    ChangeTime::of(link.by_server(began)).minus(cursor.map_or(Duration::ZERO, |cursor| cursor.lag))
 }

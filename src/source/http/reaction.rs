@@ -11,6 +11,7 @@ use crate::backoff::retry_after;
 use crate::clock::Timestamp;
 use crate::http::ExchangeError;
 use crate::source::SourceError;
+use crate::source::json::{self, ANSWER_VALUES_MAX, Broken, Split};
 
 /// No wait that an answer asks for is taken as longer: a number in another unit would stop the source for good.
 const WAIT_MAX: Duration = Duration::from_hours(24);
@@ -19,7 +20,12 @@ const WAIT_MAX: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub(super) enum Reaction {
     /// It is an answer.
-    Answer(Value),
+    Answer {
+        /// The body, without the records where those are read one by one.
+        body: Value,
+        /// The records.
+        records: Option<Vec<Bytes>>,
+    },
     /// There is nothing: by the CRM's word, or since a rule ignores its error.
     Empty {
         /// It is the CRM's word.
@@ -48,24 +54,35 @@ pub(super) struct Wait {
     pub(super) rule: Option<Duration>,
 }
 
-/// Reads what came of a request for `what`.
+/// What was asked.
+pub(super) struct Asked<'a> {
+    /// For people.
+    pub(super) what: &'a str,
+    /// Statuses that mean that there is nothing.
+    pub(super) empty_statuses: &'a [u16],
+    /// The keys that lead to the list of records, where they are read one by one.
+    pub(super) keys: Option<&'a [String]>,
+}
+
+/// Reads what came of a request.
 pub(super) fn react(
     outcome: Result<Response<Bytes>, ExchangeError>,
     rules: &[ErrorRule],
-    (what, empty_statuses): (&str, &[u16]),
+    asked: &Asked<'_>,
     now: Timestamp,
 ) -> Reaction {
-    let what = what.to_owned();
+    let what = asked.what.to_owned();
     let response = match outcome {
         Ok(response) => response,
         Err(source) => return Reaction::Retry(SourceError::NoAnswer { what, source }),
     };
     let status = response.status().as_u16();
-    let body = serde_json::from_slice::<Value>(response.body()).ok();
-    if let Some(rule) = rules.iter().find(|rule| strikes(rule, status, body.as_ref())) {
-        return by_rule(rule, (what, status), (&response, body.as_ref()), now);
+    let read = read_body(response.body(), asked.keys);
+    let body = read.as_ref().ok().map(|(body, _)| body);
+    if let Some(rule) = rules.iter().find(|rule| strikes(rule, status, body)) {
+        return by_rule(rule, (what, status), (&response, body), now);
     }
-    if empty_statuses.contains(&status) || status == 204 {
+    if asked.empty_statuses.contains(&status) || status == 204 {
         return Reaction::Empty { is_told: true };
     }
     if status == 304 {
@@ -74,10 +91,10 @@ pub(super) fn react(
     }
     let refused = SourceError::Answer { what: what.clone(), status, rule: None };
     match status {
-        200..=299 => match body {
-            Some(body) => Reaction::Answer(body),
+        200..=299 => match read {
+            Ok((body, records)) => Reaction::Answer { body, records },
             // a proxy's page looks like this, too
-            None => Reaction::Retry(SourceError::NotUnderstood { what, reason: "it is no JSON".to_owned() }),
+            Err(broken) => Reaction::Retry(SourceError::NotUnderstood { what, reason: reason_of(&response, &broken) }),
         },
         429 => {
             let told = retry_after(response.headers(), now);
@@ -85,6 +102,25 @@ pub(super) fn react(
         }
         408 | 425 | 500..=599 => Reaction::Retry(refused),
         _ => Reaction::Refused(refused),
+    }
+}
+
+fn read_body(body: &Bytes, keys: Option<&[String]>) -> Result<(Value, Option<Vec<Bytes>>), Broken> {
+    let Some(keys) = keys else { return Ok((json::read(body, ANSWER_VALUES_MAX)?, None)) };
+    let Split { envelope, records } = json::split(body, keys)?;
+    Ok((envelope, records.map(|places| places.into_iter().map(|place| body.slice(place)).collect())))
+}
+
+/// Why an answer cannot be read, by what it is in rather than by its first byte.
+fn reason_of(response: &Response<Bytes>, broken: &Broken) -> String {
+    let encoding = response.headers().get(http::header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    match encoding {
+        Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
+            let known = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"];
+            let name = known.into_iter().find(|known| encoding.eq_ignore_ascii_case(known)).unwrap_or("an unknown way");
+            format!("its body is compressed ({name}), which nobody asked for")
+        }
+        Some(_) | None => format!("it is no JSON ({broken})"),
     }
 }
 

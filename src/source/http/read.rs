@@ -11,17 +11,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::HttpSource;
-use super::description::{CursorRule, DeletedPages, Deletes, Description, Preflight, Stream, StreamAction};
+use super::description::{CursorRule, DeletedPages, Deletes, Description, List, Preflight, Stream, StreamAction};
 use super::link::{Ask, Link, Reply};
-use super::place::Place as Reached;
+use super::place::{Place as Reached, covered_by};
 use super::records::{items_of, text};
 use super::template::Bindings;
 use super::time::ChangeTime;
 use super::traits::Traits;
-use super::walk::{Found, Query, Step, Walk, covered_by};
+use super::walk::{Found, Query, Step, Walk};
 use crate::clock::Timestamp;
 use crate::contact::Record;
-use crate::source::page::send;
+use crate::source::page::{PAGE_ITEMS_MAX, send};
 use crate::source::{Cursor, From, Item, Page, Place, ReadEnd, SourceError};
 
 /// A stream of deletions that was never read, or is read again with everything else, begins so far back: what was told
@@ -109,7 +109,7 @@ async fn check_preflight(
 ) -> Result<bool, SourceError> {
     let Some(Preflight { call, path, equals, scans_otherwise }) = preflight else { return Ok(true) };
     let bindings = Bindings::default();
-    let ask = Ask { what: "the preflight", call, next_link: None, bindings, empty_statuses: &[] };
+    let ask = Ask { what: "the preflight", call, next_link: None, bindings, empty_statuses: &[], records: None };
     let holds = match link.ask(&ask, stop).await? {
         Reply::Answer(answer) => path.query(&answer.body).iter().any(|found| *found == equals),
         Reply::Empty { .. } | Reply::Restart => false,
@@ -268,7 +268,7 @@ impl Reading<'_> {
                     actions.iter().find(|(known, _)| *known == word).map(|(_, action)| *action)
                 }
             };
-            self.send_pointers(step, says).await?;
+            self.send_pointers((&pages.list, step), says).await?;
         }
         if walk.traits.is_capped {
             // its place stays, so that a shorter way to it or everything read again shows the others
@@ -290,7 +290,7 @@ impl Reading<'_> {
         }
         let mut walk = Walk::begin(self.link, self.deleted_query(name, pages));
         while let Some(step) = walk.next(self.stop).await? {
-            self.send_pointers(step, |_| Some(StreamAction::Delete)).await?;
+            self.send_pointers((&pages.list, step), |_| Some(StreamAction::Delete)).await?;
         }
         self.reached.note_list(name, now);
         Ok(())
@@ -313,13 +313,15 @@ impl Reading<'_> {
 
     async fn send_pointers(
         &mut self,
-        step: Step,
+        (list, step): (&List, Step),
         says: impl Fn(&Record) -> Option<StreamAction>,
     ) -> Result<(), SourceError> {
         self.answers += 1;
         let mut items = Vec::new();
         for (item, found) in (1..).zip(step.found) {
-            let Found { record, id: Some(key), time } = found else { continue };
+            let Found { item: entry, id: Some(key), time } = found else { continue };
+            // one with an id could be read
+            let Ok(Some(record)) = list.records.record(&entry) else { continue };
             let record = Record::Json(record);
             let Some(action) = says(&record) else { continue };
             // an entry of a list of the deleted is often the record itself, with its change time
@@ -338,15 +340,28 @@ impl Reading<'_> {
 
     async fn send(&mut self, step: Step, cursor: Option<Cursor>) -> Result<(), SourceError> {
         self.answers += 1;
-        self.end.records += step.found.len() as u64;
-        let answer = self.answers;
-        let place = |item| Place::Answer { answer, item };
-        let items: Vec<Item> =
-            (1..).zip(step.found).flat_map(|(item, found)| items_of(self.description, found, place(item))).collect();
-        if items.is_empty() && cursor.is_none() {
-            return Ok(());
+        let Step { asked_at, found } = step;
+        let (answer, mut cursor, mut found) = (self.answers, cursor, found.into_iter().zip(1..).peekable());
+        // an answer of very many records becomes several pages, so that only so many stand in memory as records
+        loop {
+            let items: Vec<Item> = found
+                .by_ref()
+                .take(PAGE_ITEMS_MAX)
+                .flat_map(|(found, item)| items_of(self.description, found, Place::Answer { answer, item }))
+                .collect();
+            let malformed = items.iter().filter(|item| matches!(item, Item::Malformed { .. })).count() as u64;
+            self.end.malformed += malformed;
+            self.end.records += items.len() as u64 - malformed;
+            let is_last = found.peek().is_none();
+            // the cursor is that of all of them
+            let cursor = if is_last { cursor.take() } else { None };
+            if !items.is_empty() || cursor.is_some() {
+                send(self.pages, Page { items, cursor, asked_at }, self.stop).await?;
+            }
+            if is_last {
+                return Ok(());
+            }
         }
-        send(self.pages, Page { items, cursor, asked_at: step.asked_at }, self.stop).await
     }
 
     async fn send_cursor(&self) -> Result<(), SourceError> {

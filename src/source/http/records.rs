@@ -1,11 +1,14 @@
 //! What a record says beside its fields: that it is deleted, and who was merged into it. Pure.
 
+use bytes::Bytes;
 use serde_json::Value;
 use serde_json_path::{JsonPath, ParseError};
 
 use super::description::{Deletes, Description};
+use super::link::Answer;
 use super::walk::Found;
 use crate::contact::{Read, Record, Selector};
+use crate::source::json::{self, Broken, RECORD_VALUES_MAX};
 use crate::source::{Item, Place, SourceError};
 
 /// Where the records of an answer are.
@@ -14,6 +17,10 @@ pub struct RecordsPath {
     path: JsonPath,
     /// What holds them, where the path ends with all its items.
     holder: Option<JsonPath>,
+    /// The keys that lead to what holds them, where there are no other steps: then the records are read one by one.
+    keys: Option<Vec<String>>,
+    /// What the path ends with where that is a filter, as a path of its own, from a list on.
+    filter: Option<JsonPath>,
 }
 
 impl RecordsPath {
@@ -23,32 +30,47 @@ impl RecordsPath {
     /// Where it is none.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let text = text.trim_end();
-        let holder = text.strip_suffix("[*]").or_else(|| before_filter(text));
+        let all = text.strip_suffix("[*]");
+        let holder = all.or_else(|| before_filter(text));
+        let keys = holder.and_then(keys_of);
+        let filter =
+            holder.filter(|_| all.is_none()).map(|before| JsonPath::parse(&format!("${}", &text[before.len()..])));
         let holder = holder.map(JsonPath::parse).transpose()?;
-        Ok(Self { path: JsonPath::parse(text)?, holder })
+        Ok(Self { path: JsonPath::parse(text)?, holder, keys, filter: filter.transpose()? })
     }
 
-    /// The items of what holds the records, also those that a filter at the path's end leaves out: a page of which few
-    /// pass is no short page.
-    pub(super) fn count(&self, body: &Value) -> u64 {
-        let held = self.holder.as_ref().and_then(|holder| holder.query(body).first());
-        let items = held.map(|held| held.as_array().map_or(0, Vec::len));
-        items.unwrap_or_else(|| self.path.query(body).all().len()) as u64
+    /// The keys that lead to what holds the records, where they can be read one by one.
+    pub(super) fn keys(&self) -> Option<&[String]> {
+        self.keys.as_deref()
     }
 
-    /// The records; `None` where there is not even what would hold them: an error that came with a good status is no
-    /// empty list.
-    pub(super) fn select<'a>(&self, body: &'a Value) -> Option<Vec<&'a Value>> {
+    /// The items of what holds the records, as they stand in the answer; also those that a filter at the path's end leaves
+    /// out: a page of which few pass is no short page. `None` where there is not even what would hold them: an error that
+    /// came with a good status is no empty list.
+    pub(super) fn items(&self, answer: &Answer) -> Option<Vec<Bytes>> {
+        if let Some(items) = &answer.records {
+            return Some(items.clone());
+        }
+        let written = |values: Vec<&Value>| values.into_iter().map(|value| Bytes::from(value.to_string())).collect();
         let Some(holder) = &self.holder else {
-            let found = self.path.query(body).all();
-            return (!found.is_empty()).then_some(found);
+            let found = self.path.query(&answer.body).all();
+            return (!found.is_empty()).then(|| written(found));
         };
-        let holder = holder.query(body).first()?;
-        match holder {
-            Value::Array(_) => Some(self.path.query(body).all()),
+        match holder.query(&answer.body).first()? {
+            Value::Array(items) => Some(written(items.iter().collect())),
             Value::Null | Value::Bool(false) => Some(Vec::new()),
             Value::Bool(true) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
         }
+    }
+
+    /// The record of an item; `None` for one that the filter leaves out.
+    pub(super) fn record(&self, item: &[u8]) -> Result<Option<Value>, Broken> {
+        let record = json::read(item, RECORD_VALUES_MAX)?;
+        let Some(filter) = &self.filter else { return Ok(Some(record)) };
+        let mut list = Value::Array(vec![record]);
+        let is_kept = !filter.query(&list).is_empty();
+        let record = list.as_array_mut().and_then(Vec::pop);
+        Ok(record.filter(|_| is_kept))
     }
 }
 
@@ -68,6 +90,29 @@ fn before_filter(text: &str) -> Option<&str> {
     None
 }
 
+/// The keys of a path that has no other steps: `$`, `$.data.items`, `$['value']`.
+fn keys_of(path: &str) -> Option<Vec<String>> {
+    let mut rest = path.trim().strip_prefix('$')?;
+    let mut keys = Vec::new();
+    while !rest.is_empty() {
+        let (key, after) = if let Some(name) = rest.strip_prefix('.') {
+            name.split_at(name.find(['.', '[']).unwrap_or(name.len()))
+        } else {
+            let quoted = rest.strip_prefix('[')?;
+            let quote = quoted.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
+            let (key, after) = quoted[1..].split_once(quote)?;
+            (key, after.strip_prefix(']')?)
+        };
+        let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '@' | ' ');
+        if key.is_empty() || !key.chars().all(is_plain) {
+            return None;
+        }
+        keys.push(key.to_owned());
+        rest = after;
+    }
+    Some(keys)
+}
+
 /// Whether a record says of itself that it is deleted.
 pub(super) fn is_deleted(description: &Description, record: &Value) -> bool {
     description.deletes.iter().any(|(_, deletes)| match deletes {
@@ -78,7 +123,12 @@ pub(super) fn is_deleted(description: &Description, record: &Value) -> bool {
 
 /// The items of a record: itself, whom it was merged into, and those who were merged into it.
 pub(super) fn items_of(description: &Description, found: Found, place: Place) -> Vec<Item> {
-    let Found { record, id, .. } = found;
+    let Found { item, id, .. } = found;
+    let record = match description.list.records.record(&item) {
+        Ok(Some(record)) => record,
+        Ok(None) => return Vec::new(),
+        Err(broken) => return vec![Item::Malformed { place, reason: broken.to_string() }],
+    };
     let is_deleted = is_deleted(description, &record);
     let record = Record::Json(record);
     let mut items = Vec::with_capacity(1);

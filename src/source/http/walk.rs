@@ -5,14 +5,15 @@
 //! page of one single moment is gone through until nothing new is in it. Gives no record a meaning.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::description::{CursorRule, List, Pagination, Paging, Restart};
 use super::link::{Ask, Link, Reply};
 use super::pages::{More, Pages};
+use super::place::covered_by;
 use super::records::no_records;
 use super::template::{Bindings, Variable};
 use super::time::ChangeTime;
@@ -48,7 +49,8 @@ pub(super) struct Query<'a> {
 /// A record with what the walk needs of it.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) record: Value,
+    /// The record as it stands in the answer: a page is held as its text, and read record by record.
+    pub(super) item: Bytes,
     pub(super) id: Option<String>,
     pub(super) time: Option<ChangeTime>,
 }
@@ -157,7 +159,7 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let (asked_at, answer) = match self.link.ask(&self.build_ask(), stop).await? {
-            Reply::Answer(answer) => (answer.asked_at, Some(answer.body)),
+            Reply::Answer(answer) => (answer.asked_at, Some(answer)),
             Reply::Empty { asked_at, is_told } => {
                 self.traits.is_proven &= is_told;
                 (asked_at, None)
@@ -167,24 +169,24 @@ impl<'a> Walk<'a> {
                 return Ok(Some(Step { asked_at: self.link.clock().now(), found: Vec::new() }));
             }
         };
-        let body = answer.as_ref().unwrap_or(&Value::Null);
-        let records = match answer {
-            Some(_) => self.query.list.records.select(body).ok_or_else(|| no_records(&self.query.what))?,
+        let items = match &answer {
+            Some(answer) => self.query.list.records.items(answer).ok_or_else(|| no_records(&self.query.what))?,
             None => Vec::new(),
         };
-        let count = self.query.list.records.count(body);
+        let count = items.len() as u64;
+        let body = answer.map_or(Value::Null, |answer| answer.body);
         if count == 0 && self.pages == 0 && self.restarts > 0 && !self.is_doubted {
             // it began at the last record that was seen, which cannot all at once be none: a CRM that stumbles says that
             self.is_doubted = true;
             return Ok(Some(Step { asked_at, found: Vec::new() }));
         }
         self.is_doubted = false;
-        let more = self.shown.take(self.query.pagination, self.pages, (body, &records, count));
+        let more = self.shown.take(self.query.pagination, self.pages, (&body, &items));
         let more = more.map_err(|reason| SourceError::NotUnderstood {
             what: self.query.what.clone(),
             reason: reason.to_owned(),
         })?;
-        let found: Vec<Found> = records.into_iter().map(|record| self.find(record)).collect();
+        let found: Vec<Found> = items.into_iter().filter_map(|item| self.find(item)).collect();
         let found = self.note(found);
         self.pages += 1;
         self.records += count;
@@ -214,18 +216,23 @@ impl<'a> Walk<'a> {
                 ..Bindings::default()
             },
             empty_statuses: &list.empty_statuses,
+            records: Some(&list.records),
         }
     }
 
-    fn find(&self, record: &Value) -> Found {
-        let kept = Record::Json(record.clone());
+    /// What the walk needs of an item; `None` for one that is left out. One that cannot be read is told by its reader.
+    fn find(&self, item: Bytes) -> Option<Found> {
+        let kept = match self.query.list.records.record(&item) {
+            Ok(record) => Record::Json(record?),
+            Err(_) => return Some(Found { item, id: None, time: None }),
+        };
         let text = |selector: &Selector| match selector.read(&kept) {
             Read::Value(text) => Some(text.into_owned()),
             Read::Absent | Read::Empty | Read::NotScalar => None,
         };
         let id = text(self.query.id);
         let time = self.query.cursor.and_then(|cursor| cursor.format.read(&text(&cursor.path)?));
-        Found { record: record.clone(), id, time }
+        Some(Found { item, id, time })
     }
 
     /// Takes the times of a page in, and leaves out what this walk has given before.
@@ -386,9 +393,4 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
-}
-
-/// The latest moment of which everything is shown, by the CRM's clock, in a read that began then by ours.
-pub(super) fn covered_by(link: &Link, began: Timestamp, cursor: Option<&CursorRule>) -> ChangeTime {
-    ChangeTime::of(link.by_server(began)).minus(cursor.map_or(Duration::ZERO, |cursor| cursor.lag))
 }

@@ -11,6 +11,7 @@ use super::message::{self, BATCH_FORM, Message};
 use super::{ReplicationMethod, is_known_version};
 use crate::clock::Timestamp;
 use crate::contact::{Moment, Record};
+use crate::source::json::{self, RECORD_VALUES_MAX};
 use crate::source::page::Gather;
 use crate::source::{Cursor, Item, Page, Place, ReadEnd, SourceError};
 
@@ -36,6 +37,8 @@ pub(super) struct Follow {
     /// The columns that the mapping takes the id from; empty where that is not told.
     key: Vec<String>,
     schema_seen: bool,
+    /// The operator is told that the tap changed its key.
+    is_key_told: bool,
     /// Versions that records of the stream carried.
     versions: BTreeSet<String>,
     unversioned: bool,
@@ -55,6 +58,7 @@ impl Follow {
             gather: Gather::new(asked_at),
             key,
             schema_seen: false,
+            is_key_told: false,
             versions: BTreeSet::new(),
             unversioned: false,
             activated: None,
@@ -80,7 +84,7 @@ impl Follow {
             Message::Record { stream, record, version } if self.is_ours(&stream) => {
                 self.need_schema(number)?;
                 self.take_version(version);
-                self.record(record.as_bytes(), number);
+                self.record(record, number);
             }
             Message::State(value) => {
                 self.take_state(value);
@@ -178,6 +182,9 @@ impl Follow {
             self.key_warning(&key_properties)
         } else if key_properties == self.end.key_properties {
             None
+        } else if std::mem::replace(&mut self.is_key_told, true) {
+            // a tap may do so at each record
+            None
         } else {
             let (before, now) = (listed(&self.end.key_properties), listed(&key_properties));
             Some(format!("the tap changed the key of its records within a run, from {before} to {now}"))
@@ -231,12 +238,10 @@ impl Follow {
     }
 
     fn record(&mut self, text: &[u8], number: u64) {
-        let record = match serde_json::from_slice(text) {
+        let record = match json::read(text, RECORD_VALUES_MAX) {
             Ok(Value::Object(record)) => record,
             Ok(_) => return self.malformed(number, "a record that is not an object".to_owned()),
-            Err(error) => {
-                return self.malformed(number, format!("a record with invalid JSON at byte {}", error.column()));
-            }
+            Err(error) => return self.malformed(number, format!("a record with {error}")),
         };
         let deleted = record.get(DELETED_AT).filter(|at| !at.is_null());
         let deleted_at = deleted.and_then(Value::as_str).and_then(Moment::parse).map(Moment::unix_millis);

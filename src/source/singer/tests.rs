@@ -181,6 +181,18 @@ async fn streams_of_real_taps() {
 }
 
 #[tokio::test]
+async fn a_tap_that_changes_its_key_at_each_record_is_told_of_once() {
+    let schemas = r#"for key in a b c d e f; do
+echo '{"type":"SCHEMA","stream":"contacts","key_properties":["'$key'"],"schema":{}}'
+echo '{"type":"RECORD","stream":"contacts","record":{"id":1}}'
+done
+"#;
+    let got = Fake::with_method(schemas, "contacts", "FULL_TABLE").read_all().await;
+    let told = got.end().warnings.iter().filter(|warning| warning.contains("changed the key")).count();
+    assert_eq!((got.end().records, told), (6, 1), "{:?}", got.end().warnings);
+}
+
+#[tokio::test]
 async fn oddities_of_the_specification_are_followed() {
     let got = Fake::new("cat \"$fixtures/tap_output_edge_cases.jsonl\"").read_all().await;
     // a lower-case type, a key that is not known, no key_properties
@@ -201,7 +213,7 @@ async fn oddities_of_the_specification_are_followed() {
 {"type":"RECORD","stream":"contacts","record":[3]}
 {"type":"RECORD","stream":"contacts"}
 INFO a log line in the wrong place
-{"type":"RECORD","stream":"contacts","record":{"id":NaN}}
+{"type":"RECORD","stream":"contacts","record":{"id":11,"score":NaN,"note":"half a letter \ud83d","x":[Infinity]}}
 {"type":"STATE"}
 {"type":"STATE","value":null}
 {"type":"STATE", "value" : { "b":2,  "a":1 } }
@@ -213,12 +225,12 @@ EOF
         "7- 2",
         "8! a record that is not an object",
         "9! a RECORD without its record",
-        "10! not a Singer message: invalid JSON or type at byte 1",
-        "11! not a Singer message: invalid JSON or type at byte 53",
+        "10! not a Singer message: no JSON at byte 1",
+        "11: 11",
     ];
     assert_eq!(got.lines(), wanted);
     assert_eq!(got.cursor(), Some(r#"{ "b":2,  "a":1 }"#));
-    assert_eq!((got.end().records, got.end().malformed), (2, 4));
+    assert_eq!((got.end().records, got.end().malformed), (3, 3));
     assert!(!got.end().full, "what is malformed may be anyone");
 }
 

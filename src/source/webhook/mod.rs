@@ -26,6 +26,7 @@ pub use form::FormError;
 pub use verify::Verification;
 
 use crate::clock::Timestamp;
+use crate::source::json;
 
 /// Without a bound of its own: more than any CRM sends, and little to hold while it is looked at.
 pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
@@ -197,10 +198,9 @@ impl Webhook {
 
     fn decode(&self, body: &[u8]) -> Result<Value, Refused> {
         match self.body {
-            // The reader's own words would quote the body.
-            BodyKind::Json => serde_json::from_slice(body).map_err(|error| {
-                Refused::Malformed(format!("it is not JSON, from line {}, column {} on", error.line(), error.column()))
-            }),
+            BodyKind::Json => {
+                json::read(body, json::ANSWER_VALUES_MAX).map_err(|error| Refused::Malformed(error.to_string()))
+            }
             BodyKind::Form => form::decode(body).map_err(|error| Refused::Malformed(error.to_string())),
         }
     }
