@@ -11,6 +11,7 @@ use reteno_sync::checkpoint::{Incoming, ReadContext, SeenRows, SendRules};
 use reteno_sync::contact::Field;
 use reteno_sync::daemon::sender::Ended;
 use reteno_sync::plan::Lane;
+use reteno_sync::plan::guard::Guard;
 use reteno_sync::sandbox::{CallKind, Canned, Effect, Fault, SandboxOptions};
 use support::{HOUR, MINUTE, World};
 
@@ -292,4 +293,29 @@ async fn a_first_load_that_hangs_leaves_room_for_what_just_changed() {
     world.crm_says(&[("live", &[(TOWN, "Kyiv")])]).await;
     world.send_for(MINUTE).await;
     assert_eq!(world.reteno_holds("live", "town").as_deref(), Some("Kyiv"));
+}
+
+/// A late copy may still overwrite the town, and the empty name is held by the guard: the town is not posted again and again.
+#[tokio::test(start_paused = true)]
+async fn a_field_in_doubt_is_sent_once_more_whatever_else_is_due() {
+    let mut world = World::begin().await;
+    world.crm_says(&[("ann", &[(TOWN, "Kyiv"), (Field::FirstName, "Ann")])]).await;
+    world.send_for(HOUR).await;
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::LoseAnswer));
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::DelayImport(5 * HOUR)));
+    world.crm_says(&[("ann", &[(TOWN, "Lviv"), (Field::FirstName, "Ann")])]).await;
+    world.send_for(MINUTE).await;
+    world.policy.guard = Guard { holds_all: true, ..Guard::default() };
+    world.crm_says(&[("ann", &[(TOWN, "Odesa"), (Field::FirstName, "")])]).await;
+    assert_eq!(world.status().await.held, 1);
+    let before = world.sandbox.tally().imports_accepted;
+    world.send_for(HOUR).await;
+    world.hours(1).await;
+    let posts = world.sandbox.tally().imports_accepted - before;
+    assert!(posts <= 1, "{posts} posts of one value");
+    world.hours(30).await;
+    assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("Odesa"), "the late copy has landed before");
+    assert_eq!(world.reteno_holds("ann", "firstName").as_deref(), Some("Ann"));
+    let posts = world.sandbox.tally().imports_accepted - before;
+    assert_eq!(posts, 2, "once under the late copy, and once more when it cannot land any more");
 }

@@ -16,6 +16,11 @@ use super::repaired::add_repaired;
 use super::requests::forget_read_request;
 use super::{Attempt, Checkpoint, CheckpointError};
 
+/// So many gone contacts are marked in one transaction, some tenths of a second: whoever waits for the database does not notice.
+const MARKED_AT_ONCE: usize = 1000;
+/// And so many rows are looked at.
+const LOOKED_AT_AT_ONCE: usize = 200_000;
+
 /// The rows that a read has seen: two bits a row, so that a million contacts cost 250 KB and no write.
 #[derive(Debug, Default, Clone)]
 pub struct SeenRows {
@@ -220,8 +225,68 @@ impl Checkpoint {
             .map(|_| ())
     }
 
+    /// One step of marking what a complete read did not see, unless another path saw it after the read began: rows behind
+    /// `after`. Gives how many are gone, and where the next step goes on. What a crash leaves unmarked is marked by the next
+    /// read; what it left marked was missing in a complete read all the same.
+    pub fn mark_gone(
+        &mut self,
+        source: SourceId,
+        (proof, seen): (&ReadProof, &SeenRows),
+        after: i64,
+        now: Timestamp,
+    ) -> Result<(u64, Option<i64>), CheckpointError> {
+        const ACTION: &str = "look for gone contacts";
+        if !proof.is_full || after == 0 && count_contacts(&self.connection, source)? == seen.seen.count {
+            return Ok((0, None));
+        }
+        let (missing, next) = self.find_missing((source, after), (proof, seen), now)?;
+        if missing.is_empty() {
+            return Ok((0, next));
+        }
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
+        let ended = mark_missing(&transaction, &missing, &proof.policy, (source, proof.began.0, now.0))?;
+        if let Some(earlier) = proof.earlier {
+            add_repaired(&transaction, source, &BTreeMap::from([(cause_of_lack(earlier), ended)]), now.0)?;
+        }
+        transaction.commit().attempt(ACTION)?;
+        Ok((missing.len() as u64, next))
+    }
+
+    /// Through the table from its beginning to its end: the index of the source would ask for each row by itself, and sort all
+    /// their numbers in memory.
+    fn find_missing(
+        &self,
+        (source, after): (SourceId, i64),
+        (proof, seen): (&ReadProof, &SeenRows),
+        now: Timestamp,
+    ) -> Result<(Vec<i64>, Option<i64>), CheckpointError> {
+        const ACTION: &str = "look for gone contacts";
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM contact WHERE +source = ?1 AND (read_at < ?2 OR read_at > ?3) AND id > ?4 ORDER BY id",
+            )
+            .attempt(ACTION)?;
+        let mut rows = query.query(params![source.0, proof.began.0, now.0, after]).attempt(ACTION)?;
+        let mut missing = Vec::new();
+        let mut looked_at = 0;
+        while let Some(row) = rows.next().attempt(ACTION)? {
+            let id: i64 = row.get(0).attempt(ACTION)?;
+            if !seen.seen.contains(id) {
+                missing.push(id);
+            }
+            looked_at += 1;
+            if missing.len() == MARKED_AT_ONCE || looked_at == LOOKED_AT_AT_ONCE {
+                return Ok((missing, Some(id)));
+            }
+        }
+        Ok((missing, None))
+    }
+
     /// The source was read to its end. Where every record was seen, the rows that were not are counted as gone, unless
-    /// another path saw them after the read began; returns how many are. `cursor` is one that was set aside until now.
+    /// another path saw them after the read began; returns how many are, those among them that [`Self::mark_gone`] has not
+    /// marked yet. `cursor` is one that was set aside until now.
     pub fn finish_read(
         &mut self,
         source: SourceId,
@@ -230,6 +295,24 @@ impl Checkpoint {
         cursor: Option<&str>,
         now: Timestamp,
     ) -> Result<u64, CheckpointError> {
+        let (mut gone, mut next) = (0, Some(0));
+        while let Some(after) = next {
+            let marked;
+            (marked, next) = self.mark_gone(source, (proof, seen), after, now)?;
+            gone += marked;
+        }
+        self.end_read(source, proof, cursor, now)?;
+        Ok(gone)
+    }
+
+    /// Notes that the source was read to its end, once what is gone is marked.
+    pub fn end_read(
+        &mut self,
+        source: SourceId,
+        proof: &ReadProof,
+        cursor: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
@@ -240,7 +323,6 @@ impl Checkpoint {
             (false, false) => Superseded::OldPlaces,
         };
         forget_superseded(&transaction, source, superseded, proof.began)?;
-        let gone = if proof.is_full { mark_gone(&transaction, source, seen, (proof, now))? } else { 0 };
         // one that was asked for while it read is still wanted; a load that brought nobody was none
         transaction
             .execute(
@@ -257,8 +339,7 @@ impl Checkpoint {
                 transaction.execute(over, [])
             })
             .attempt("store the end of a read")?;
-        transaction.commit().attempt("end a read")?;
-        Ok(gone)
+        transaction.commit().attempt("end a read")
     }
 
     /// How many contacts of a source are known.
@@ -289,30 +370,4 @@ fn count_contacts(connection: &rusqlite::Connection, source: SourceId) -> Result
         .query_row("SELECT count(*) FROM contact WHERE source = ?1", [source.0], |row| row.get::<_, i64>(0))
         .attempt("count contacts")
         .map(i64::cast_unsigned)
-}
-
-fn mark_gone(
-    transaction: &rusqlite::Transaction<'_>,
-    source: SourceId,
-    seen: &SeenRows,
-    (proof, now): (&ReadProof, Timestamp),
-) -> Result<u64, CheckpointError> {
-    if count_contacts(transaction, source)? == seen.seen.count {
-        return Ok(0);
-    }
-    let missing: Vec<i64> = {
-        // through the table from its beginning to its end: the index of the source would ask for each row by itself, and
-        // sort all their numbers in memory
-        let mut query = transaction
-            .prepare_cached("SELECT id FROM contact WHERE +source = ?1 AND (read_at < ?2 OR read_at > ?3) ORDER BY id")
-            .attempt("look for gone contacts")?;
-        let ids = query.query_map(params![source.0, proof.began.0, now.0], |row| row.get::<_, i64>(0));
-        ids.and_then(|ids| ids.filter(|id| !id.as_ref().is_ok_and(|id| seen.seen.contains(*id))).collect())
-            .attempt("look for gone contacts")?
-    };
-    let ended = mark_missing(transaction, &missing, &proof.policy, (source, proof.began.0, now.0))?;
-    if let Some(earlier) = proof.earlier {
-        add_repaired(transaction, source, &BTreeMap::from([(cause_of_lack(earlier), ended)]), now.0)?;
-    }
-    Ok(missing.len() as u64)
 }

@@ -17,7 +17,7 @@ use crate::plan::Lane;
 use crate::plan::balance::Balance;
 use crate::plan::policy::Policy;
 use crate::plan::repair::Earlier;
-use crate::source::{Cursor, From, PUSHED, Page, ReadEnd, Source, SourceError};
+use crate::source::{Cursor, From, Item, PUSHED, Page, ReadEnd, Source, SourceError};
 
 use super::feeds::tell_last_words;
 use super::foresight::foresee;
@@ -173,6 +173,8 @@ struct Cycle<'a> {
     weighed_at: Timestamp,
 }
 
+/// So many records are written in one transaction, some tenths of a second: whoever waits for the database does not notice.
+const RECORDED_AT_ONCE: usize = 1000;
 /// What changed in an incremental read waits at most this long for the read's end, by which the guard weighs it.
 const WEIGHED_EVERY: Duration = Duration::from_mins(5);
 
@@ -297,34 +299,54 @@ impl<'a> Cycle<'a> {
     async fn record_pages(&mut self, mut pages: mpsc::Receiver<Page>) -> Result<(), CheckpointError> {
         while let Some(page) = pages.recv().await {
             let Page { items, cursor, asked_at } = page;
-            let mapping = Arc::clone(&self.feed.mapping);
-            let now = self.parts.clock.now().0;
             let way = Way::Cycle(repairs_of(self.feed, self.earlier).await?);
-            let context = ReadContext { asked_at: asked_at.0, now, way, ..self.context.clone() };
-            let mut seen = std::mem::take(&mut self.seen);
-            let text = cursor.as_ref().map(|cursor| cursor.as_text().to_owned());
-            // mapping is work for the blocking thread, too
-            let (seen, outcome) = self
-                .parts
-                .store
-                .call(move |checkpoint| {
-                    let incoming = items.into_iter().map(|item| map_item(&mapping, item)).collect();
-                    let outcome = checkpoint.record_page(&context, &mut seen, incoming, text.as_deref())?;
-                    Ok((seen, outcome))
-                })
-                .await?;
-            self.seen = seen;
+            let mut items = items.into_iter();
+            loop {
+                let piece: Vec<Item> = items.by_ref().take(RECORDED_AT_ONCE).collect();
+                let is_last = items.len() == 0;
+                // the cursor lies behind the last of them
+                self.record_piece(piece, cursor.as_ref().filter(|_| is_last), asked_at, way.clone()).await?;
+                if is_last {
+                    break;
+                }
+            }
             self.last_cursor = cursor.or(self.last_cursor.take());
-            self.unnamed += outcome.unnamed;
-            self.report.balance += outcome.balance;
-            (self.parts.on_page)(&self.report.balance);
-            self.report.preview.add(outcome.preview);
             let is_long = self.parts.clock.now().since(self.weighed_at) >= WEIGHED_EVERY;
             if !self.context.is_full && is_long {
                 self.weigh().await?;
             }
             self.parts.line.nudge();
         }
+        Ok(())
+    }
+
+    async fn record_piece(
+        &mut self,
+        items: Vec<Item>,
+        cursor: Option<&Cursor>,
+        asked_at: Timestamp,
+        way: Way,
+    ) -> Result<(), CheckpointError> {
+        let mapping = Arc::clone(&self.feed.mapping);
+        let now = self.parts.clock.now().0;
+        let context = ReadContext { asked_at: asked_at.0, now, way, ..self.context.clone() };
+        let mut seen = std::mem::take(&mut self.seen);
+        let text = cursor.map(|cursor| cursor.as_text().to_owned());
+        // mapping is work for the blocking thread, too
+        let (seen, outcome) = self
+            .parts
+            .store
+            .call(move |checkpoint| {
+                let incoming = items.into_iter().map(|item| map_item(&mapping, item)).collect();
+                let outcome = checkpoint.record_page(&context, &mut seen, incoming, text.as_deref())?;
+                Ok((seen, outcome))
+            })
+            .await?;
+        self.seen = seen;
+        self.unnamed += outcome.unnamed;
+        self.report.balance += outcome.balance;
+        (self.parts.on_page)(&self.report.balance);
+        self.report.preview.add(outcome.preview);
         Ok(())
     }
 
@@ -373,10 +395,21 @@ impl<'a> Cycle<'a> {
         let (source, now) = (self.context.source, self.parts.clock.now());
         let seen = std::mem::take(&mut self.seen);
         let cursor = self.last_cursor.take().filter(|_| !self.context.stores_cursor);
-        let gone = self.parts.store.call(move |checkpoint| {
-            checkpoint.finish_read(source, &proof, &seen, cursor.as_ref().map(Cursor::as_text), now)
-        });
-        self.report.balance.gone += gone.await?;
+        let (proof, seen) = (Arc::new(proof), Arc::new(seen));
+        let mut next = Some(0);
+        while let Some(after) = next {
+            let (proof, seen) = (Arc::clone(&proof), Arc::clone(&seen));
+            let marked =
+                self.parts.store.call(move |checkpoint| checkpoint.mark_gone(source, (&proof, &seen), after, now));
+            let gone;
+            (gone, next) = marked.await?;
+            self.report.balance.gone += gone;
+        }
+        let ended = self
+            .parts
+            .store
+            .call(move |checkpoint| checkpoint.end_read(source, &proof, cursor.as_ref().map(Cursor::as_text), now));
+        ended.await?;
         self.weigh().await
     }
 
