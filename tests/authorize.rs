@@ -448,6 +448,7 @@ async fn another_account_is_refused_however_alike_they_look() {
         (named("one@example.com", "same@example.com"), named("two@example.com", "same@example.com")),
         (named("+380 44 555 66 77", "same@example.com"), named("+380 44 555 66 78", "same@example.com")),
         (named("", "one@example.com"), named("", "two@example.com")),
+        (named("Same Ltd", "one@example.com"), named("Same Ltd", "two@example.com")),
     ];
     for (first, second) in pairs {
         let label = second.organisation_name.clone();
@@ -499,6 +500,25 @@ async fn two_accounts() -> (Installation, Installation) {
     assert_eq!(installation.run(&["sync"]).await.code, 0);
     lead_to(&installation, &installation, &other);
     (installation, other)
+}
+
+/// Whoever was greeted in one account is not greeted again in the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_account_starts_nothing_for_whom_it_was_started_before() {
+    let second = SandboxOptions { organisation_name: "Second Ltd".into(), ..options() };
+    let (installation, other) = (Installation::begin().await, Installation::with(second).await);
+    installation.configure("new_contacts_event = \"crm_new\"\nnew_contacts_event_in_full_reads = true");
+    installation.authorize().await;
+    assert_eq!(installation.run(&["sync"]).await.code, 0);
+    assert_eq!(installation.sandbox.events_fired().len(), 2);
+    lead_to(&installation, &installation, &other);
+    let back = begin(&installation, &other, &["authorize", "--new-account"]).await;
+    assert_eq!(answer(&installation, &back).await.code, 0);
+    installation.crm_says(&[("1", "Kyiv"), ("2", "Lviv"), ("3", "Rivne")]);
+    assert_eq!(installation.run(&["sync"]).await.code, 0);
+    assert_eq!(other.held().len(), 3);
+    let greeted: Vec<String> = other.sandbox.events_fired().into_iter().map(|(_, contact)| contact).collect();
+    assert_eq!(greeted, ["3"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

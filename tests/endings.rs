@@ -785,6 +785,61 @@ async fn a_refused_erasure_is_told_until_it_is_done() {
     assert_no_trace(&mut world).await;
 }
 
+/// Power is lost while a line is appended to `tombstones.log`; later somebody is erased, and an older copy is put back.
+#[tokio::test(start_paused = true)]
+async fn a_torn_line_of_the_tombstones_takes_no_other_with_it() {
+    for torn in [b"erased 17954352".as_slice(), b"done 00", b"\xff\xfe"] {
+        let mut world = with_ann(Ending::Erase).await;
+        world.hours(2).await;
+        let database = world.dir.path().join("reteno-sync.db");
+        let copy = std::fs::read(&database).unwrap();
+        std::fs::write(world.dir.path().join("tombstones.log"), torn).unwrap();
+        world.crash().await;
+        world.loses(&[OTHER]).await;
+        world.send_for(HOUR).await;
+        assert_eq!(world.sandbox.tally().contacts_erased, 1);
+        world.close();
+        for name in ["reteno-sync.db-wal", "reteno-sync.db-shm"] {
+            drop(std::fs::remove_file(world.dir.path().join(name)));
+        }
+        std::fs::write(&database, copy).unwrap();
+        world.crash().await;
+        world.reads_all(&[ANN, OTHER]).await;
+        world.hours(2).await;
+        assert!(world.sandbox.contact_by_external_id("ann").is_none());
+        assert!(world.alerts().await.contains(&"tombstones".to_owned()), "{:?}", world.alerts().await);
+    }
+}
+
+/// While the file cannot be written, nobody is erased, and nobody is let back.
+#[tokio::test(start_paused = true)]
+async fn the_file_of_tombstones_is_written_before_the_database() {
+    let mut world = with_ann(Ending::Erase).await;
+    let file = world.dir.path().join("tombstones.log");
+    std::fs::create_dir(&file).unwrap();
+    world.loses(&[OTHER]).await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let run = world.sender.as_mut().unwrap().run(reteno_sync::daemon::sender::Until::Stopped, &stop);
+    assert!(tokio::time::timeout(HOUR, run).await.unwrap().is_err());
+    assert!(!is_entombed(&world).await);
+    assert_eq!(world.sandbox.tally().contacts_erased, 0);
+    std::fs::remove_dir(&file).unwrap();
+    world.crash().await;
+    world.send_for(HOUR).await;
+    assert_eq!(world.sandbox.tally().contacts_erased, 1);
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let source = world.source;
+    let lifted = world.store.call(move |checkpoint| checkpoint.lift_tombstone(source, "ann")).await;
+    assert!(lifted.is_err());
+    assert!(is_entombed(&world).await);
+}
+
+async fn is_entombed(world: &World) -> bool {
+    let source = world.source;
+    world.store.call(move |checkpoint| checkpoint.erased_at(source, "ann")).await.unwrap().is_some()
+}
+
 /// Two records of one person were merged: the one that stays is not stopped by the tombstone of the other.
 #[tokio::test(start_paused = true)]
 async fn the_tombstone_of_a_merged_record_leaves_its_heir_alone() {

@@ -3,7 +3,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use http::StatusCode;
+use reteno_sync::clock::Clock;
 use reteno_sync::contact::Field;
 use reteno_sync::plan::policy::Ending;
 use reteno_sync::sandbox::{Applied, CallKind, Canned, Effect, Fault};
@@ -176,4 +179,37 @@ async fn the_next_process_waits_as_long_as_reteno_has_asked_for() {
     let first = world.calls_since(calls)[0].at;
     assert!(first.since(asked_at) >= 20 * MINUTE, "{} s", first.since(asked_at).as_secs());
     assert!(is_there(&world, "ann"));
+}
+
+/// A clock that was days ahead is set right while things wait: by a process that was started anew, or in a running one.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_nobody_wait() {
+    for days in [1, 10, 14] {
+        let ahead = days * 24 * HOUR;
+        let mut world = World::begin().await;
+        world.policy.ending = Ending::Delete;
+        world.reads_all(&[("ann", &[(TOWN, "Kyiv")]), ("bob", &[]), ("eve", &[(TOWN, "Kyiv")])]).await;
+        world.send_for(HOUR).await;
+        world.clock = Clock::simulated(world.clock.now().plus(ahead));
+        world.crash().await;
+        // Ann waits two seconds after a refusal, Bob's deletion six hours, and Eve for an import that is under way
+        let refused = || Effect::Answer(Canned::json(StatusCode::BAD_REQUEST, "{}"));
+        world.sandbox.fault(Fault::on(CallKind::SubmitContacts, refused()));
+        world.sandbox.fault(Fault::on(CallKind::DeleteContact, refused()));
+        world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::DelayImport(HOUR)));
+        world.loses(&[("ann", &[(TOWN, "Lviv")]), ("eve", &[(TOWN, "Kyiv")])]).await;
+        world.send_for(Duration::from_secs(1)).await;
+        world.crm_says(&[("eve", &[(TOWN, "Lviv")])]).await;
+        world.send_for(Duration::from_secs(1)).await;
+        assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("Kyiv"));
+        assert!(is_there(&world, "bob"));
+        world.clock = Clock::simulated(world.clock.now().minus(ahead));
+        world.crash().await;
+        world.hours(8).await;
+        assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("Lviv"), "{days} days");
+        assert_eq!(world.reteno_holds("eve", "town").as_deref(), Some("Lviv"), "{days} days");
+        assert!(!is_there(&world, "bob"), "{days} days");
+        let status = world.status().await;
+        assert_eq!((status.open, status.imports.len(), status.deeds.len()), (0, 0, 0), "{days} days");
+    }
 }

@@ -40,11 +40,12 @@ impl Checkpoint {
         transaction.commit().attempt("forget what Reteno holds")
     }
 
-    /// Another account was authorized: it has been told of nobody, and what comes is its first load.
+    /// Another account was authorized: it has been told of nobody, and what comes is its first load. What a call has
+    /// started for a contact (a letter of a form, a workflow) is not started for the same person again.
     pub(super) fn forget_telling(&mut self) -> Result<(), CheckpointError> {
         self.connection
             .execute_batch(
-                "UPDATE contact SET told = 0, fired = 0, restores = 0; \
+                "UPDATE contact SET told = 0, restores = 0; \
                  UPDATE source SET restored = 0, first_load_done = 0; \
                  DELETE FROM deed; DELETE FROM opt_out; DELETE FROM passed;",
             )

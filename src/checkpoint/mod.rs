@@ -26,6 +26,7 @@ mod incoming;
 mod intents;
 mod learnt;
 mod listing;
+mod moments;
 mod open;
 mod page_addresses;
 mod pages;

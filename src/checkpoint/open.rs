@@ -96,6 +96,7 @@ impl Checkpoint {
 
     /// Counts this start. Of an older copy all that Reteno holds is unknown.
     fn take_over(&mut self, was_restored: bool, options: &OpenOptions) -> Result<(), CheckpointError> {
+        self.heed_clock(options.now, None)?;
         if was_restored {
             // told before it is done: a crash between the two must not leave it untold
             let text = "the checkpoint is an older copy than the last one used here: what Reteno holds is taken as \

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -23,6 +23,8 @@ use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Beside the database.
 const FILE: &str = "tombstones.log";
+/// Of a hash in the file.
+const HASH_DIGITS: usize = 16;
 
 /// The hashes of one contact.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,11 +145,11 @@ impl Checkpoint {
             }
         }
         ask_for_read(&transaction, source)?;
-        transaction.commit().attempt(ACTION)?;
+        // first in the file: the next start reads it, and would erase anew whom only the database had let back
         for grave in graves {
             append(&self.dir.join(FILE), &format!("lifted {grave:016x}\n"))?;
         }
-        Ok(())
+        transaction.commit().attempt(ACTION)
     }
 
     /// When a contact was erased.
@@ -188,9 +190,10 @@ impl Checkpoint {
     pub(super) fn read_graves(&mut self, now: Timestamp) -> Result<usize, CheckpointError> {
         const ACTION: &str = "read the tombstones beside the checkpoint";
         let path = self.dir.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        let text = match fs::read(&path) {
+            // what is no text is no line of ours
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(source) => return Err(CheckpointError::File { action: "read", path, source }),
         };
         let transaction =
@@ -273,7 +276,11 @@ enum Line {
 }
 
 fn read_line(line: &str) -> Option<Line> {
-    let number = |word: &str| u64::from_str_radix(word, 16).ok().map(u64::cast_signed);
+    // a shorter one was torn: its erasure had not begun, and is written again
+    let number = |word: &str| {
+        let is_whole = word.len() == HASH_DIGITS;
+        is_whole.then(|| u64::from_str_radix(word, 16).ok().map(u64::cast_signed)).flatten()
+    };
     let mut words = line.split(' ').filter(|word| !word.is_empty());
     match words.next()? {
         "erased" => {
@@ -289,8 +296,16 @@ fn read_line(line: &str) -> Option<Line> {
 }
 
 fn append(path: &Path, line: &str) -> Result<(), CheckpointError> {
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let write = || -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        // a line that was torn in the middle must not take this one with it
+        let is_torn = file.metadata()?.len() > 0 && {
+            let mut last = [0];
+            file.seek(io::SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+            last != *b"\n"
+        };
+        let line = if is_torn { format!("\n{line}") } else { line.to_owned() };
         file.write_all(line.as_bytes())?;
         file.sync_all()
     };

@@ -9,8 +9,9 @@ use crate::plan::outcome::{
 };
 use crate::plan::{ContactId, ImportId};
 
+use super::batches::PROBE_AGE_MAX;
 use super::pace::{Standstill, asked_wait};
-use super::sender::{PROBE_AGE_MAX, REQUEST_SLACK, Sender};
+use super::sender::{REQUEST_SLACK, Sender};
 use super::standing::TOKEN_REFUSED_ALERT;
 
 /// A pause that lasts this long is told by an alert: shorter ones come with every restart of a router.

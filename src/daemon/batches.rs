@@ -1,6 +1,7 @@
 //! Turns a planned batch into a call: the intent with its exact body is on disk before anything is sent.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -14,11 +15,13 @@ use crate::reteno::body::{BodyError, BulkContact, BulkRequest, DedupeOn, bulk_bo
 use crate::reteno::lists::subscriptions_body;
 use crate::reteno::start::subscribe_body;
 
-use super::sender::{PROBE_AGE_MAX, Sender};
+use super::sender::Sender;
 use super::sending::{RestoreDeleted, SendSettings};
 
 /// Live changes of more contacts than this go by bulk even where single calls are allowed.
 const SINGLES_MAX: usize = 10;
+/// How long one part of a refused batch is waited for before the next goes: imports take minutes.
+pub(super) const PROBE_AGE_MAX: Duration = Duration::from_mins(10);
 
 impl Sender {
     /// Whether a call's outcome is to tell what is at fault in its mask. One that got no answer, or that Reteno keeps for

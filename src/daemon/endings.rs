@@ -1,6 +1,8 @@
 //! How an import ends, as the sender writes it down: settled, given up, or turned into a ghost; and what becomes of its
 //! members where nobody knows what was written.
 
+use std::time::Duration;
+
 use crate::checkpoint::{CallKind, Checkpoint, CheckpointError, ImportState, OpenImport, Settlement, UnknownFate};
 use crate::clock::Timestamp;
 use crate::contact::Field;
@@ -8,7 +10,13 @@ use crate::plan::halving::{Failure, Verdict};
 use crate::plan::outcome::{Member, MemberOutcome, outcomes_unknown};
 use crate::plan::{ContactId, ImportId};
 
-use super::sender::{DISK_SETTLES_EVERY, REQUEST_SLACK, Sender};
+use super::sender::{REQUEST_SLACK, Sender};
+
+/// Values that were dropped leave the write-ahead log after at most this long, once nothing is under way.
+const DISK_SETTLES_EVERY: Duration = Duration::from_mins(1);
+/// How often the checkpoint learns what time it is: so much longer may things wait after a restart with a clock that was
+/// set back.
+const CLOCK_NOTED_EVERY: Duration = Duration::from_mins(15);
 
 impl Sender {
     /// Judged only when Reteno has just said that it still runs: nobody may have asked for long.
@@ -118,6 +126,16 @@ impl Sender {
         let settlement = Settlement { members, fate, wrote_nothing, ghost_until: None };
         self.locks.release(id);
         self.store.call(move |checkpoint| checkpoint.settle_import(id, &settlement, now)).await
+    }
+
+    /// Notes what time it is now and then, and at once where the clock was set back: what waits then moves with it.
+    pub(super) async fn heed_clock(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
+        let last = std::mem::replace(&mut self.turned_at, now);
+        if now >= last && now.since(self.noted_at) < CLOCK_NOTED_EVERY {
+            return Ok(());
+        }
+        self.noted_at = now;
+        self.store.call(move |checkpoint| checkpoint.heed_clock(now, Some(last))).await
     }
 
     /// Keeps what there is to wait for, where that has changed: the next process waits for it too.

@@ -113,15 +113,21 @@ impl ProvingVault {
     }
 }
 
-/// An organisation's name tells accounts apart as it came, not as it is shown: names that are addresses look alike there.
-/// Without one there is only the person who authorized.
+/// What Reteno tells of an account tells it from others as it came, not as it is shown: names that are addresses look alike
+/// there. Two organisations may have one name, so the user counts too; without a name there is only the user.
 fn account_identity(info: AccountInfo) -> AccountIdentity {
     let AccountInfo { organisation_name, organisation, user_email } = info;
     let name = organisation_name.unwrap_or_else(|| "(without a name)".to_owned());
-    match organisation {
-        Some(mark) => AccountIdentity { mark, kind: "account", name },
+    match (organisation, user_email) {
+        (Some(organisation), Some(user)) => {
+            let mark = Personal::new(format!("{}\n{}", organisation.expose(), user.expose().to_lowercase()));
+            AccountIdentity { mark, kind: "account and user", name }
+        }
+        (Some(mark), None) => AccountIdentity { mark, kind: "account", name },
         // an answer with neither is not taken for one
-        None => AccountIdentity { mark: user_email.unwrap_or_else(|| Personal::new("")), kind: "account owner", name },
+        (None, user) => {
+            AccountIdentity { mark: user.unwrap_or_else(|| Personal::new("")), kind: "account owner", name }
+        }
     }
 }
 

@@ -39,12 +39,8 @@ pub use super::sending::{Ended, RestoreDeleted, SendCounts, SendSettings, Until,
 const IMPORTS_OPEN_MAX: usize = 32;
 /// Of them, so many only for what just changed: a first load whose imports hang must not shut it out.
 const IMPORTS_RESERVED: usize = 8;
-/// How long one part of a refused batch is waited for before the next goes: imports take minutes.
-pub(super) const PROBE_AGE_MAX: Duration = Duration::from_mins(10);
 /// Batches that are not full wait at most this long for a source that is read on and on.
 const GATHER_MAX: Duration = Duration::from_mins(5);
-/// Values that were dropped leave the write-ahead log after at most this long, once nothing is under way.
-pub(super) const DISK_SETTLES_EVERY: Duration = Duration::from_mins(1);
 /// Live changes are gathered to at most ten posts a second.
 const GATHER: Duration = Duration::from_millis(100);
 /// How long after its time an import counts as overdue: the request itself may have taken this long.
@@ -83,6 +79,9 @@ pub struct Sender {
     /// When batches last went out that were not full.
     last_gathered: Option<Timestamp>,
     pub(super) disk_settled_at: Option<Timestamp>,
+    /// When the loop last turned, and when that was last noted in the checkpoint.
+    pub(super) turned_at: Timestamp,
+    pub(super) noted_at: Timestamp,
     /// In a run that ends by itself: since when nothing is read any more.
     read_to_end_at: Option<Timestamp>,
 }
@@ -144,6 +143,8 @@ impl Sender {
             rounds: 0,
             last_gathered: Some(now),
             disk_settled_at: None,
+            turned_at: now,
+            noted_at: now,
             read_to_end_at: None,
         };
         sender.leave_all_doubtful().await?;
@@ -179,6 +180,7 @@ impl Sender {
     /// One round: starts all that may be started now, and says when the next thing is due.
     async fn advance(&mut self) -> Result<Option<Timestamp>, CheckpointError> {
         let now = self.clock.now();
+        self.heed_clock(now).await?;
         // without a token nothing is begun: an intent that cannot go out would be written and taken back at every turn
         if self.pause.may_lack_token() && !self.client.has_token().await {
             self.pause.begin(&NotWritten::NeedsAuthorization, None, now);

@@ -56,7 +56,10 @@ pub enum AuthorizeError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The tokens lead to an account that nobody allowed. Both names are for people; equal ones may be two accounts.
-    #[error("these tokens are for another account (\"{found}\") than the one authorized first (\"{expected}\")")]
+    #[error(
+        "these tokens are for another account (\"{found}\") than the one authorized first (\"{expected}\"){}",
+        of_one_name(found, expected)
+    )]
     OtherAccount {
         /// The account the tokens lead to.
         found: String,
@@ -107,6 +110,11 @@ pub enum Unproven {
     Refused,
 }
 
+/// Reteno gives no id of an account: where the names are equal, the users differ.
+fn of_one_name(found: &str, expected: &str) -> &'static str {
+    if found == expected { ": its name is the same, its user is not" } else { "" }
+}
+
 impl AuthorizeError {
     /// What the operator can do. `program` is how this program is called with its configuration.
     #[must_use]
@@ -142,7 +150,7 @@ impl AuthorizeError {
                 format!("allow the app in Reteno to update contacts, then run `{program} --authorize`")
             }
             Self::OtherAccount { .. } => format!(
-                "authorize as a user of the first account; or, to start afresh with this one, \
+                "authorize as the user who authorized the first account; or, to start afresh with this one, \
                  `{program} --authorize --new-account`: everything is then sent anew"
             ),
             Self::SenderRuns { .. } => {
