@@ -91,3 +91,64 @@ impl Ghosts {
         (fields, until)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::checkpoint::OpenOptions;
+    use crate::contact::{Personal, Wanted};
+    use crate::plan::lock::{LockKind, encode_locks};
+    use crate::random::Random;
+
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_ghost_is_in_doubt_where_it_may_have_landed_after_the_call_was_posted() {
+        let dir = tempfile::tempdir().unwrap();
+        let posted = Timestamp(1_795_435_200_000);
+        let now = posted.plus(Duration::from_hours(1));
+        let options = OpenOptions {
+            dir: dir.path().to_owned(),
+            key: None,
+            sender: None,
+            create: true,
+            now,
+            import_age_max: Duration::from_hours(6),
+        };
+        let mut checkpoint = Checkpoint::open(&options, &Random::seeded(1)).unwrap().checkpoint;
+        let print = |town: &str| checkpoint.hash().field(Field::Town, &Wanted::Value(Personal::new(town)));
+        let prints = |town: &str| -> FieldPrints { [(Field::Town, print(town))].into_iter().collect() };
+        let (wanted, carried) = (prints("Lviv"), prints("Kyiv"));
+        let lock = Lock { kind: LockKind::ExternalId, hash: 7 };
+        // (end of the ghost, whether it is in doubt)
+        let cases = [
+            (posted, false),
+            (posted.plus(MOMENT), true),
+            (now.plus(WAIT_MAX), true),
+            (now.plus(WAIT_MAX).plus(MOMENT), false),
+        ];
+        for (until, is_doubtful) in cases {
+            let transaction = checkpoint.connection.transaction().unwrap();
+            transaction
+                .execute(
+                    "INSERT INTO import (id, state, call, mask, contacts, created_at, posts, posted_at, ghost_until) \
+                     VALUES (5, 'ghost', 'bulk', x'', 1, 0, 1, 0, ?1)",
+                    [until.0],
+                )
+                .unwrap();
+            transaction
+                .execute(
+                    "INSERT INTO member (import, contact, carried, prior, locks) VALUES (5, 1, ?1, x'', ?2)",
+                    params![carried.encode(), encode_locks(&[lock])],
+                )
+                .unwrap();
+            let over =
+                |besides| Ghosts::load(&transaction, ImportId(besides), posted, now).unwrap().over(&[lock], &wanted);
+            assert_eq!(!over(1).0.is_empty(), is_doubtful, "{until}");
+            assert_eq!(over(1).1, is_doubtful.then_some(until));
+            assert!(over(5).0.is_empty(), "an import is no ghost of its own");
+        }
+    }
+}
