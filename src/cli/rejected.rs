@@ -117,7 +117,7 @@ fn write_csv(rows: &[RejectionRow]) -> anyhow::Result<String> {
     for row in rows {
         let RejectionRow { source, key, place, kind, field, reason, seen_at, ignored, contacts: _ } = row;
         let optional = |text: &Option<String>| text.clone().unwrap_or_default();
-        writer.write_record([
+        let cells = [
             source.clone(),
             optional(key),
             optional(place),
@@ -126,9 +126,24 @@ fn write_csv(rows: &[RejectionRow]) -> anyhow::Result<String> {
             reason.clone(),
             seen_at.to_string(),
             ignored.to_string(),
-        ])?;
+        ];
+        writer.write_record(cells.map(inert))?;
     }
     Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+/// A cell that a spreadsheet shows and never runs: ids come from outside. Signs that are not seen, or turn the writing
+/// round, are replaced.
+fn inert(cell: String) -> String {
+    let is_hidden = |sign: char| {
+        sign.is_control() || matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let cell = if cell.contains(is_hidden) { cell.replace(is_hidden, "\u{fffd}") } else { cell };
+    if cell.starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']) {
+        format!("'{cell}")
+    } else {
+        cell
+    }
 }
 
 fn cells(row: &RejectionRow) -> Vec<String> {

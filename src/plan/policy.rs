@@ -32,7 +32,7 @@ pub struct Policy {
     pub unique: Vec<Field>,
     /// Other sources may have the same contacts, under the same external ids.
     pub shares_ids: bool,
-    /// A double opt-in form: its contacts are subscribed once and never updated.
+    /// A double opt-in form: its contacts are subscribed once; what changes later is not sent.
     pub is_form: bool,
 }
 

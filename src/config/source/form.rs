@@ -1,5 +1,6 @@
-//! `[source.NAME.form]`: a source of new people only, who confirm their subscription (double opt-in). Its call starts
-//! workflows in Reteno and is never repeated, so nothing that keeps contacts equal can stand beside it.
+//! `[source.NAME.form]`: a source whose people are each sent once, and confirm their subscription (double opt-in). A
+//! contact that Reteno knows already is updated by the call. It starts workflows there and is never repeated, so nothing
+//! that keeps contacts equal can stand beside it.
 
 use serde::Deserialize;
 
@@ -48,7 +49,7 @@ pub(super) fn resolve(
     }
     if restore == Some(RestoreDeleted::Live) {
         let problem = reader.problem(section, "cannot stand beside reteno.restore_deleted = \"live\"");
-        reader.push(problem.accepted("\"never\" or \"always\" there: a form's contacts are never updated"));
+        reader.push(problem.accepted("\"never\" or \"always\" there: a form's contacts are sent once"));
     }
     let form_type = words::form_type(reader, raw.form_type.as_ref());
     let groups = match &raw.groups {
@@ -63,6 +64,6 @@ pub(super) fn resolve(
 }
 
 fn exclude(reader: &mut Reader, key: &KeyPath, form: &KeyPath) {
-    let problem = reader.problem(key, format!("cannot stand beside {form}: a form only sends new contacts"));
+    let problem = reader.problem(key, format!("cannot stand beside {form}: a form sends each contact once"));
     reader.push(problem.accepted("one of the two"));
 }
