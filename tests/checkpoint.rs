@@ -183,6 +183,7 @@ fn the_file_shrinks_with_what_it_holds() {
                 changed_at: None,
                 dropped: Vec::new(),
                 consent: None,
+                unclear_consent: None,
             })
         });
         let mapped = vec![Field::Email, Field::Town];

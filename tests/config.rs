@@ -349,12 +349,40 @@ fn one_problem(text: &str, words: &[&str]) {
 const MAPPED: &str = "externalCustomerId = \"id\"\nemail = \"e\"";
 
 #[test]
+fn the_usual_words_of_consent_are_known_in_five_languages() {
+    let config = load(&source_of("crm", "", MAPPED, "[.consent]\nemail = \"ok\""));
+    let consent = config.sources[0].consent.as_ref().unwrap();
+    // each on one side
+    let pairs = [
+        ("true", "false"),
+        ("1", "0"),
+        ("yes", "no"),
+        ("y", "n"),
+        ("on", "off"),
+        ("так", "ні"),
+        ("да", "нет"),
+        ("tak", "nie"),
+        ("иә", "жоқ"),
+        ("истина", "ложь"),
+        ("prawda", "fałsz"),
+        ("увімкнено", "вимкнено"),
+        ("subscribed", "unsubscribed"),
+        ("opt-in", "opt-out"),
+    ];
+    for (yes, no) in pairs {
+        assert!(consent.yes.iter().any(|word| word == yes) && !consent.no.iter().any(|word| word == yes), "{yes}");
+        assert!(consent.no.iter().any(|word| word == no) && !consent.yes.iter().any(|word| word == no), "{no}");
+    }
+    assert!(consent.yes.iter().all(|word| !consent.no.contains(word) && word.to_lowercase() == *word));
+}
+
+#[test]
 fn all_that_a_source_drives_is_resolved() {
     let keys = "quiet_for = \"10s\"\non_delete = \"detach\"\nclear_at_first_sight = true";
     let contact = format!("{MAPPED}\ntown = {{ path = \"t\", write = \"at_first_sight\" }}");
     let tables = r#"
         [.consent]
-        email = { path = ["mail_ok", "$.ok"], yes = ["Oui "], no = ["NON"] }
+        email = { path = ["mail_ok", "$.ok"], yes = ["Oui "], no = ["NON"], neither = ["Peut-être"] }
         [.subscriptions]
         owned = true
         categories = { offers = { path = "o", yes = ["JA"] }, news = "n" }
@@ -374,6 +402,7 @@ fn all_that_a_source_drives_is_resolved() {
         // Trimmed and in lower case: so a value is compared.
         yes: text(&["oui"]),
         no: text(&["non"]),
+        neither: text(&["peut-être"]),
     };
     assert_eq!(source.consent, Some(consent));
     let category = |key: &str, path: &str, yes: &[&str]| CategoryText {
@@ -381,8 +410,9 @@ fn all_that_a_source_drives_is_resolved() {
         paths: SelectorText(text(&[path])),
         yes: text(yes),
     };
-    let flags = vec![category("news", "n", &["true", "1", "yes", "y"]), category("offers", "o", &["ja"])];
-    assert_eq!(source.subscriptions, Some(SubscriptionsText::Flags(flags)));
+    let Some(SubscriptionsText::Flags(flags)) = &source.subscriptions else { panic!("no flags") };
+    assert_eq!((flags.len(), &flags[1]), (2, &category("offers", "o", &["ja"])));
+    assert_eq!((flags[0].key.as_str(), &flags[0].paths), ("news", &SelectorText(text(&["n"]))));
     let segment = |name: &str, condition: Option<&str>, group_id| SegmentText {
         name: name.to_owned(),
         condition: condition.map(str::to_owned),
@@ -396,8 +426,7 @@ fn all_that_a_source_drives_is_resolved() {
     let config = load(&source_of("crm", "", MAPPED, tables));
     let list = SubscriptionsText::List(SelectorText(text(&["topics"])));
     assert_eq!(config.sources[0].subscriptions, Some(list));
-    let consent = config.sources[0].consent.as_ref().unwrap();
-    assert_eq!((&consent.yes, &consent.no), (&text(&["true", "1", "yes", "y"]), &text(&["false", "0", "no", "n"])));
+    assert_eq!(config.sources[0].consent.as_ref().unwrap().paths, SelectorText(text(&["ok"])));
 
     let tables = "[.form]\nform_type = \"Site form\"\ngroups = [\"Site\"]\nsubscriptions = [\"news\"]";
     let config = load(&source_of("crm", "", MAPPED, tables));

@@ -198,7 +198,17 @@ async fn nobody_is_gone_by_a_read_that_proves_nothing() {
             Some("malformed"),
         ),
     ];
-    for (case, text, rejected, warning) in table {
+    let damaged = [
+        ("ids that a spreadsheet shortened", "3.80501E+11"),
+        ("with a decimal comma", "\"3,8E+11\""),
+        ("ids that are a spreadsheet's error", "#N/A"),
+        ("ids that are a formula", "=A7"),
+        ("ids that a data frame took for fractions", "2.0"),
+    ];
+    let tables =
+        damaged.map(|(case, id)| (case, format!("id,mail,city\n1,a@example.com,Kyiv\n{id},b@example.com,Lviv\n")));
+    let damaged = tables.iter().map(|(case, text)| (*case, text.as_str(), 1, Some("no usable id")));
+    for (case, text, rejected, warning) in table.into_iter().chain(damaged) {
         let report = crm.read_file(text).await;
         assert_eq!((report.balance.gone, report.is_full, report.balance.rejected), (0, false, rejected), "{case}");
         let warned = report.warnings.iter().any(|told| warning.is_some_and(|wanted| told.contains(wanted)));
@@ -210,6 +220,74 @@ async fn nobody_is_gone_by_a_read_that_proves_nothing() {
     assert!(matches!(&error, CycleError::Source { balance, .. } if balance.read == 0 && balance.gone == 0), "{error}");
     assert!(crm.source().await.last_error.unwrap().contains("no column \"id\""));
     assert_eq!(crm.read_file(TABLE).await.balance.unchanged, 3);
+}
+
+/// An opt-out in a word that nobody configured is never silence: it is counted by its class, in a plan too, and listed
+/// until the record is understood. The words themselves are not shown.
+#[tokio::test(start_paused = true)]
+async fn a_consent_that_is_not_understood_is_told_and_listed() {
+    let mut crm = csv().await;
+    crm.mapping.push_str("[source.crm.consent]\nemail = { path = \"news\", neither = [\"later\"] }\n");
+    let told = |report: &CycleReport| -> Vec<String> {
+        let about = report.warnings.iter().filter(|warning| warning.starts_with("the consent of "));
+        about.map(|warning| warning.split(": nothing was done").next().unwrap().to_owned()).collect()
+    };
+    let table = "id,mail,city,news\n1,a@example.com,Kyiv,Ні\n2,b@example.com,Lviv,stopped\n3,c@example.com,Odesa,halted.\n\
+                 4,d@example.com,Sumy,2\n5,e@example.com,Rivne,Later\n6,f@example.com,Lutsk,\n";
+    crm.write("contacts", table);
+    let wanted = [
+        "the consent of 1 records is neither a yes nor a no: a number",
+        "the consent of 2 records is neither a yes nor a no: a word of 7 to 10 letters",
+    ];
+    let preview = crm.try_read(PageMode::Preview, Reach::Changes).await.unwrap();
+    assert_eq!(told(&preview), wanted);
+    let first = crm.baseline().await;
+    assert_eq!((told(&first), first.balance.created), (wanted.map(str::to_owned).to_vec(), 6));
+    let entries = [
+        "2: consent: neither a yes nor a no: a word of 7 to 10 letters",
+        "3: consent: neither a yes nor a no: a word of 7 to 10 letters",
+        "4: consent: neither a yes nor a no: a number",
+    ];
+    let mut rejected = crm.rejected().await;
+    rejected.sort();
+    assert_eq!(rejected, entries);
+    let counted = |status: reteno_sync::checkpoint::StatusReport| -> Vec<(String, u64)> {
+        status.unclear_consents.into_iter().map(|row| (row.class, row.contacts)).collect()
+    };
+    let status = crm.world.status().await;
+    let classes = [("neither a yes nor a no: a word of 7 to 10 letters", 2), ("neither a yes nor a no: a number", 1)];
+    assert_eq!(status.rejections, 0, "the contacts themselves are sent");
+    assert_eq!(counted(status), classes.map(|(class, contacts)| (class.to_owned(), contacts)));
+
+    let mended = crm.read_file(&table.replace("stopped", "no").replace("halted.", "no").replace(",2\n", ",1\n")).await;
+    assert_eq!((told(&mended), crm.rejected().await), (Vec::new(), Vec::new()));
+    assert_eq!(counted(crm.world.status().await), []);
+}
+
+/// Whole numbers are exact in JSON, however long; one that a float rounds is refused, and may be anyone's.
+#[tokio::test(start_paused = true)]
+async fn numbers_as_ids_are_exact_or_refused() {
+    let crm = json_lines().await;
+    let line = |id: &str| {
+        let name = id.replace(['-', '.', '+'], "x");
+        format!("{{\"id\": {id}, \"mail\": \"m{name}@example.com\"}}\n")
+    };
+    let exact = ["9007199254740993", "18446744073709551615", "-900719925474099", "100000000000000000001"];
+    let report = crm.read_file(&exact.map(line).concat()).await;
+    assert_eq!((report.balance.created, report.is_full), (4, true), "{}", report.balance);
+    for id in exact {
+        assert!(crm.state(id, "email").await.is_some(), "{id}");
+    }
+    let refused = [
+        ("1e21", "the number has too many digits to be exact: the source has to write it as text, in quotes"),
+        ("9007199254740993.0", "ends in .0, as spreadsheets and data frames write a number"),
+    ];
+    for (great, reason) in refused {
+        let report = crm.read_file(&line(great)).await;
+        assert_eq!((report.balance.rejected, report.balance.gone, report.is_full), (1, 0, false), "{great}");
+        let listed = crm.rejected().await;
+        assert!(listed.len() == 1 && listed[0].starts_with(&format!("line 1: {reason}")), "{great}: {listed:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,6 +102,7 @@ impl Stage {
                     changed_at: None,
                     dropped: Vec::new(),
                     consent: None,
+                    unclear_consent: None,
                 })
             })
             .collect();

@@ -215,6 +215,8 @@ pub struct PageOutcome {
     pub repaired: BTreeMap<RepairCause, u64>,
     /// Of the rejected: those without a usable id, which may be anyone.
     pub unnamed: u64,
+    /// Records whose consent is neither a yes nor a no, by the class of its value.
+    pub unclear_consents: BTreeMap<&'static str, u64>,
     /// What would be sent (only in [`PageMode::Preview`]).
     pub preview: Preview,
 }

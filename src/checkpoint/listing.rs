@@ -2,12 +2,12 @@
 
 use rusqlite::params;
 
-use crate::contact::{Contact, Field};
+use crate::contact::{Contact, DroppedField, Field};
 use crate::plan::balance::Seen;
 use crate::plan::change::Observation;
 
 use super::pages::Page;
-use super::rejections::{RejectionKind, forget_listed, record_rejection};
+use super::rejections::{CONSENT, RejectionKind, forget_listed, record_rejection, record_rejection_of};
 use super::rows::Row;
 use super::{Attempt, CheckpointError};
 
@@ -67,6 +67,14 @@ impl Page<'_> {
         }
     }
 
+    /// Counts what of a contact is not sent because of its values.
+    pub(super) fn count_left_out(&mut self, contact: &Contact) {
+        self.outcome.balance.dropped_fields += contact.dropped.len() as u64;
+        if let Some(class) = contact.unclear_consent {
+            *self.outcome.unclear_consents.entry(class.text()).or_default() += 1;
+        }
+    }
+
     /// Forgets the fields that are not left out any more; the others stay as they are listed.
     fn forget_mended(&self, contact: &Contact) -> Result<(), CheckpointError> {
         const ACTION: &str = "forget a rejection";
@@ -76,7 +84,9 @@ impl Page<'_> {
             .and_then(Iterator::collect)
             .attempt(ACTION)?;
         let is_left_out = |field: &Option<String>| {
-            contact.dropped.iter().any(|dropped| field.as_deref() == Some(dropped.field.to_string().as_str()))
+            let is_unclear = field.as_deref() == Some(CONSENT) && contact.unclear_consent.is_some();
+            let is = |dropped: &DroppedField| field.as_deref() == Some(dropped.field.to_string().as_str());
+            is_unclear || contact.dropped.iter().any(is)
         };
         for (id, _) in listed.iter().filter(|(_, field)| !is_left_out(field)) {
             self.statement("DELETE FROM rejection WHERE id = ?1")?.execute([id]).attempt(ACTION)?;
@@ -86,8 +96,9 @@ impl Page<'_> {
 
     /// Lists the fields that were left out, when the list is another than last time.
     fn record_dropped(&mut self, contact: &Contact, row: Option<&Row>) -> Result<(), CheckpointError> {
-        let listed: Vec<String> =
-            contact.dropped.iter().map(|dropped| format!("{}: {}", dropped.field, dropped.reason)).collect();
+        let dropped = contact.dropped.iter().map(|dropped| format!("{}: {}", dropped.field, dropped.reason));
+        let unclear = contact.unclear_consent.iter().map(|class| format!("{CONSENT}: {class}"));
+        let listed: Vec<String> = dropped.chain(unclear).collect();
         let now = if listed.is_empty() { 0 } else { self.hash.text("dropped", &listed.join("; ")).cast_signed() };
         if now == row.map_or(0, |row| row.dropped) {
             return Ok(());
@@ -96,6 +107,12 @@ impl Page<'_> {
         for dropped in &contact.dropped {
             let subject = (Some(contact.key.as_str()), None);
             self.reject(subject, RejectionKind::Field, Some(dropped.field), &dropped.reason.to_string())?;
+        }
+        if let Some(class) = contact.unclear_consent {
+            let subject = (Some(contact.key.as_str()), None);
+            let (kind, source) = (RejectionKind::Field, self.context.source);
+            let entry = (kind, Some(CONSENT), class.text());
+            record_rejection_of(self.transaction, source, subject, entry, self.context.asked_at)?;
         }
         self.statement("UPDATE contact SET dropped = ?3 WHERE source = ?1 AND key = ?2")?
             .execute(params![self.context.source.0, contact.key, now])

@@ -83,7 +83,7 @@ pub use incoming::{Incoming, PageMode, PageOutcome, Preview, ReadContext, Repair
 pub use intents::{BegunImport, Letter};
 pub use open::{OpenOptions, Opened};
 pub use reads::{ReadProof, SeenRows, SourceRow};
-pub use rejections::{RejectionKind, RejectionRow};
+pub use rejections::{RejectionKind, RejectionRow, UnclearConsent};
 pub use repaired::Repaired;
 pub use report::{DeedCount, DeedState, LaneCount, StatusReport};
 pub use retired::{Configured, Retirement};

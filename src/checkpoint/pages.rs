@@ -208,7 +208,7 @@ impl Page<'_> {
         let twins = if line.is_some() { Twins::Mistake } else { Twins::Later };
         let observation = observe(row.as_ref().map(|row| &row.known), next, stamp, twins, path);
         if !observation.is_void {
-            self.outcome.balance.dropped_fields += contact.dropped.len() as u64;
+            self.count_left_out(contact);
         }
         self.outcome.balance.created += u64::from(row.is_none());
         let moved = match (&observation.moved, &row) {

@@ -58,6 +58,17 @@ impl RejectionKind {
     }
 }
 
+/// Contacts whose consent is neither a yes nor a no.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct UnclearConsent {
+    /// The source's name.
+    pub source: String,
+    /// Which class of value they have.
+    pub class: String,
+    /// How many.
+    pub contacts: u64,
+}
+
 /// One entry of the list.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct RejectionRow {
@@ -83,14 +94,28 @@ pub struct RejectionRow {
     pub contacts: u64,
 }
 
+/// What the list calls the consent of a contact, which is no field of Reteno's.
+pub(super) const CONSENT: &str = "consent";
+
 pub(super) fn record_rejection(
     connection: &Connection,
     source: SourceId,
-    (key, place): (Option<&str>, Option<&str>),
+    subject: (Option<&str>, Option<&str>),
     (kind, field, reason): (RejectionKind, Option<Field>, &str),
     now: i64,
 ) -> Result<(), CheckpointError> {
     let field = field.map(|field| field.to_string());
+    record_rejection_of(connection, source, subject, (kind, field.as_deref(), reason), now)
+}
+
+/// The same, for what may be no field of Reteno's.
+pub(super) fn record_rejection_of(
+    connection: &Connection,
+    source: SourceId,
+    (key, place): (Option<&str>, Option<&str>),
+    (kind, field, reason): (RejectionKind, Option<&str>, &str),
+    now: i64,
+) -> Result<(), CheckpointError> {
     connection
         .prepare_cached(
             // at the same place another reason is another record
@@ -204,6 +229,26 @@ impl Checkpoint {
             })
         });
         rows.and_then(Iterator::collect).attempt("read rejections")
+    }
+
+    /// Contacts whose consent is neither a yes nor a no, by source and class of value.
+    pub(super) fn count_unclear_consents(&self) -> Result<Vec<UnclearConsent>, CheckpointError> {
+        const ACTION: &str = "count consents that are not understood";
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT s.name, r.reason, count(*) FROM rejection r JOIN source s ON s.id = r.source \
+                 WHERE r.kind = 'field' AND r.field = ?1 AND r.ignored = 0 GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2",
+            )
+            .attempt(ACTION)?;
+        let rows = query.query_map([CONSENT], |row| {
+            Ok(UnclearConsent {
+                source: row.get(0)?,
+                class: row.get(1)?,
+                contacts: row.get::<_, i64>(2)?.cast_unsigned(),
+            })
+        });
+        rows.and_then(Iterator::collect).attempt(ACTION)
     }
 
     /// How many contacts and records are rejected as a whole, but for those that an operator lets be.

@@ -8,6 +8,7 @@ use super::alerts::Alert;
 use super::holds::Hold;
 use super::imports::OpenImport;
 use super::reads::SourceRow;
+use super::rejections::UnclearConsent;
 use super::repaired::Repaired;
 use super::stuck::Stuck;
 use super::{Attempt, Checkpoint, CheckpointError};
@@ -107,6 +108,8 @@ pub struct StatusReport {
     pub rejections: u64,
     /// Entries of the list of rejections that an operator lets be.
     pub ignored: u64,
+    /// Contacts whose consent is neither a yes nor a no.
+    pub unclear_consents: Vec<UnclearConsent>,
     /// The sources.
     pub sources: Vec<SourceRow>,
     /// The alerts.
@@ -163,6 +166,7 @@ impl Checkpoint {
             imports: self.load_imports()?,
             rejections: self.count_rejected()?,
             ignored: count("SELECT count(*) FROM rejection WHERE ignored = 1")?,
+            unclear_consents: self.count_unclear_consents()?,
             sources: self.load_sources()?,
             alerts: self.load_alerts()?,
             wanted: count("SELECT count(*) FROM wanted")?,

@@ -120,7 +120,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::contact::{FieldMapping, FieldRef, Mapping, OnInvalid, Selector, Wanted, WriteRule};
+    use crate::contact::{FieldMapping, FieldRef, MappedZones, Mapping, OnInvalid, Selector, Wanted, WriteRule};
 
     fn mapping() -> ResolvedMapping {
         let field = |name: &str, place: &str| FieldMapping {
@@ -138,6 +138,7 @@ mod tests {
             filter: None,
             consent: None,
             subscriptions: None,
+            zones: MappedZones::default(),
             null_values: Vec::new(),
             segments: Vec::new(),
         };

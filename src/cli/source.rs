@@ -1,13 +1,15 @@
 //! `source show` and `source test`: how a source is read, and what one page of it comes to.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, SourceConfig, SourceKind};
-use crate::contact::{Catalog, Field, Mapped, ResolvedMapping, Wanted};
+use crate::contact::{Catalog, Contact, Field, Mapped, ResolvedMapping, Wanted};
 use crate::daemon::compose;
+use crate::daemon::consents::unclear_consents;
 use crate::report;
 use crate::source::webhook::Verification;
 use crate::source::{From, Item, Page, Source, SourceError, presets};
@@ -57,6 +59,8 @@ struct Tried {
     left_out: u64,
     deleted: u64,
     rejected: Vec<String>,
+    /// Records whose consent is neither a yes nor a no, by the class of its value.
+    unclear_consents: BTreeMap<&'static str, u64>,
     /// Whether the page leads to another one, where that can be told.
     has_next: Option<bool>,
 }
@@ -109,13 +113,24 @@ async fn sample(source: &Source) -> Result<(Vec<Item>, Option<bool>), SourceErro
 }
 
 fn try_items(mapping: &ResolvedMapping, items: Vec<Item>) -> Tried {
-    let mut tried =
-        Tried { contacts: Vec::new(), records: 0, left_out: 0, deleted: 0, rejected: Vec::new(), has_next: None };
+    let mut tried = Tried {
+        contacts: Vec::new(),
+        records: 0,
+        left_out: 0,
+        deleted: 0,
+        rejected: Vec::new(),
+        unclear_consents: BTreeMap::new(),
+        has_next: None,
+    };
     for item in items {
         match item {
             Item::Record { record, place } => {
                 tried.records += 1;
-                match mapping.map(&record) {
+                let mapped = mapping.map(&record);
+                if let Ok(Mapped::Contact(Contact { unclear_consent: Some(class), .. })) = &mapped {
+                    *tried.unclear_consents.entry(class.text()).or_default() += 1;
+                }
+                match mapped {
                     Ok(Mapped::Contact(contact)) if tried.contacts.len() < SHOWN => {
                         tried.contacts.push((contact.key, contact.fields));
                     }
@@ -154,7 +169,7 @@ fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
             .collect();
         report::say_json(&serde_json::json!({
             "source": name, "records": tried.records, "left_out": tried.left_out, "deleted": tried.deleted,
-            "rejected": tried.rejected, "has_next": tried.has_next, "contacts": contacts,
+            "rejected": tried.rejected, "unclear_consents": tried.unclear_consents, "has_next": tried.has_next, "contacts": contacts,
         }));
         return;
     }
@@ -165,6 +180,9 @@ fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
         tried.deleted,
         tried.rejected.len()
     ));
+    for (class, records) in &tried.unclear_consents {
+        report::say(&unclear_consents(class, *records));
+    }
     match tried.has_next {
         Some(true) => report::say("another page follows"),
         Some(false) => {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::checkpoint::{CallKind, DeedCount, ImportState, InboxCount, OpenImport, Repaired, StatusReport};
+use crate::checkpoint::{
+    CallKind, DeedCount, ImportState, InboxCount, OpenImport, Repaired, StatusReport, UnclearConsent,
+};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::oauth::Condition;
@@ -63,6 +65,7 @@ fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, accou
         imports,
         rejections,
         ignored,
+        unclear_consents,
         sources,
         alerts,
         wanted,
@@ -88,6 +91,7 @@ fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, accou
         "imports": imports.iter().map(import_document).collect::<Vec<_>>(),
         "rejections": rejections,
         "ignored_rejections": ignored,
+        "unclear_consents": unclear_consents,
         "sources": sources,
         "alerts": alerts,
         "waiting_for_fetch": wanted,
@@ -193,6 +197,11 @@ fn show(config: &Config, status: &StatusReport, mut rows: Vec<Vec<String>>, now:
     }
     report::say(&report::table(&[], &rows));
     show_waiting(config, status);
+    if !status.unclear_consents.is_empty() {
+        let cells = |row: &UnclearConsent| vec![row.source.clone(), row.class.clone(), row.contacts.to_string()];
+        let rows: Vec<_> = status.unclear_consents.iter().map(cells).collect();
+        report::say(&format!("\n{}", report::table(&["source", "consent that is not understood", "contacts"], &rows)));
+    }
     let sources: Vec<_> = status
         .sources
         .iter()

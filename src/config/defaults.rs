@@ -59,7 +59,6 @@ format = "text"
 /// The defaults of each `[source.NAME]`: those of every kind, then those of one kind.
 const SOURCE: &str = r#"
 [every]
-time_zone = "UTC"
 on_delete = "keep"
 quiet_for = "0s"
 shares_ids = false

@@ -165,6 +165,7 @@ fn resolve(reader: &mut Reader, table: Table, state_directory: Option<&String>) 
         dedupe_on: raw_reteno.as_ref().and_then(reteno::dedupe_on),
         restore_deleted: raw_reteno.as_ref().and_then(reteno::restore_deleted),
         guard: guard.and_then(|raw| guard::resolve(reader, &raw, None)),
+        time_zone: raw_reteno.as_ref().and_then(|raw| source::time_zone(reader, raw.time_zone.as_ref())),
     };
     let identity: Option<RawIdentity> = section(reader, "identity", raw.identity.as_ref());
     let identity = identity.and_then(|raw| identity::resolve(reader, &raw, account.dedupe_on));

@@ -41,6 +41,7 @@ pub(super) struct RawReteno {
     restore_deleted: Option<Leaf>,
     restore_deleted_in_full_reads: Option<Leaf>,
     new_contacts_event: Option<Leaf>,
+    pub(super) time_zone: Option<Leaf>,
     new_contacts_event_in_full_reads: Option<Leaf>,
     batch_contacts_max: Option<Leaf>,
     batch_bytes_max: Option<Leaf>,

@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::moment::Moment;
+use super::damage::damage_of;
+use super::moment::{Moment, NoDay, Zones};
 use super::refusal::{Checked, NOTHING_VISIBLE, Refusal};
 use super::text::{length, several_lines, single_line};
 
@@ -135,14 +136,14 @@ impl AdditionalRule {
     }
 
     /// The canonical form of a value.
-    pub(super) fn canonical<'a>(&self, text: &'a str) -> Checked<'a> {
+    pub(super) fn canonical<'a>(&self, text: &'a str, zones: Zones) -> Checked<'a> {
         match &self.kind {
             FieldKind::Text => text_up_to(single_line(text), TEXT_LENGTH_MAX),
             FieldKind::TextArea | FieldKind::Unknown(_) => text_up_to(several_lines(text), TEXT_AREA_LENGTH_MAX),
             FieldKind::Number => self.number(text),
             FieldKind::Decimal => self.decimal(text),
-            FieldKind::Date => date(text),
-            FieldKind::DateTime => date_time(text),
+            FieldKind::Date => date(text, zones),
+            FieldKind::DateTime => date_time(text, zones),
             FieldKind::Combobox(allowed) => combobox(text, allowed),
             FieldKind::CheckboxList(allowed) => checkbox_list(text, allowed),
             FieldKind::Tags => text_up_to(word_list(text), TEXT_LENGTH_MAX),
@@ -150,7 +151,7 @@ impl AdditionalRule {
     }
 
     fn number(&self, text: &str) -> Checked<'static> {
-        let plain = plain_decimal(text).ok_or(Refusal::of("the value is not a whole number"))?;
+        let plain = plain_decimal(text).ok_or_else(|| no_number(text, "the value is not a whole number"))?;
         if plain.contains('.') {
             return Err(Refusal::of("the value is not a whole number"));
         }
@@ -161,7 +162,7 @@ impl AdditionalRule {
     }
 
     fn decimal(&self, text: &str) -> Checked<'static> {
-        let plain = plain_decimal(text).ok_or(Refusal::of("the value is not a decimal number"))?;
+        let plain = plain_decimal(text).ok_or_else(|| no_number(text, "the value is not a decimal number"))?;
         if plain.len() > DECIMAL_LENGTH_MAX {
             return Err(Refusal::of("the decimal number is longer than 30 characters"));
         }
@@ -172,6 +173,11 @@ impl AdditionalRule {
 }
 
 const OUT_OF_RANGE: Refusal = Refusal::of("the number is outside of the range that the field allows");
+
+/// Why a text is no number: what a spreadsheet did to it, or else `usual`.
+fn no_number(text: &str, usual: &'static str) -> Refusal {
+    damage_of(text.trim()).unwrap_or(Refusal::of(usual))
+}
 
 fn text_up_to(text: Cow<'_, str>, length_max: usize) -> Checked<'_> {
     if text.is_empty() {
@@ -234,16 +240,33 @@ fn parts(plain: &str) -> (Option<i64>, bool) {
     }
 }
 
-fn date(text: &str) -> Checked<'static> {
-    let moment = Moment::parse_day(text).ok_or(Refusal::of("the value is not a date such as 2024-05-31"))?;
-    Ok(Cow::Owned(moment.day().format("%Y-%m-%d").to_string()))
+fn date(text: &str, zones: Zones) -> Checked<'static> {
+    match Moment::read_day(text, zones.of_days) {
+        Ok(day) => Ok(Cow::Owned(day.format("%Y-%m-%d").to_string())),
+        Err(NoDay::NotUnderstood) => Err(Refusal::of("the value is not a date such as 2024-05-31")),
+        Err(NoDay::NoZone) => Err(Refusal::of(
+            "the date is written as a moment, and which day that is depends on its zone: set time_zone of the source, \
+             or [reteno] time_zone",
+        )),
+    }
 }
 
-/// Reteno's form has no zone: a time with a zone is given in UTC, one without as it stands.
-fn date_time(text: &str) -> Checked<'static> {
+/// Reteno takes the time for one in the contact's time zone; one that was written without a zone stays as it stands.
+fn date_time(text: &str, zones: Zones) -> Checked<'static> {
     let moment =
         Moment::parse(text).ok_or(Refusal::of("the value is not a date with time such as 2024-05-31T18:30"))?;
-    Ok(Cow::Owned(moment.utc().format("%Y-%m-%dT%H:%M").to_string()))
+    let zone = zones.of_times.map_err(|()| {
+        Refusal::of("the time is a moment, and the record does not say in which time zone its contact is")
+    });
+    let local = match (moment, zone) {
+        (Moment::Instant { .. }, Err(refusal)) => return Err(refusal),
+        (Moment::Day(_) | Moment::Wall(_), _) => moment.local(None),
+        (Moment::Instant { .. }, Ok(zone)) => moment.local(zone),
+    };
+    let local = local.ok_or(Refusal::of(
+        "the time is a moment, and Reteno wants it in the contact's time zone: map timeZone, or set [reteno] time_zone",
+    ))?;
+    Ok(Cow::Owned(local.format("%Y-%m-%dT%H:%M").to_string()))
 }
 
 /// A value in the spelling that Reteno allows, found in its exact form or whatever its case.
@@ -300,11 +323,12 @@ mod tests {
     use super::*;
 
     fn canonical(kind: FieldKind, text: &str) -> Option<String> {
-        AdditionalRule { kind, min: None, max: None }.canonical(text).ok().map(Cow::into_owned)
+        let zones = Zones { of_days: None, of_times: Ok(Some(chrono_tz::Tz::Europe__Kyiv)) };
+        AdditionalRule { kind, min: None, max: None }.canonical(text, zones).ok().map(Cow::into_owned)
     }
 
     fn ranged(kind: FieldKind, text: &str) -> bool {
-        AdditionalRule { kind, min: Some(-5), max: Some(10) }.canonical(text).is_ok()
+        AdditionalRule { kind, min: Some(-5), max: Some(10) }.canonical(text, Zones::default()).is_ok()
     }
 
     #[test]
@@ -338,9 +362,11 @@ mod tests {
             (FieldKind::Date, "641520000", Some("1990-05-01")),
             (FieldKind::Date, "05/01/1990", None),
             (FieldKind::Date, "0000-00-00", None),
-            // times: minutes, UTC where a zone is said
+            // times: minutes on the contact's clock, as they stand where no zone is said
             (FieldKind::DateTime, "2024-05-31 18:30:59", Some("2024-05-31T18:30")),
-            (FieldKind::DateTime, "2024-05-31T18:30:59+03:00", Some("2024-05-31T15:30")),
+            (FieldKind::DateTime, "2024-05-31T18:30:59+03:00", Some("2024-05-31T18:30")),
+            (FieldKind::DateTime, "2024-05-31T18:30:59Z", Some("2024-05-31T21:30")),
+            (FieldKind::DateTime, "1717180259", Some("2024-05-31T21:30")),
             (FieldKind::DateTime, "2024-05-31", Some("2024-05-31T00:00")),
             (FieldKind::DateTime, "soon", None),
             // drop-down: the allowed spelling

@@ -84,7 +84,7 @@ impl CategoriesRule {
             SubscriptionsMapping::List(selector) => match selector.read_in(view) {
                 Read::Absent => None,
                 Read::Empty => Some(Ok(Wanted::Clear)),
-                Read::NotScalar => Some(Err(LIST_NOT_SCALAR)),
+                Read::NotScalar | Read::Rounded => Some(Err(LIST_NOT_SCALAR)),
                 Read::Value(text) => Some(self.whole(single_line(&text).split([',', ';']))),
             },
             SubscriptionsMapping::Flags(flags) => read_flags(flags, view).map(|keys| self.whole(keys?.into_iter())),
@@ -120,7 +120,7 @@ fn read_flags<'a>(flags: &'a [CategoryFlag], view: &View<'_>) -> Option<Result<V
     for flag in flags {
         match flag.selector.read_one_in(view) {
             Read::Absent => absent += 1,
-            Read::NotScalar => return Some(Err(FLAG_NOT_SCALAR)),
+            Read::NotScalar | Read::Rounded => return Some(Err(FLAG_NOT_SCALAR)),
             Read::Value(text) if flag.yes.contains(&folded(&text)) => keys.push(flag.key.as_str()),
             Read::Empty | Read::Value(_) => {}
         }

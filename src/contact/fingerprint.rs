@@ -14,9 +14,31 @@ use siphasher::sip::SipHasher24;
 use super::field::{Field, Wanted};
 use super::prints::FieldPrints;
 
-/// The version of our canonical form. To be raised when a change of `contact` gives an unchanged record another
-/// canonical value: every fingerprint then differs, and every contact is sent once.
+/// The version of our canonical form of values. A value that gets another canonical form differs by itself, and is sent
+/// once; so this is to be raised only where equal text would mean another thing than before: every such field of every
+/// contact is then sent once.
 pub const CANONICAL_VERSION: u8 = 1;
+/// The version of ids and channels, for ever. What they print to names people where no value is kept: in tombstones, in
+/// refused addresses, in the locks of calls under way. Another version would let the erased come back and mail who said
+/// no.
+const IDENTITY_VERSION: u8 = 1;
+
+const fn version_of(field: Field, of_values: u8) -> u8 {
+    match field {
+        Field::ExternalCustomerId | Field::Email | Field::Sms | Field::ContactKey => IDENTITY_VERSION,
+        Field::FirstName
+        | Field::LastName
+        | Field::Address
+        | Field::Town
+        | Field::Region
+        | Field::Postcode
+        | Field::LanguageCode
+        | Field::TimeZone
+        | Field::Additional(_)
+        | Field::Subscriptions
+        | Field::Segment(_) => of_values,
+    }
+}
 
 /// Separates our derived keys from those of any other program that is given the same key.
 const SALT: &[u8] = b"reteno-sync";
@@ -99,13 +121,17 @@ impl Fingerprinter {
     /// The fingerprint of a wanted value; never [`Fingerprint::UNKNOWN`].
     #[must_use]
     pub fn field(&self, field: Field, wanted: &Wanted) -> Fingerprint {
+        self.field_under(CANONICAL_VERSION, field, wanted)
+    }
+
+    fn field_under(&self, version: u8, field: Field, wanted: &Wanted) -> Fingerprint {
         let (state, value) = match wanted {
             Wanted::Clear => (0, ""),
             Wanted::Value(value) => (1, value.expose()),
         };
         let mut hasher = self.fields;
         // The parts before the value have fixed lengths, so no two inputs give the same bytes.
-        hasher.write(&[CANONICAL_VERSION]);
+        hasher.write(&[version_of(field, version)]);
         hasher.write(&field.code().to_le_bytes());
         hasher.write(&[state]);
         hasher.write(value.as_bytes());
@@ -171,6 +197,20 @@ mod tests {
         assert_eq!(printer().text("crm id", "7"), 0x92f0_80df_2ec6_6ed1);
         assert_eq!(printer().key_check(), 0x2ca8_5e2f_8021_f835);
         assert_eq!(derive::<4>(&[7; 32], "seal"), [178, 184, 58, 176]);
+    }
+
+    /// Tombstones and opt-outs are prints of ids and channels: they outlive every version of the canonical form.
+    #[test]
+    fn another_version_of_values_voids_no_tombstone_and_no_opt_out() {
+        let is_kept = |field| {
+            let print = |version| printer().field_under(version, field, &value("a"));
+            print(CANONICAL_VERSION) == print(CANONICAL_VERSION + 1)
+        };
+        for field in Field::STANDARD {
+            let names_somebody = field.is_channel() || matches!(field, Field::ExternalCustomerId | Field::ContactKey);
+            assert_eq!(is_kept(field), names_somebody, "{field}");
+        }
+        assert!(!is_kept(Field::Additional(7)) && !is_kept(Field::Subscriptions));
     }
 
     #[test]

@@ -4,15 +4,18 @@
 
 use std::collections::BTreeMap;
 
+use chrono_tz::Tz;
+
 use super::additional::{AdditionalRule, Catalog};
 use super::categories::{CategoriesRule, SubscriptionsMapping};
-use super::channels::{Region, prepare_phones};
 use super::consent::{ConsentMapping, ConsentRule};
 use super::field::Field;
 use super::filter::Filter;
+use super::moment::Zones;
+use super::phones::Region;
 use super::resolved::{Levels, ResolvedField, ResolvedMapping, ResolvedSegment, Rule};
-use super::rules::{ADDRESS_LENGTH_MAX, PLACE_LENGTH_MAX, POSTCODE_LENGTH_MAX};
-use super::selector::Selector;
+use super::rules::{ADDRESS_LENGTH_MAX, PLACE_LENGTH_MAX, POSTCODE_LENGTH_MAX, canonical_time_zone};
+use super::selector::{Read, Selector};
 
 /// Reteno's ids are 32-bit signed numbers.
 const FIELD_ID_MAX: u32 = i32::MAX.cast_unsigned();
@@ -30,12 +33,38 @@ pub struct Mapping {
     pub filter: Option<Filter>,
     /// Values of fields by which the CRM means that there is none (Odoo's `false`).
     pub null_values: Vec<String>,
+    /// The zones that moments are written down in.
+    pub zones: MappedZones,
     /// Where consent to e-mail stands.
     pub consent: Option<ConsentMapping>,
     /// Where the subscription categories stand. They are then the CRM's: each write replaces the whole set.
     pub subscriptions: Option<SubscriptionsMapping>,
     /// The static segments that contacts are put into, and leave.
     pub segments: Vec<SegmentMapping>,
+}
+
+/// The time zones of a source's records, as they are configured. Reteno keeps a day without a zone, and a time in the
+/// contact's; neither is ever taken as UTC by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MappedZones {
+    /// Where the CRM is: the midnights of its days are there.
+    pub source: Option<Tz>,
+    /// Where contacts without a time zone of their own are.
+    pub account: Option<Tz>,
+}
+
+impl MappedZones {
+    /// The zones of one contact, whose own may be mapped.
+    pub(super) fn of_contact(self, own: Option<&Read<'_>>) -> Zones {
+        let own = match own {
+            // the contact may have one in Reteno, and times are kept in that
+            Some(Read::Absent) => Err(()),
+            Some(Read::Value(text)) => Ok(canonical_time_zone(text).ok().and_then(|name| name.parse::<Tz>().ok())),
+            Some(Read::Empty | Read::NotScalar | Read::Rounded) | None => Ok(None),
+        };
+        let of_days = self.source.or(own.ok().flatten()).or(self.account);
+        Zones { of_days, of_times: own.map(|own| own.or(self.account)) }
+    }
 }
 
 /// A static segment and who belongs to it.
@@ -196,9 +225,6 @@ impl Mapping {
         let keys = levels.categories.iter().flat_map(CategoriesRule::unknown_keys);
         let problem = FieldProblem::UnknownCategory;
         unknown.extend(keys.map(|key| UnknownField { name: key.to_owned(), problem }));
-        if fields.contains_key(&Field::Sms) {
-            prepare_phones();
-        }
         let fields = fields.into_values().collect();
         (ResolvedMapping::of(self, fields, levels), unknown)
     }

@@ -4,12 +4,17 @@ pub mod additional;
 pub mod categories;
 pub mod channels;
 pub mod consent;
+mod damage;
+mod draft;
 pub mod field;
 pub mod filter;
 pub mod fingerprint;
 pub mod mapping;
 pub mod moment;
+mod numbering;
 pub mod outcome;
+pub mod part;
+pub mod phones;
 pub mod prints;
 pub mod record;
 pub mod refusal;
@@ -24,14 +29,17 @@ mod tests;
 
 pub use additional::{AdditionalField, Catalog, FieldKind};
 pub use categories::{CategoryFlag, SubscriptionsMapping};
-pub use channels::{Region, canonical_email, canonical_phone};
+pub use channels::canonical_email;
 pub use consent::ConsentMapping;
 pub use field::{Field, MEMBER, Personal, Wanted};
 pub use filter::Filter;
 pub use fingerprint::{CANONICAL_VERSION, Fingerprint, Fingerprinter, derive};
-pub use mapping::{FieldMapping, FieldProblem, FieldRef, Mapping, OnInvalid, SegmentMapping, UnknownField, WriteRule};
-pub use moment::Moment;
+pub use mapping::{
+    FieldMapping, FieldProblem, FieldRef, MappedZones, Mapping, OnInvalid, SegmentMapping, UnknownField, WriteRule,
+};
+pub use moment::{Moment, NoDay, Zones};
 pub use outcome::{Consent, Contact, DroppedField, Mapped, Reason, RecordRejection, Unspoken};
+pub use phones::{Region, canonical_phone};
 pub use prints::{FieldPrints, PrintsError};
 pub use record::{Columns, Header, KEY_TWICE, Record, Row, is_unreadable, unreadable_value};
 pub use refusal::Refusal;

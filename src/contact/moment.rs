@@ -3,6 +3,7 @@
 //! A form that can be read in two ways (`03/04/2024`) is not read at all.
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 
 /// What a CRM wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,26 +47,41 @@ impl Moment {
         }
     }
 
-    /// As [`Moment::parse`], for a day of any age, such as one of birth: nine and ten digits may be milliseconds of the
-    /// first days of 1970, so they are only read where they are the first second of a day and not also, as
-    /// milliseconds, the first of another one.
-    #[must_use]
-    pub fn parse_day(text: &str) -> Option<Self> {
-        let moment = Self::parse(text)?;
+    /// The day that a text means, of any age, such as one of birth. Midnight is a day as it was written, whatever its
+    /// zone. Any other time is a moment, and its day depends on where one is: it takes the `zone` that it is meant in,
+    /// and for a time without a zone that is the one it was written in.
+    ///
+    /// Nine and ten digits may be milliseconds of the first days of 1970, so they are only read where they are the
+    /// first second of a day, in UTC or in `zone`, and not also, as milliseconds, the first of another one.
+    pub fn read_day(text: &str, zone: Option<Tz>) -> Result<NaiveDate, NoDay> {
+        let moment = Self::parse(text).ok_or(NoDay::NotUnderstood)?;
+        let (wall, local) = match moment {
+            Self::Day(day) => return Ok(day),
+            Self::Wall(wall) => (wall, zone.map(|_| wall)),
+            Self::Instant { wall, at } => (wall, zone.map(|zone| at.with_timezone(&zone).naive_local())),
+        };
         let digits = text.trim().trim_start_matches('-');
         if (EPOCH_DIGITS_MIN..MILLIS_DIGITS_MIN).contains(&digits.len()) && all_digits(digits) {
-            let number: i64 = digits.parse().ok()?;
-            return (number % DAY_SECONDS == 0 && number % (1000 * DAY_SECONDS) != 0).then_some(moment);
+            let number: i64 = digits.parse().map_err(|_| NoDay::NotUnderstood)?;
+            let is_first_second = [Some(wall), local].into_iter().flatten().any(is_midnight);
+            if !is_first_second || number % (1000 * DAY_SECONDS) == 0 {
+                return Err(NoDay::NotUnderstood);
+            }
         }
-        Some(moment)
+        if is_midnight(wall) {
+            return Ok(wall.date());
+        }
+        local.map(|local| local.date()).ok_or(NoDay::NoZone)
     }
 
-    /// The day as it was written, whatever the zone: a date of birth does not move with it.
+    /// The time on the clock of `zone`, where it is known; a time that was written without a zone is on that clock
+    /// already. `None` for a moment whose zone is not known here.
     #[must_use]
-    pub fn day(self) -> NaiveDate {
+    pub fn local(self, zone: Option<Tz>) -> Option<NaiveDateTime> {
         match self {
-            Self::Day(day) => day,
-            Self::Wall(wall) | Self::Instant { wall, .. } => wall.date(),
+            Self::Day(day) => Some(day.and_time(NaiveTime::MIN)),
+            Self::Wall(wall) => Some(wall),
+            Self::Instant { at, .. } => zone.map(|zone| at.with_timezone(&zone).naive_local()),
         }
     }
 
@@ -84,6 +100,34 @@ impl Moment {
     pub fn unix_millis(self) -> i64 {
         self.utc().and_utc().timestamp_millis()
     }
+}
+
+/// The zones that moments are written down in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zones {
+    /// For days; `None` where none is known.
+    pub of_days: Option<Tz>,
+    /// For times: the contact's. `Err` where the contact has one and the record does not speak of it.
+    pub of_times: Result<Option<Tz>, ()>,
+}
+
+impl Default for Zones {
+    fn default() -> Self {
+        Self { of_days: None, of_times: Ok(None) }
+    }
+}
+
+/// Why a text is no day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoDay {
+    /// No date, or one that can be read in two ways.
+    NotUnderstood,
+    /// A moment: it is on one day here and on another there.
+    NoZone,
+}
+
+fn is_midnight(time: NaiveDateTime) -> bool {
+    time.time() == NaiveTime::MIN
 }
 
 /// Digits below which a number is no time: it would lie before 1973, where no CRM record was changed, and shorter
@@ -286,15 +330,45 @@ mod tests {
             ("06.05.2024", Some("2024-05-06")),
         ];
         for (text, day) in rows {
-            let read = Moment::parse_day(text).map(|moment| moment.day().to_string());
+            let read = Moment::read_day(text, None).ok().map(|day| day.to_string());
             assert_eq!(read.as_deref(), day, "{text}");
         }
     }
 
+    /// A birthday that a CRM keeps as midnight of its own zone, written in UTC, is on the day before there.
     #[test]
     fn a_day_does_not_move_with_the_zone() {
-        let birthday = Moment::parse("1990-05-01T00:00:00+03:00").unwrap();
-        assert_eq!(birthday.day().to_string(), "1990-05-01");
-        assert_eq!(birthday.utc().to_string(), "1990-04-30 21:00:00");
+        let (kyiv, berlin, new_york) = (Some(Tz::Europe__Kyiv), Some(Tz::Europe__Berlin), Some(Tz::America__New_York));
+        let rows = [
+            // midnight as it was written is a day
+            ("1990-05-01T00:00:00+03:00", None, Ok("1990-05-01")),
+            ("1980-06-02T00:00:00Z", None, Ok("1980-06-02")),
+            ("1980-06-02T00:00:00Z", new_york, Ok("1980-06-02")),
+            ("1980-06-02 00:00", None, Ok("1980-06-02")),
+            ("1980-06-02", kyiv, Ok("1980-06-02")),
+            // any other time needs a zone
+            ("1980-06-01T22:00:00Z", None, Err(NoDay::NoZone)),
+            ("1980-06-01T22:00:00.000+0000", None, Err(NoDay::NoZone)),
+            ("1980-06-01T22:00:00Z", kyiv, Ok("1980-06-02")),
+            ("1980-06-01T22:00:00Z", berlin, Ok("1980-06-02")),
+            ("1980-06-01T22:00:00Z", new_york, Ok("1980-06-01")),
+            ("2024-05-06T23:30:00+03:00", None, Err(NoDay::NoZone)),
+            ("2024-05-06T23:30:00+03:00", kyiv, Ok("2024-05-06")),
+            // without a zone it may be UTC's clock as well
+            ("1980-06-01 22:00:00", None, Err(NoDay::NoZone)),
+            ("1980-06-01 22:00:00", kyiv, Ok("1980-06-01")),
+            // seconds and milliseconds since 1970
+            ("642549600", None, Err(NoDay::NotUnderstood)),
+            ("642546000", kyiv, Err(NoDay::NotUnderstood)),
+            ("642542400", kyiv, Ok("1990-05-13")),
+            ("642542400000", None, Err(NoDay::NoZone)),
+            ("642542400000", kyiv, Ok("1990-05-13")),
+            ("1714979289000", kyiv, Ok("2024-05-06")),
+            ("03/04/2024", kyiv, Err(NoDay::NotUnderstood)),
+        ];
+        for (text, zone, wanted) in rows {
+            let read = Moment::read_day(text, zone).map(|day| day.to_string());
+            assert_eq!(read.as_deref().map_err(|no_day| *no_day), wanted, "{text} {zone:?}");
+        }
     }
 }

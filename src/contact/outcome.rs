@@ -20,6 +20,9 @@ pub struct Contact {
     pub dropped: Vec<DroppedField>,
     /// What the record says of mails to the address; `None`: nothing, which is never yes and never no.
     pub consent: Option<Consent>,
+    /// The record has a value where consent stands, and it is neither a yes nor a no: which class of value it is. It may
+    /// be an opt-out in another word, so it is told.
+    pub unclear_consent: Option<Refusal>,
 }
 
 /// What a record says of the contact's consent to e-mail.

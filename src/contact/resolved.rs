@@ -6,13 +6,16 @@ use std::borrow::Cow;
 
 use super::additional::AdditionalRule;
 use super::categories::CategoriesRule;
-use super::channels::{Region, canonical_email, canonical_phone};
+use super::channels::canonical_email;
 use super::consent::ConsentRule;
+use super::draft::Draft;
 use super::field::{Field, MEMBER, Personal, Wanted};
 use super::filter::Filter;
-use super::mapping::{Mapping, OnInvalid, WriteRule};
-use super::moment::Moment;
-use super::outcome::{Contact, DroppedField, Mapped, NO_CHANNEL, Reason, RecordRejection, Unspoken};
+use super::mapping::{MappedZones, Mapping, OnInvalid, WriteRule};
+use super::moment::{Moment, Zones};
+use super::outcome::{Contact, DroppedField, Mapped, Reason, RecordRejection, Unspoken};
+use super::part::{halves, place_of_names};
+use super::phones::{Region, canonical_phone};
 use super::record::{Columns, Record, has_key_twice, holds_unreadable};
 use super::refusal::{Checked, Refusal};
 use super::rules::{
@@ -20,12 +23,13 @@ use super::rules::{
 };
 use super::selector::{Read, Selector, View};
 
-const NOT_SCALAR: Refusal = Refusal::of("the value is an object, or cannot be read: no text or number");
+pub(super) const NOT_SCALAR: Refusal = Refusal::of("the value is an object, or cannot be read: no text or number");
 const TWICE: Refusal = Refusal::of("one of its keys stands twice with different values");
 const UNJUDGED: Refusal =
     Refusal::of("a value cannot be read by which the filter, consent, a segment or a category is decided");
+pub(super) const ROUNDED: Refusal =
+    Refusal::of("the number has too many digits to be exact: the source has to write it as text, in quotes");
 const NO_KEY: Refusal = Refusal::of("the record has no id");
-const EMPTY_EXTERNAL_ID: Refusal = Refusal::of("the id is empty");
 
 /// A mapping ready for records.
 #[derive(Debug, Clone)]
@@ -37,6 +41,7 @@ pub struct ResolvedMapping {
     changed_at: Option<Selector>,
     filter: Option<Filter>,
     null_values: Vec<String>,
+    zones: MappedZones,
     levels: Levels,
     segment_names: Vec<(Field, String)>,
 }
@@ -83,7 +88,7 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    pub(super) fn canonical<'a>(&self, text: &'a str) -> Checked<'a> {
+    pub(super) fn canonical<'a>(&self, text: &'a str, zones: Zones) -> Checked<'a> {
         match self {
             Self::Id { prefix } if prefix.is_empty() => canonical_id(text),
             // The prefix counts towards the length.
@@ -98,26 +103,9 @@ impl Rule {
             Self::Line(length_max) => canonical_line(text, *length_max),
             Self::Language => canonical_language(text),
             Self::TimeZone => canonical_time_zone(text),
-            Self::Additional(rule) => rule.canonical(text),
+            Self::Additional(rule) => rule.canonical(text, zones),
         }
     }
-}
-
-/// How the mapped channels of one record fared.
-#[derive(Default)]
-struct Channels {
-    absent: usize,
-    valid: usize,
-    without_value: usize,
-}
-
-/// The fields of one record as they are read.
-#[derive(Default)]
-struct Draft {
-    fields: Vec<(Field, Wanted)>,
-    dropped: Vec<DroppedField>,
-    reasons: Vec<Reason>,
-    channels: Channels,
 }
 
 impl ResolvedMapping {
@@ -128,9 +116,18 @@ impl ResolvedMapping {
         let fields = resolved.iter().map(|resolved| resolved.field);
         let fields = fields.chain(levels.categories.iter().map(|_| Field::Subscriptions));
         let fields = fields.chain(levels.segments.iter().map(|segment| segment.field)).collect();
-        let Mapping { key, changed_at, filter, null_values, fields: _, consent: _, subscriptions: _, segments: _ } =
-            mapping.clone();
-        Self { key, resolved, fields, changed_at, filter, null_values, levels, segment_names }
+        let Mapping {
+            key,
+            changed_at,
+            filter,
+            null_values,
+            zones,
+            fields: _,
+            consent: _,
+            subscriptions: _,
+            segments: _,
+        } = mapping.clone();
+        Self { key, resolved, fields, changed_at, filter, null_values, zones, levels, segment_names }
     }
 
     /// Every mapped field, in order; among them the set of categories and the segments.
@@ -212,27 +209,46 @@ impl ResolvedMapping {
         if self.filter.as_ref().is_some_and(|filter| !filter.keeps(&view)) {
             return Ok(Mapped::Filtered { key });
         }
-        let mut draft = Draft { fields: Vec::with_capacity(self.fields.len()), ..Draft::default() };
+        let zones = self.zones.of_contact(None);
+        let mut draft = Draft { fields: Vec::with_capacity(self.fields.len()), zones, ..Draft::default() };
         // consent, filter and segments are not read through it: there a false is a word like any other
         let values = if self.null_values.is_empty() { None } else { Some(View::with_nulls(record, &self.null_values)) };
         let values = values.as_ref().unwrap_or(&view);
+        let of_name = self.place_of_names(values);
         for resolved in &self.resolved {
-            let read = if resolved.field.is_channel() {
-                resolved.selector.read_first_in(values)
-            } else {
-                resolved.selector.read_in(values)
-            };
+            let read =
+                if let Some(place) = of_name.filter(|_| matches!(resolved.field, Field::FirstName | Field::LastName)) {
+                    resolved.selector.read_at(place, values)
+                } else if resolved.field.is_channel() {
+                    resolved.selector.read_first_in(values)
+                } else {
+                    resolved.selector.read_in(values)
+                };
+            if resolved.field == Field::TimeZone {
+                draft.zones = self.zones.of_contact(Some(&read));
+            }
             draft.add(resolved, read);
         }
         self.levels.add_to(&mut draft, &view);
         draft.check_channels();
-        let Draft { fields, dropped, reasons, channels: _ } = draft;
+        let Draft { fields, dropped, reasons, channels: _, zones: _ } = draft;
         if !reasons.is_empty() {
             return Err(RecordRejection { key: Some(key), reasons });
         }
         let changed_at = self.change_time_in(&view);
-        let consent = self.levels.consent.as_ref().and_then(|rule| rule.read(&view));
-        Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped, consent }))
+        let said = self.levels.consent.as_ref().map_or(Ok(None), |rule| rule.read(&view));
+        let (consent, unclear_consent) = (said.unwrap_or(None), said.err());
+        Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped, consent, unclear_consent }))
+    }
+
+    /// Where both halves of the name are read, of the places that are mapped for them; `None`: each where it stands.
+    fn place_of_names(&self, view: &View<'_>) -> Option<usize> {
+        let selector = |field| {
+            let place = self.resolved.binary_search_by_key(&field, |resolved| resolved.field).ok()?;
+            Some(&self.resolved[place].selector)
+        };
+        let (first, last) = halves(selector(Field::FirstName)?, selector(Field::LastName)?)?;
+        place_of_names(first, last, view)
     }
 
     /// A value that cannot be read costs its field; but one that leaves a contact out, out of a segment or without a consent
@@ -277,7 +293,7 @@ impl ResolvedMapping {
     fn change_time_in(&self, view: &View<'_>) -> Option<i64> {
         match self.changed_at.as_ref()?.read_in(view) {
             Read::Value(text) => Moment::parse(&text).map(Moment::unix_millis),
-            Read::Absent | Read::Empty | Read::NotScalar => None,
+            Read::Absent | Read::Empty | Read::NotScalar | Read::Rounded => None,
         }
     }
 
@@ -286,6 +302,7 @@ impl ResolvedMapping {
             Read::Value(text) => canonical_id(&text).map(Cow::into_owned),
             Read::Absent | Read::Empty => Err(NO_KEY),
             Read::NotScalar => Err(NOT_SCALAR),
+            Read::Rounded => Err(ROUNDED),
         };
         checked.map_err(|text| RecordRejection { key: None, reasons: vec![Reason { field: None, text }] })
     }
@@ -319,55 +336,4 @@ impl Levels {
         });
         consent.chain(categories).chain(segments).collect()
     }
-}
-
-impl Draft {
-    fn add(&mut self, resolved: &ResolvedField, read: Read<'_>) {
-        let field = resolved.field;
-        let checked = match read {
-            Read::Absent => {
-                self.channels.absent += usize::from(field.is_channel());
-                return;
-            }
-            Read::Empty if field == Field::ExternalCustomerId => Err(EMPTY_EXTERNAL_ID),
-            Read::Empty => Ok(Wanted::Clear),
-            Read::NotScalar => Err(NOT_SCALAR),
-            Read::Value(text) => canonical_value(&resolved.rule, text),
-        };
-        if field.is_channel() {
-            match &checked {
-                Ok(Wanted::Value(_)) => self.channels.valid += 1,
-                Ok(Wanted::Clear) | Err(_) => self.channels.without_value += 1,
-            }
-        }
-        match (checked, resolved.on_invalid) {
-            (Ok(wanted), _) => self.fields.push((field, wanted)),
-            (Err(reason), OnInvalid::DropField) => self.dropped.push(DroppedField { field, reason }),
-            (Err(text), OnInvalid::Reject) => self.reasons.push(Reason { field: Some(field), text }),
-        }
-    }
-
-    /// Adds the rejection of a record without any channel: what is wrong with each, or that there is none.
-    fn check_channels(&mut self) {
-        let Channels { absent, valid, without_value } = self.channels;
-        if valid > 0 || absent > 0 || without_value == 0 {
-            return;
-        }
-        let refused = self.reasons.iter().any(|reason| reason.field.is_some_and(Field::is_channel));
-        let invalid: Vec<_> = self.dropped.iter().filter(|dropped| dropped.field.is_channel()).collect();
-        if invalid.is_empty() && !refused {
-            self.reasons.push(Reason { field: None, text: NO_CHANNEL });
-        }
-        self.reasons.extend(invalid.iter().map(|dropped| Reason { field: Some(dropped.field), text: dropped.reason }));
-    }
-}
-
-/// The canonical value, without copying a text that is owned and canonical already.
-fn canonical_value(rule: &Rule, text: Cow<'_, str>) -> Result<Wanted, Refusal> {
-    let canonical = match rule.canonical(&text)? {
-        Cow::Owned(canonical) => canonical,
-        Cow::Borrowed(canonical) if canonical.len() == text.len() => text.into_owned(),
-        Cow::Borrowed(canonical) => canonical.to_owned(),
-    };
-    Ok(Wanted::Value(Personal::new(canonical)))
 }

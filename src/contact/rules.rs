@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use chrono_tz::{TZ_VARIANTS, Tz};
 use oxilangtag::LanguageTag;
 
+use super::damage::{damage_of, damage_of_id};
 use super::refusal::{Checked, NOTHING_VISIBLE, Refusal};
 use super::text::{length, single_line};
 
@@ -26,7 +27,8 @@ pub const PLACE_LENGTH_MAX: usize = 255;
 /// No country's postal codes come near this.
 pub const POSTCODE_LENGTH_MAX: usize = 32;
 
-/// An id (external customer id, contact key): taken as it stands, since it must equal what others hold.
+/// An id (external customer id, contact key): taken as it stands, since it must equal what others hold; refused where a
+/// spreadsheet has damaged it.
 pub fn canonical_id(text: &str) -> Checked<'_> {
     let text = text.trim();
     if text.chars().any(char::is_control) {
@@ -35,7 +37,14 @@ pub fn canonical_id(text: &str) -> Checked<'_> {
     if length(text) > ID_LENGTH_MAX {
         return Err(Refusal::of("the id is longer than 255 characters"));
     }
-    if text.is_empty() { Err(Refusal::of("the id is empty")) } else { Ok(Cow::Borrowed(text)) }
+    if text.is_empty() {
+        return Err(Refusal::of("the id is empty"));
+    }
+    // what a spreadsheet leaves of an id may be anyone's
+    match damage_of_id(text) {
+        Some(damage) => Err(damage),
+        None => Ok(Cow::Borrowed(text)),
+    }
 }
 
 /// Free text in one line, up to a length.
@@ -43,6 +52,9 @@ pub fn canonical_line(text: &str, length_max: usize) -> Checked<'_> {
     let line = single_line(text);
     if line.is_empty() {
         return Err(NOTHING_VISIBLE);
+    }
+    if let Some(damage) = damage_of(&line) {
+        return Err(damage);
     }
     if length(&line) > length_max { Err(Refusal::of("the text is too long for the field")) } else { Ok(line) }
 }
@@ -354,6 +366,12 @@ mod tests {
         assert_eq!(canonical_id(" TV-12 790 ").as_deref(), Ok("TV-12 790"));
         assert_eq!(canonical_id("TV\t12"), Err(Refusal::of("the id holds a control character")));
         assert_eq!(canonical_id(" "), Err(Refusal::of("the id is empty")));
+        for damaged in ["3.80501E+11", " #N/A ", "=B2"] {
+            assert!(canonical_id(damaged).is_err(), "{damaged}");
+            assert!(canonical_line(damaged, 30).is_err(), "{damaged}");
+        }
+        assert!(canonical_id("17.0").is_err());
+        assert_eq!(canonical_line("17.0", 30).as_deref(), Ok("17.0"));
         assert!(canonical_id(&"7".repeat(255)).is_ok());
         assert!(canonical_id(&"7".repeat(256)).is_err());
     }

@@ -9,6 +9,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
+use super::part::Part;
 use super::record::{Record, Row, is_unreadable};
 
 /// A place in a record.
@@ -28,35 +29,6 @@ pub enum Selector {
     FirstOf(Vec<Selector>),
     /// A part of what stands at another place: `first_word($.name)`.
     Part(Part, Box<Selector>),
-}
-
-/// A part of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// `first_word(…)`: up to the first blank.
-    FirstWord,
-    /// `other_words(…)`: what follows the first word; nothing where there is only one.
-    OtherWords,
-}
-
-impl Part {
-    const WORDS: [(&'static str, Self); 2] = [("first_word", Self::FirstWord), ("other_words", Self::OtherWords)];
-
-    /// The part and the place that a text like `first_word($.name)` names.
-    fn split(text: &str) -> Option<(Self, &str)> {
-        let (word, rest) = text.split_once('(')?;
-        let (_, part) = Self::WORDS.into_iter().find(|(known, _)| *known == word)?;
-        Some((part, rest.strip_suffix(')')?))
-    }
-
-    fn of(self, text: &str) -> Option<&str> {
-        match self {
-            Self::FirstWord => text.split_whitespace().next(),
-            Self::OtherWords => {
-                text.split_once(char::is_whitespace).map(|(_, rest)| rest.trim()).filter(|rest| !rest.is_empty())
-            }
-        }
-    }
 }
 
 /// Why a text is no selector.
@@ -100,6 +72,8 @@ pub enum Read<'a> {
     Value(Cow<'a, str>),
     /// An object, or a list that holds one: no value of a field.
     NotScalar,
+    /// A number that was rounded when it was read: several numbers look like it, so it is none of them.
+    Rounded,
 }
 
 impl fmt::Debug for Read<'_> {
@@ -109,6 +83,7 @@ impl fmt::Debug for Read<'_> {
             Self::Empty => "Empty",
             Self::Value(_) => "Value(****)",
             Self::NotScalar => "NotScalar",
+            Self::Rounded => "Rounded",
         })
     }
 }
@@ -133,6 +108,7 @@ impl<'a> Read<'a> {
             Self::Empty => Read::Empty,
             Self::Value(text) => Read::Value(Cow::Owned(text.into_owned())),
             Self::NotScalar => Read::NotScalar,
+            Self::Rounded => Read::Rounded,
         }
     }
 
@@ -142,7 +118,7 @@ impl<'a> Read<'a> {
             Self::Value(Cow::Owned(text)) => {
                 part.of(&text).map_or(Self::Empty, |part| Self::Value(Cow::Owned(part.to_owned())))
             }
-            Self::Absent | Self::Empty | Self::NotScalar => self,
+            Self::Absent | Self::Empty | Self::NotScalar | Self::Rounded => self,
         }
     }
 
@@ -156,7 +132,7 @@ impl<'a> Read<'a> {
             Value::Null => Self::Empty,
             Value::Bool(true) => Self::Value(Cow::Borrowed("true")),
             Value::Bool(false) => Self::Value(Cow::Borrowed("false")),
-            Value::Number(number) => Self::Value(Cow::Owned(plain_number(number))),
+            Value::Number(number) => plain_number(number).map_or(Self::Rounded, |text| Self::Value(Cow::Owned(text))),
             Value::String(text) => Self::text(text),
             Value::Array(items) => Self::list(items.iter(), lists),
             Value::Object(_) => Self::NotScalar,
@@ -168,12 +144,12 @@ impl<'a> Read<'a> {
             Lists::Joined => Self::joined(items),
             Lists::Refused => match Self::joined(items) {
                 Self::Empty => Self::Empty,
-                Self::Absent | Self::NotScalar | Self::Value(_) => Self::NotScalar,
+                Self::Absent | Self::NotScalar | Self::Rounded | Self::Value(_) => Self::NotScalar,
             },
             Lists::First => items
                 .find_map(|item| match Self::json(item, Lists::First) {
                     Self::Absent | Self::Empty => None,
-                    found @ (Self::NotScalar | Self::Value(_)) => Some(found),
+                    found @ (Self::NotScalar | Self::Rounded | Self::Value(_)) => Some(found),
                 })
                 .unwrap_or(Self::Empty),
         }
@@ -188,6 +164,7 @@ impl<'a> Read<'a> {
             match Self::json(item, Lists::Joined) {
                 Self::Absent | Self::Empty => {}
                 Self::NotScalar => return Self::NotScalar,
+                Self::Rounded => return Self::Rounded,
                 Self::Value(text) => match &mut joined {
                     None => joined = Some(text),
                     Some(list) => {
@@ -236,6 +213,14 @@ impl Selector {
     /// As [`Selector::read`], borrowing from a view that is shared by all selectors of a mapping.
     pub(super) fn read_in<'a>(&self, view: &'a View<'_>) -> Read<'a> {
         self.read_with(view, Lists::Joined)
+    }
+
+    /// As [`Selector::read_in`], of several places at this one.
+    pub(super) fn read_at<'a>(&self, place: usize, view: &'a View<'_>) -> Read<'a> {
+        match self {
+            Self::FirstOf(selectors) => selectors.get(place).map_or(Read::Absent, |selector| selector.read_in(view)),
+            Self::Name(_) | Self::Path { .. } | Self::Part(..) => self.read_in(view),
+        }
     }
 
     /// As [`Selector::read_in`], for what is one value or none: a list that holds anything is no scalar.
@@ -366,7 +351,7 @@ fn read_first<'a>(selectors: &[Selector], view: &'a View<'_>, lists: Lists) -> R
     for selector in selectors {
         match (selector.read_with(view, lists), &otherwise) {
             (found @ Read::Value(_), _) => return found,
-            (Read::NotScalar, _) => otherwise = Read::NotScalar,
+            (found @ (Read::NotScalar | Read::Rounded), _) => otherwise = found,
             (Read::Empty, Read::Absent) => otherwise = Read::Empty,
             (Read::Empty | Read::Absent, _) => {}
         }
@@ -382,11 +367,17 @@ fn row_as_object(row: &Row) -> Value {
     Value::Object(object)
 }
 
-/// Taps give ids as floats: `1.0` and `1` are one id. `Display` of a float never writes an exponent.
-fn plain_number(number: &serde_json::Number) -> String {
+/// From here on a float skips whole numbers: two ids that differ in the last digit are one float.
+const FLOAT_EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Taps give ids as floats: `1.0` and `1` are one id. `Display` of a float never writes an exponent. `None` for a float
+/// that stands for several whole numbers, as all of more than 64 bits do.
+fn plain_number(number: &serde_json::Number) -> Option<String> {
     match number.as_f64() {
-        Some(float) if number.is_f64() => format!("{}", float + 0.0), // -0.0 + 0.0 is 0.0
-        _ => number.to_string(),
+        Some(float) if number.is_f64() => {
+            (float.abs() < FLOAT_EXACT_MAX).then(|| format!("{}", float + 0.0)) // -0.0 + 0.0 is 0.0
+        }
+        _ => Some(number.to_string()),
     }
 }
 
@@ -412,7 +403,8 @@ mod tests {
     fn three_states_of_a_json_record() {
         let record = Record::Json(json!({
             "text": " Olena ", "null": null, "blank": " \t", "int": 42, "big": 18_446_744_073_709_551_615_u64,
-            "float": 12.5, "whole": 1.0, "huge": 1e21, "tiny": 1e-7, "minus": -0.0, "yes": true,
+            "float": 12.5, "whole": 1.0, "huge": 1e21, "rounded": 9_007_199_254_740_992.0, "minus_rounded": -1e16,
+            "exact": 9_007_199_254_740_991.0, "hidden": [1, 1e17], "tiny": 1e-7, "minus": -0.0, "yes": true,
             "list": ["a", null, 2.0, "", "b"], "one": ["a"], "none": [], "blanks": [null, ""], "deep": [["a"]],
             "object": {"city": "Lviv", "nothing": null}, "objects": [{"v": "a"}, {"v": "b"}],
             "a.b": "literal", "a": {"b": "nested"},
@@ -428,7 +420,12 @@ mod tests {
             // a tap's float id
             ("whole", value("1")),
             // no exponent either way
-            ("huge", value("1000000000000000000000")),
+            // a float that stands for several whole numbers is none of them
+            ("huge", Read::Rounded),
+            ("rounded", Read::Rounded),
+            ("minus_rounded", Read::Rounded),
+            ("hidden", Read::Rounded),
+            ("exact", value("9007199254740991")),
             ("tiny", value("0.0000001")),
             ("minus", value("0")),
             ("yes", value("true")),

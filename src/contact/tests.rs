@@ -33,6 +33,7 @@ fn mapping(fields: &[(&str, &str)]) -> Mapping {
         consent: None,
         subscriptions: None,
         null_values: Vec::new(),
+        zones: MappedZones::default(),
         segments: Vec::new(),
     }
 }
@@ -95,6 +96,92 @@ fn rows_and_objects_give_the_same_contact() {
     let Ok(Mapped::Contact(from_row)) = resolved(&usual()).map(&row) else { panic!("no contact") };
     let from_json = contact(&usual(), json!({"id": "7", "mail": "a@example.com", "phone": null, "name": "Ira"}));
     assert_eq!(from_row, from_json);
+}
+
+/// A last name that stands alone is no first name: the halves of one name fall back together.
+#[test]
+fn both_halves_of_a_name_come_from_one_place() {
+    let places = |texts: [&str; 2]| Selector::parse_first_of(&texts.map(str::to_owned)).unwrap();
+    let mut names = mapping(&[("email", "mail"), ("firstName", "-"), ("lastName", "-")]);
+    names.fields[1].selector = places(["first", "first_word(name)"]);
+    names.fields[2].selector = places(["last", "other_words(name)"]);
+    let (clear, absent) = (Some(Wanted::Clear), None);
+    let table = [
+        (
+            json!({"first": "Ольга", "last": "Кобилянська", "name": "О. К."}),
+            Some(value("Ольга")),
+            Some(value("Кобилянська")),
+        ),
+        // one of them alone
+        (json!({"first": "", "last": "Кобилянська", "name": "Кобилянська"}), clear.clone(), Some(value("Кобилянська"))),
+        (json!({"first": "Ольга", "last": null, "name": "Ольга Кобилянська"}), Some(value("Ольга")), clear.clone()),
+        // neither: the whole name, in its halves
+        (
+            json!({"first": "", "last": "", "name": "Ольга Кобилянська"}),
+            Some(value("Ольга")),
+            Some(value("Кобилянська")),
+        ),
+        (json!({"name": "Ольга"}), Some(value("Ольга")), clear.clone()),
+        (json!({"first": "", "last": "", "name": ""}), clear.clone(), clear),
+        (json!({}), absent.clone(), absent),
+    ];
+    for (mut record, first, last) in table {
+        record["id"] = json!(7);
+        record["mail"] = json!("olha@example.com");
+        let got = contact(&names, record.clone());
+        let read = |field| got.fields.iter().find(|(other, _)| *other == field).map(|(_, wanted)| wanted.clone());
+        assert_eq!((read(Field::FirstName), read(Field::LastName)), (first, last), "{record}");
+    }
+}
+
+/// Reteno takes a time for one in the contact's time zone, and a day for the same everywhere.
+#[test]
+fn moments_are_written_on_the_clock_of_the_contact() {
+    let (kyiv, berlin) = (Some(chrono_tz::Tz::Europe__Kyiv), Some(chrono_tz::Tz::Europe__Berlin));
+    let field = |id, key: &str, kind| AdditionalField {
+        id,
+        key: key.to_owned(),
+        name: key.to_owned(),
+        kind,
+        min: None,
+        max: None,
+        readonly: false,
+    };
+    let kinds = [field(1, "A.TIME", FieldKind::DateTime), field(2, "A.DAY", FieldKind::Date)];
+    let catalog: Catalog = kinds.into_iter().collect();
+    let moment = "2024-05-31T22:30:00Z";
+    let (late, later) = (Some("2024-06-01T01:30"), Some("2024-06-01T00:30"));
+    let (first, last) = (Some("2024-06-01"), Some("2024-05-31"));
+    let map_zone = [("timeZone", "zone"), ("email", "mail"), ("1", "at"), ("2", "at")];
+    let table = [
+        // (the source's zone, the account's), what the record says of its own, the time and the day
+        ((None, None), json!({"zone": "Europe/Kyiv"}), late, first),
+        ((None, berlin), json!({"zone": "Europe/Kyiv"}), late, first),
+        ((None, berlin), json!({"zone": "America/New_York"}), Some("2024-05-31T18:30"), last),
+        // days are the CRM's before they are the contact's
+        ((kyiv, berlin), json!({"zone": "America/New_York"}), Some("2024-05-31T18:30"), first),
+        ((None, berlin), json!({"zone": null}), later, first),
+        ((None, berlin), json!({"zone": "Middle-earth"}), later, first),
+        // the contact may have another zone in Reteno
+        ((kyiv, berlin), json!({}), None, first),
+        ((kyiv, None), json!({"zone": null}), None, first),
+        ((None, None), json!({"zone": null}), None, None),
+    ];
+    for ((source, account), mut record, time, day) in table {
+        record["id"] = json!(7);
+        record["mail"] = json!("a@example.com");
+        record["at"] = json!(moment);
+        let mapping = Mapping { zones: MappedZones { source, account }, ..mapping(&map_zone) };
+        let Ok(Mapped::Contact(got)) = mapping.resolve(&catalog).0.map(&Record::Json(record.clone())) else {
+            panic!("no contact of {record}")
+        };
+        for (id, wanted) in [(1, time), (2, day)] {
+            let field = Field::Additional(id);
+            let sent = got.fields.iter().find(|(other, _)| *other == field).map(|(_, wanted)| wanted.clone());
+            assert_eq!(sent, wanted.map(value), "{field} of {record} in {source:?}, {account:?}");
+            assert_eq!(got.dropped.iter().any(|dropped| dropped.field == field), wanted.is_none(), "{record}");
+        }
+    }
 }
 
 #[test]
@@ -370,8 +457,9 @@ proptest! {
     #[test]
     fn the_canonical_form_is_its_own(text in near_values()) {
         for rule in rules() {
-            if let Ok(once) = rule.canonical(&text) {
-                prop_assert_eq!(rule.canonical(&once), Ok(Cow::Borrowed(&*once)), "{:?}", rule);
+            let canonical = |text: &str| rule.canonical(text, Zones::default()).map(|text| Cow::<str>::Owned(text.into_owned()));
+            if let Ok(once) = canonical(&text) {
+                prop_assert_eq!(canonical(&once), Ok(Cow::Borrowed(&*once)), "{:?}", rule);
                 prop_assert!(!once.trim().is_empty(), "{:?}", rule);
             }
         }
@@ -384,7 +472,8 @@ proptest! {
     fn white_space_around_a_value_never_counts(text in near_values()) {
         let wrapped = format!(" \t{text}\u{a0}\n");
         for rule in rules() {
-            prop_assert_eq!(rule.canonical(&wrapped), rule.canonical(text.trim()), "{:?}", rule);
+            let zones = Zones::default();
+            prop_assert_eq!(rule.canonical(&wrapped, zones), rule.canonical(text.trim(), zones), "{:?}", rule);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::plan::policy::Policy;
 use crate::plan::repair::Earlier;
 use crate::source::{Cursor, From, Item, PUSHED, Page, ReadEnd, Source, SourceError};
 
+use super::consents::UnclearConsents;
 use super::feeds::tell_last_words;
 use super::foresight::foresee;
 use super::items::map_item;
@@ -168,6 +169,7 @@ struct Cycle<'a> {
     last_cursor: Option<Cursor>,
     /// Records without a usable id: any contact may be among them.
     unnamed: u64,
+    unclear: UnclearConsents,
     report: CycleReport,
     /// When what it changed was last weighed.
     weighed_at: Timestamp,
@@ -291,6 +293,7 @@ impl<'a> Cycle<'a> {
             seen: SeenRows::default(),
             last_cursor: None,
             unnamed: 0,
+            unclear: UnclearConsents::default(),
             report,
             weighed_at: began,
         }
@@ -344,6 +347,7 @@ impl<'a> Cycle<'a> {
             .await?;
         self.seen = seen;
         self.unnamed += outcome.unnamed;
+        self.unclear.add(outcome.unclear_consents);
         self.report.balance += outcome.balance;
         (self.parts.on_page)(&self.report.balance);
         self.report.preview.add(outcome.preview);
@@ -385,6 +389,7 @@ impl<'a> Cycle<'a> {
             let text = format!("{} records have no usable id: any may be among them, so nobody is gone", self.unnamed);
             self.report.warnings.push(text);
         }
+        self.report.warnings.extend(self.unclear.words());
         if from_beginning && end.records == 0 {
             self.warn_of_nothing().await?;
         }

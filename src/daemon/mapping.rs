@@ -18,10 +18,12 @@ pub(super) fn build_mapping(source: &SourceConfig) -> Mapping {
         changed_at: source.changed_at.as_ref().map(selector),
         filter: source.filter.as_deref().map(filter),
         null_values: source.null_values.clone(),
+        zones: source.zones,
         consent: source.consent.as_ref().map(|consent| ConsentMapping {
             selector: selector(&consent.paths),
             yes: consent.yes.clone(),
             no: consent.no.clone(),
+            neither: consent.neither.clone(),
         }),
         subscriptions: source.subscriptions.as_ref().map(|subscriptions| match subscriptions {
             config::SubscriptionsText::List(paths) => SubscriptionsMapping::List(selector(paths)),

@@ -6,6 +6,7 @@ pub mod attend;
 mod batches;
 mod calls;
 pub mod compose;
+pub mod consents;
 pub mod crms;
 pub mod cycle;
 mod deeds;

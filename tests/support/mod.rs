@@ -308,7 +308,7 @@ pub(crate) fn contact(key: &str, fields: &[(Field, &str)]) -> Contact {
     all.extend(fields.iter().map(|(field, value)| (*field, (*value).to_owned())));
     let wanted = |value: String| if value.is_empty() { Wanted::Clear } else { Wanted::Value(Personal::new(value)) };
     let fields = all.into_iter().map(|(field, value)| (field, wanted(value))).collect();
-    Contact { key: key.to_owned(), fields, changed_at: None, dropped: Vec::new(), consent: None }
+    Contact { key: key.to_owned(), fields, changed_at: None, dropped: Vec::new(), consent: None, unclear_consent: None }
 }
 
 /// A contact whose record says something of consent, with this address (empty: it is cleared).

@@ -21,10 +21,12 @@ pub(in crate::config) struct RawAnswer {
     path: Option<Leaf>,
     yes: Option<Leaf>,
     no: Option<Leaf>,
+    neither: Option<Leaf>,
 }
 
 /// Where the answer is, and which values mean what. The words are trimmed and in lower case, and a value is compared so
-/// too; no word is in both lists, and neither is empty. Any other value, and none, says nothing.
+/// too; no word is in both of yes and no, and neither of these is empty. No value says nothing, and so does any other,
+/// which is told to the operator unless it is under `neither`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsentText {
     /// Where the answer is.
@@ -33,12 +35,73 @@ pub struct ConsentText {
     pub yes: Vec<String>,
     /// What means no.
     pub no: Vec<String>,
+    /// What says nothing.
+    pub neither: Vec<String>,
 }
 
-/// What a CRM may write for yes.
-pub(super) const YES: [&str; 4] = ["true", "1", "yes", "y"];
+/// What a CRM may write for yes: a person's and a spreadsheet's words in English, Ukrainian, Russian, Polish and Kazakh.
+pub(super) const YES: [&str; 27] = [
+    "true",
+    "1",
+    "yes",
+    "y",
+    "on",
+    "t",
+    "subscribed",
+    "opt-in",
+    "opted in",
+    "opted-in",
+    "так",
+    "т",
+    "істина",
+    "увімкнено",
+    "підписаний",
+    "підписана",
+    "да",
+    "д",
+    "истина",
+    "вкл",
+    "подписан",
+    "подписана",
+    "tak",
+    "prawda",
+    "иә",
+    "ия",
+    "ақиқат",
+];
 /// What a CRM may write for no. An empty value is not among them: a column that was not filled would unsubscribe all.
-const NO: [&str; 4] = ["false", "0", "no", "n"];
+const NO: [&str; 30] = [
+    "false",
+    "0",
+    "no",
+    "n",
+    "off",
+    "f",
+    "unsubscribed",
+    "opt-out",
+    "opted out",
+    "opted-out",
+    "optout",
+    "ні",
+    "н",
+    "хибність",
+    "хиба",
+    "вимкнено",
+    "відписаний",
+    "відписана",
+    "нет",
+    "ложь",
+    "выкл",
+    "отписан",
+    "отписана",
+    "nie",
+    "fałsz",
+    "жоқ",
+    "жок",
+    "жалған",
+    "not subscribed",
+    "do not mail",
+];
 
 const FORMS: &str = "a column or JSONPath, a list of them, or { path = …, yes = [\"…\"], no = [\"…\"] }";
 
@@ -58,12 +121,13 @@ pub(super) fn resolve(
     let leaf = reader.required(raw.email.as_ref(), &section.child("email"), FORMS)?;
     let raw = match &leaf.value {
         Value::Table(table) => reader.section::<RawAnswer>(&leaf.key, table.clone(), &[]),
-        _ => RawAnswer { path: Some(leaf.clone()), yes: None, no: None },
+        _ => RawAnswer { path: Some(leaf.clone()), yes: None, no: None, neither: None },
     };
     reader.required(raw.path.as_ref(), &leaf.key.child("path"), "a column or JSONPath, or a list of them");
     let paths = contact::selector(reader, raw.path.as_ref(), FORMS);
     let yes = words(reader, raw.yes.as_ref(), &YES);
     let no = words(reader, raw.no.as_ref(), &NO);
+    let neither = words(reader, raw.neither.as_ref(), &[]);
     let (yes, no) = (yes?, no?);
     if let Some(both) = yes.iter().find(|word| no.contains(word)) {
         // The list that was written down is the one to mend; where both were, the first.
@@ -73,7 +137,7 @@ pub(super) fn resolve(
             (format!("holds {both:?}, which also means {other}"), "lists that have no word in common");
         return reader.refuse(at, what, accepted);
     }
-    Some(ConsentText { paths: paths?, yes, no })
+    Some(ConsentText { paths: paths?, yes, no, neither: neither? })
 }
 
 /// The words of the list as they are compared, or else `usual`.

@@ -50,9 +50,10 @@ use super::raw::{self, Leaf};
 use super::reader::Reader;
 use super::reteno::{DedupeOn, RestoreDeleted};
 use super::schedule::Schedule;
-use crate::contact::Field;
+use crate::contact::{Field, MappedZones};
 use crate::source::http::description::Description;
 use crate::source::webhook::Webhook;
+pub(super) use times::time_zone;
 use together::Member;
 pub(super) use webhook::{RawHmac, RawRequirement, RawWebhook};
 
@@ -110,8 +111,10 @@ pub struct SourceConfig {
     pub schedule: Option<Schedule>,
     /// When it is read in full.
     pub reconcile: Option<Schedule>,
-    /// The zone of both.
+    /// The zone of both: UTC where none is set.
     pub time_zone: Tz,
+    /// The zone of its records' days and the account's of times; none is ever taken for granted.
+    pub zones: MappedZones,
     /// How long a contact must have rested in the CRM before it is sent; zero: not at all.
     pub quiet_for: Duration,
     /// What happens to a contact that is gone. With [`OnDelete::Detach`] a segment has a group id; with
@@ -195,6 +198,7 @@ pub(super) struct Account {
     pub(super) dedupe_on: Option<DedupeOn>,
     pub(super) restore_deleted: Option<RestoreDeleted>,
     pub(super) guard: Option<Guard>,
+    pub(super) time_zone: Option<Tz>,
 }
 
 /// All sources, in the order of their names, without those that are wrong.
@@ -230,7 +234,8 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
     let raw: RawSource = reader.section(&section, own, &[]);
     let scope = scope::resolve(reader, name, raw.vars.as_ref(), raw.secrets.as_ref());
     let auth = auth::resolve(reader, raw.auth.as_ref(), &scope);
-    let time_zone = times::time_zone(reader, raw.time_zone.as_ref());
+    let own_zone = time_zone(reader, raw.time_zone.as_ref());
+    let time_zone = if raw.time_zone.is_some() { own_zone } else { Some(Tz::UTC) };
     let schedule = times::schedule(reader, raw.schedule.as_ref(), time_zone);
     let reconcile = times::schedule(reader, raw.reconcile.as_ref(), time_zone);
     let quiet_for = reader.duration(raw.quiet_for.as_ref(), Duration::ZERO..=QUIET_MAX);
@@ -260,6 +265,7 @@ fn resolve(reader: &mut Reader, name: &str, table: Table, account: Account) -> (
             schedule,
             reconcile,
             time_zone: time_zone?,
+            zones: MappedZones { source: own_zone, account: account.time_zone },
             quiet_for: quiet_for?,
             on_delete: driven.on_delete?,
             shares_ids: shares_ids?,

@@ -6,7 +6,7 @@ use crate::config::raw::{self, Leaf};
 use crate::config::reader::Reader;
 use crate::config::schedule::Schedule;
 
-pub(super) fn time_zone(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<Tz> {
+pub(in crate::config) fn time_zone(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<Tz> {
     const ACCEPTED: &str = "a name of the tz database such as \"Europe/Kyiv\"";
     let text = reader.text(leaf, ACCEPTED)?;
     let leaf = leaf?;

@@ -34,6 +34,7 @@ fn full() -> Mapping {
         write,
     };
     Mapping {
+        zones: MappedZones::default(),
         null_values: Vec::new(),
         key: selector("id"),
         fields: vec![
@@ -43,7 +44,12 @@ fn full() -> Mapping {
         ],
         changed_at: None,
         filter: None,
-        consent: Some(ConsentMapping { selector: selector("agreed"), yes: words(&["yes"]), no: words(&["no"]) }),
+        consent: Some(ConsentMapping {
+            selector: selector("agreed"),
+            yes: words(&["yes"]),
+            no: words(&["no"]),
+            neither: Vec::new(),
+        }),
         subscriptions: Some(SubscriptionsMapping::List(selector("cats"))),
         segments: vec![segment("Gold", Some("$[?@.tier == 'gold']")), segment("CRM contacts", None)],
     }
@@ -227,10 +233,12 @@ fn a_mapping_tells_its_columns_names_and_rules() {
 #[test]
 fn every_change_of_a_level_is_another_shape() {
     let shape = |mapping: &Mapping| mapping.resolve(&Catalog::empty()).0.shape();
-    let edits: [fn(&mut Mapping); 9] = [
+    let edits: [fn(&mut Mapping); 11] = [
         |mapping| mapping.consent = None,
         |mapping| mapping.consent.as_mut().unwrap().yes.push("1".into()),
         |mapping| mapping.consent.as_mut().unwrap().no.push("0".into()),
+        |mapping| mapping.consent.as_mut().unwrap().neither.push("later".into()),
+        |mapping| mapping.zones.account = Some(chrono_tz::Tz::UTC),
         |mapping| mapping.subscriptions = None,
         |mapping| mapping.subscriptions = Some(SubscriptionsMapping::List(selector("others"))),
         |mapping| mapping.segments.truncate(1),

@@ -165,6 +165,6 @@ pub(super) fn no_records(what: &str) -> SourceError {
 pub(super) fn text(selector: &Selector, record: &Record) -> Option<String> {
     match selector.read(record) {
         Read::Value(text) => Some(text.into_owned()),
-        Read::Absent | Read::Empty | Read::NotScalar => None,
+        Read::Absent | Read::Empty | Read::NotScalar | Read::Rounded => None,
     }
 }

@@ -228,7 +228,7 @@ impl<'a> Walk<'a> {
         };
         let text = |selector: &Selector| match selector.read(&kept) {
             Read::Value(text) => Some(text.into_owned()),
-            Read::Absent | Read::Empty | Read::NotScalar => None,
+            Read::Absent | Read::Empty | Read::NotScalar | Read::Rounded => None,
         };
         let id = text(self.query.id);
         let time = self.query.cursor.and_then(|cursor| cursor.format.read(&text(&cursor.path)?));
