@@ -3,8 +3,8 @@
 
 mod support;
 
-use reteno_sync::checkpoint::RejectionKind;
-use reteno_sync::contact::{Contact, Field};
+use reteno_sync::checkpoint::{Incoming, RejectionKind, Rereading, SeenRows, Way};
+use reteno_sync::contact::{Contact, Field, Unspoken};
 use reteno_sync::plan::Lane;
 use reteno_sync::plan::policy::Ending;
 use reteno_sync::sandbox::StoredContact;
@@ -176,4 +176,41 @@ async fn an_address_can_be_ignored() {
         crm.cycle("crm", &format!("id,mail,city\nb,{HOME},Lviv\nc,{HOME},Odesa\n")).await;
     }
     assert_eq!(crm.world.status().await.rejections, 1, "{:?}", crm.rejected().await);
+}
+
+/// A system that only pushes tells nothing twice: what it told of a contact that is not sent for now is kept.
+#[tokio::test(start_paused = true)]
+async fn what_was_only_pushed_is_sent_when_its_turn_comes() {
+    let mut world = World::begin().await;
+    let source = world.source;
+    world.store.call(move |checkpoint| checkpoint.note_rereading(source, Rereading::Never)).await.unwrap();
+    world.sandbox.poison(["refused".to_owned()]);
+    let push = async |world: &World, items: Vec<Incoming>| {
+        let mut context = world.context(world.clock.now().0, false);
+        context.way = Way::Announced { is_first_load: false };
+        let recorded = world.store.call(move |checkpoint| {
+            checkpoint.record_page(&context, &mut SeenRows::default(), items, None)?;
+            checkpoint.weigh_changes(context.source, &context.policy.guard, context.now).map(|_| ())
+        });
+        recorded.await.unwrap();
+    };
+    let pushed = |contact| Incoming::Pushed { contact, unspoken: Unspoken::default() };
+    let mut all: Vec<Incoming> = (0..6).map(|n| pushed(contact(&format!("c{n}"), &[]))).collect();
+    for (key, town) in [("a", "Kyiv"), ("b", "Lviv")] {
+        all.push(pushed(contact(key, &[(Field::Email, HOME), (TOWN, town)])));
+    }
+    all.push(pushed(contact("refused", &[(TOWN, "Odesa")])));
+    push(&world, all).await;
+    world.send_until_quiet().await;
+    assert_eq!(world.status().await.rejections, 2, "{:?}", world.rejections().await);
+    tokio::time::advance(HOUR).await;
+    push(&world, vec![Incoming::Deleted { key: "a".to_owned(), is_confirmed: true, changed_at: None }]).await;
+    world.sandbox.poison([]);
+    world.store.call(|checkpoint| checkpoint.retry_rejected(None)).await.unwrap();
+    let now = world.clock.now().0;
+    let guard = world.policy.guard.clone();
+    world.store.call(move |checkpoint| checkpoint.weigh_changes(source, &guard, now)).await.unwrap();
+    world.send_until_quiet().await;
+    assert_eq!(world.reteno_holds("b", "town").as_deref(), Some("Lviv"), "{:?}", world.rejections().await);
+    assert_eq!(world.reteno_holds("refused", "town").as_deref(), Some("Odesa"));
 }

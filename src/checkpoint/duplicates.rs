@@ -12,7 +12,7 @@ use crate::plan::identity::{Rival, SharedChannel, outranks};
 use crate::plan::{ContactId, SourceId};
 
 use super::stuck::Stuck;
-use super::wanted::want_starved;
+use super::wanted::{drop_rereadable, want_starved};
 use super::{Attempt, CheckpointError, unreadable};
 
 const ACTION: &str = "decide which contact is sent";
@@ -282,11 +282,7 @@ impl<'a> Duplicates<'a> {
             .prepare_cached("UPDATE contact SET blocked_by = ?2, stuck = 3, split = NULL WHERE id = ?1")
             .and_then(|mut update| update.execute(params![me.rival.contact.0, stored(print)]))
             .attempt(ACTION)?;
-        self.transaction
-            .prepare_cached("DELETE FROM waiting WHERE contact = ?1")
-            .and_then(|mut delete| delete.execute([me.rival.contact.0]))
-            .attempt(ACTION)
-            .map(|_| ())
+        drop_rereadable(self.transaction, me.rival.contact.0)
     }
 
     /// Nobody is sent any more with the addresses that the contact was sent with, but for `kept`, which another has taken. The
@@ -323,7 +319,8 @@ impl<'a> Duplicates<'a> {
     fn let_out(&self, contact: ContactId) -> Result<(), CheckpointError> {
         self.transaction
             .prepare_cached(
-                "UPDATE contact SET blocked_by = NULL, stuck = iif(acknowledged IS NULL, 0, 2), \
+                "UPDATE contact SET blocked_by = NULL, stuck = \
+                 iif(acknowledged IS NULL OR EXISTS (SELECT 1 FROM waiting w WHERE w.contact = ?1), 0, 2), \
                  judged = iif(acknowledged IS NULL, judged, 0) WHERE id = ?1 AND stuck = 3",
             )
             .and_then(|mut update| update.execute([contact.0]))

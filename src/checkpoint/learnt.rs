@@ -15,6 +15,7 @@ use super::removal::end_row;
 use super::renewal::renew_opt_outs;
 use super::settle::close;
 use super::settle_deeds::{ACTION, Deed, REFUSED_WAIT_MS, forget_trouble, load_deed, load_deeds, trouble_alert};
+use super::wanted::drop_rereadable;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// Of a deed `d`: what finds its id out.
@@ -197,7 +198,7 @@ fn cannot_learn(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> R
     if waits_for_categories(transaction, deed.contact)? {
         transaction.execute("UPDATE contact SET stuck = 1 WHERE id = ?1", [deed.contact]).attempt(ACTION)?;
         Duplicates::of(transaction, now.0)?.give_way(ContactId(deed.contact))?;
-        transaction.execute("DELETE FROM waiting WHERE contact = ?1", [deed.contact]).attempt(ACTION)?;
+        drop_rereadable(transaction, deed.contact)?;
         let reason = "Reteno does not tell its id of the contact, so its categories cannot be set; it was deleted there, \
                       most likely";
         let what = (RejectionKind::Skipped, None, reason);

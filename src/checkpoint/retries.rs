@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Transaction, params};
+use rusqlite::Transaction;
 
-use crate::plan::SourceId;
+use crate::plan::{ContactId, SourceId};
 
+use super::duplicates::Duplicates;
 use super::requests::ask_for_read;
-use super::wanted::{Rereading, want_record};
+use super::wanted::{Rereading, drop_rereadable, want_record};
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Which entries of the list are meant.
@@ -148,13 +149,19 @@ fn starve_refused(
         )
         .and_then(|mut query| query.query_map([contact], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect())
         .attempt(ACTION)?;
+    let duplicates = Duplicates::of(transaction, 0)?;
     for (id, source, key) in &refused {
+        drop_rereadable(transaction, *id)?;
         again.records.insert((*source, key.clone()));
         transaction
-            .prepare_cached("UPDATE contact SET stuck = 2, attempts = 0, not_before = 0, split = NULL WHERE id = ?1")
+            .prepare_cached(
+                // what a system that only pushes has told is still at hand
+                "UPDATE contact SET stuck = iif(EXISTS (SELECT 1 FROM waiting w WHERE w.contact = ?1), 0, 2), \
+                 attempts = 0, not_before = 0, split = NULL WHERE id = ?1",
+            )
             .and_then(|mut update| update.execute([id]))
-            .and_then(|_| transaction.execute("DELETE FROM waiting WHERE contact = ?1", params![id]))
             .attempt(ACTION)?;
+        duplicates.contend(ContactId(*id))?;
     }
     Ok(refused.len() as u64)
 }

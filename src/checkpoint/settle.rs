@@ -17,6 +17,7 @@ use super::exports::forget_upload;
 use super::ghosts::Ghosts;
 use super::rejections::{RejectionKind, record_rejection};
 use super::renewal::{forget_told, renew_opt_outs};
+use super::wanted::drop_rereadable;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// What becomes of the members whose outcome is unknown.
@@ -126,10 +127,8 @@ impl Checkpoint {
             .optional()
             .attempt(ACTION)?;
         let Some((source, key)) = still_due else { return Ok(()) };
-        transaction
-            .execute("DELETE FROM waiting WHERE contact = ?1", [contact.0])
-            .and_then(|_| transaction.execute("UPDATE contact SET stuck = 1, split = NULL WHERE id = ?1", [contact.0]))
-            .attempt(ACTION)?;
+        drop_rereadable(&transaction, contact.0)?;
+        transaction.execute("UPDATE contact SET stuck = 1, split = NULL WHERE id = ?1", [contact.0]).attempt(ACTION)?;
         let what = (RejectionKind::Reteno, None, reason);
         record_rejection(&transaction, SourceId(source), (Some(&key), None), what, now.0)?;
         Duplicates::of(&transaction, now.0)?.give_way(contact)?;
@@ -250,10 +249,7 @@ impl MemberEnd<'_> {
         if is_new || sides.acknowledged.is_none() {
             return self.release(transaction, &sides, 0, None);
         }
-        transaction
-            .prepare_cached("DELETE FROM waiting WHERE contact = ?1")
-            .and_then(|mut delete| delete.execute([self.contact.0]))
-            .attempt("drop waiting values")?;
+        drop_rereadable(transaction, self.contact.0)?;
         transaction
             .prepare_cached(
                 "UPDATE contact SET import = NULL, acknowledged = ?2, stuck = iif(blocked_by IS NULL, 1, 3), split = NULL, \

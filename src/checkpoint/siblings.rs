@@ -12,7 +12,7 @@ use super::duplicates::Duplicates;
 use super::endings::SIGHTINGS_NEEDED;
 use super::rejections::{RejectionKind, record_rejection};
 use super::seal::Sealer;
-use super::wanted::want_record;
+use super::wanted::{drop_rereadable, want_record};
 use super::{Attempt, CheckpointError, unreadable};
 
 const ACTION: &str = "look for a contact in other sources";
@@ -96,7 +96,7 @@ pub(super) fn list_without_channel(
         .prepare_cached("UPDATE contact SET stuck = 1, split = NULL WHERE id = ?1 RETURNING source, key")
         .and_then(|mut update| update.query_row([contact.0], |row| Ok((row.get(0)?, row.get(1)?))))
         .attempt(ACTION)?;
-    transaction.execute("DELETE FROM waiting WHERE contact = ?1", [contact.0]).attempt(ACTION)?;
+    drop_rereadable(transaction, contact.0)?;
     let reason =
         "no source that shares its id gives an e-mail or phone that Reteno holds, and without one it cannot be sent";
     let what = (RejectionKind::Reteno, None, reason);

@@ -132,6 +132,19 @@ pub(super) fn want_record(
     Ok(rereading)
 }
 
+/// The waiting values of a contact that is not sent for now are dropped: its record is read again when it is. A system that
+/// only pushes never tells them again, so those stay.
+pub(super) fn drop_rereadable(connection: &Connection, contact: i64) -> Result<(), CheckpointError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM waiting WHERE contact = ?1 AND NOT EXISTS \
+             (SELECT 1 FROM contact c JOIN source s ON s.id = c.source WHERE c.id = ?1 AND s.rereads = 2)",
+        )
+        .and_then(|mut delete| delete.execute([contact]))
+        .attempt("drop waiting values")
+        .map(|_| ())
+}
+
 /// As [`want_record`], of a contact by its row.
 pub(super) fn want_contact(connection: &Connection, contact: i64) -> Result<(), CheckpointError> {
     let found: Vec<(i64, String)> = connection
