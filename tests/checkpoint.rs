@@ -150,6 +150,17 @@ fn a_day_counts_like_a_start() {
     assert!(open(dir.path()).unwrap().was_restored);
 }
 
+/// `status` beside a daemon in a long transaction, or beside a backup.
+#[test]
+fn who_only_looks_waits_for_no_writer() {
+    let (dir, database) = used();
+    let writer = rusqlite::Connection::open(&database).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE; UPDATE setting SET value = value").unwrap();
+    let reader = OpenOptions { sender: None, create: false, ..options(dir.path()) };
+    let opened = Checkpoint::open(&reader, &Random::seeded(1)).unwrap();
+    opened.checkpoint.load_status().unwrap();
+}
+
 #[test]
 fn nobody_else_may_read_what_it_keeps() {
     let parent = tempfile::tempdir().unwrap();

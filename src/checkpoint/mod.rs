@@ -16,6 +16,7 @@ mod endings;
 mod error;
 mod exports;
 mod forecast;
+mod generation;
 mod ghosts;
 mod guard;
 mod holds;
@@ -143,6 +144,11 @@ impl Store {
     }
 }
 
+/// Free pages that are given back in one transaction (16 MB, some 100 ms), and transactions in one call. More would
+/// keep a stop and other writers waiting; less would leave a big file for long.
+const VACUUM_PAGES: i64 = 4000;
+const VACUUM_PIECES_MAX: u32 = 5;
+
 impl Checkpoint {
     /// The keyed hash that the prints of this checkpoint are made with.
     #[must_use]
@@ -161,21 +167,26 @@ impl Checkpoint {
         let (pages, free) = number("PRAGMA page_count")
             .and_then(|pages| Ok((pages, number("PRAGMA freelist_count")?)))
             .attempt("count its pages")?;
-        // a first load leaves most of the file empty; a few free pages are taken again at once
-        if free > pages / 4 {
+        // a first load leaves most of the file empty; a few free pages are taken again at once. In pieces: others write
+        // between them, and what is left goes the next time
+        let mut left = if free > pages / 4 { free } else { 0 };
+        let mut pieces = 0;
+        while left > 0 && pieces < VACUUM_PIECES_MAX {
             // a page a step
             self.connection
-                .prepare("PRAGMA incremental_vacuum")
+                .prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))
                 .and_then(|mut vacuum| {
                     let mut steps = vacuum.query([])?;
                     while steps.next()?.is_some() {}
                     Ok(())
                 })
                 .attempt("give back its free pages")?;
+            left = left.saturating_sub(VACUUM_PAGES);
+            pieces += 1;
         }
         // somebody else who reads at this moment keeps it from being emptied: it is tried again
         let is_busy = number("PRAGMA wal_checkpoint(TRUNCATE)").attempt("empty its write-ahead log")?;
-        self.settled_changes = (is_busy == 0).then_some(changes);
+        self.settled_changes = (is_busy == 0 && left == 0).then_some(changes);
         self.connection.execute_batch("PRAGMA shrink_memory").attempt("give back memory")
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,43 +114,6 @@ impl Checkpoint {
         self.count_generation()
     }
 
-    /// Counts a start, or an hour, beside the database and in it, so that an older copy is recognised when it comes back.
-    /// The database counts first: a crash between the two leaves it ahead, which is harmless; only a database that was
-    /// put back is behind.
-    pub fn count_generation(&mut self) -> Result<(), CheckpointError> {
-        let next = self.next_generation()?;
-        self.store_setting(GENERATION, next.cast_signed())?;
-        self.write_generation(next)
-    }
-
-    /// The number that is counted next.
-    pub(super) fn next_generation(&self) -> Result<u64, CheckpointError> {
-        let (beside, inside) = self.load_generations()?;
-        Ok(beside.unwrap_or(0).max(inside) + 1)
-    }
-
-    /// Writes the counter beside the database, with one fsync.
-    pub(super) fn write_generation(&self, next: u64) -> Result<(), CheckpointError> {
-        write_counter(&self.dir.join("generation"), next)
-    }
-
-    /// Lets the counter beside the database catch up with the one in it: an earlier attempt may have failed in between.
-    pub(super) fn even_generations(&self) -> Result<(), CheckpointError> {
-        let (beside, inside) = self.load_generations()?;
-        if beside.is_some_and(|beside| beside < inside) { self.write_generation(inside) } else { Ok(()) }
-    }
-
-    /// The counter beside the database, where there is one that can be read, and the one in it.
-    fn load_generations(&self) -> Result<(Option<u64>, u64), CheckpointError> {
-        let path = self.dir.join("generation");
-        let beside = match fs::read(&path) {
-            Ok(bytes) => read_counter(&bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(CheckpointError::File { action: "read", path, source }),
-        };
-        Ok((beside, self.load_setting::<i64>(GENERATION)?.map_or(0, i64::cast_unsigned)))
-    }
-
     pub(super) fn load_setting<T: rusqlite::types::FromSql>(&self, name: &str) -> Result<Option<T>, CheckpointError> {
         self.connection
             .query_row("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0))
@@ -162,9 +125,6 @@ impl Checkpoint {
         put_setting(&self.connection, name, value)
     }
 }
-
-/// The setting that counts starts, hours, and calls that cannot be taken back.
-pub(super) const GENERATION: &str = "generation";
 
 pub(super) fn put_setting(
     connection: &Connection,
@@ -300,40 +260,47 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
 }
 
+/// Takes no write lock where the key is known already: whoever only looks waits for no writer.
 fn load_key(connection: &mut Connection, options: &OpenOptions, random: &Random) -> Result<[u8; 32], CheckpointError> {
     let path = options.dir.join("key");
+    let at_hand = |path: &Path| match options.key {
+        Some(key) => Ok(Some(key)),
+        None => read_key(path),
+    };
+    if let Some(check) = load_key_check(connection)? {
+        let key = at_hand(&path)?.ok_or_else(|| CheckpointError::KeyMissing(path.clone()))?;
+        let is_same = check == Fingerprinter::from_key(&key).key_check().cast_signed();
+        return if is_same { Ok(key) } else { Err(CheckpointError::KeyChanged(path)) };
+    }
     // two first starts at once must not make two keys
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt("be written")?;
-    let check: Option<i64> = transaction
-        .query_row("SELECT value FROM setting WHERE name = 'key_check'", [], |row| row.get(0))
-        .optional()
-        .attempt("read its key check")?;
-    let at_hand = match options.key {
-        Some(key) => Some(key),
-        None => read_key(&path)?,
-    };
-    let key = match (at_hand, check) {
-        (Some(key), _) => key,
-        (None, Some(_)) => return Err(CheckpointError::KeyMissing(path)),
-        (None, None) => {
+    let key = match at_hand(&path)? {
+        Some(key) => key,
+        None if load_key_check(&transaction)?.is_some() => return Err(CheckpointError::KeyMissing(path)),
+        None => {
             let key = random.bytes::<32>();
             write_durably(&path, &key)?;
             key
         }
     };
     let of_key = Fingerprinter::from_key(&key).key_check().cast_signed();
-    match check {
+    match load_key_check(&transaction)? {
         Some(check) if check != of_key => return Err(CheckpointError::KeyChanged(path)),
         Some(_) => {}
-        None => {
-            transaction
-                .execute("INSERT INTO setting (name, value) VALUES ('key_check', ?1)", [of_key])
-                .attempt("store its key check")?;
-        }
+        None => put_setting(&transaction, KEY_CHECK, of_key)?,
     }
     transaction.commit().attempt("store its key check")?;
     Ok(key)
+}
+
+const KEY_CHECK: &str = "key_check";
+
+fn load_key_check(connection: &Connection) -> Result<Option<i64>, CheckpointError> {
+    connection
+        .query_row("SELECT value FROM setting WHERE name = ?1", [KEY_CHECK], |row| row.get(0))
+        .optional()
+        .attempt("read its key check")
 }
 
 fn read_key(path: &Path) -> Result<Option<[u8; 32]>, CheckpointError> {
@@ -349,7 +316,7 @@ fn read_key(path: &Path) -> Result<Option<[u8; 32]>, CheckpointError> {
 }
 
 /// Writes a small file so that it is whole after a crash: aside, synced, renamed, and the directory synced.
-fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let aside = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
@@ -362,58 +329,4 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
         }
     };
     write().map_err(|source| CheckpointError::File { action: "write", path: path.to_owned(), source })
-}
-
-/// A number of the counter file, with its line's end. There are two lines, written in turn: a crash in the middle of one
-/// leaves the other.
-const COUNTER_LINE: usize = 21;
-
-/// The counter of a file: the highest number in it. One that holds none counts as none.
-fn read_counter(bytes: &[u8]) -> Option<u64> {
-    bytes.chunks(COUNTER_LINE).filter_map(|line| str::from_utf8(line).ok()?.trim().parse().ok()).max()
-}
-
-/// Writes the counter in its place, which takes one fsync; a file that is not there or has another form is made anew.
-fn write_counter(path: &Path, next: u64) -> Result<(), CheckpointError> {
-    let line = format!("{next:020}\n");
-    let write = || -> std::io::Result<bool> {
-        let file = match fs::OpenOptions::new().write(true).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        if file.metadata()?.len() != 2 * COUNTER_LINE as u64 {
-            return Ok(false);
-        }
-        file.write_all_at(line.as_bytes(), next % 2 * COUNTER_LINE as u64)?;
-        file.sync_data()?;
-        Ok(true)
-    };
-    let is_written =
-        write().map_err(|source| CheckpointError::File { action: "write", path: path.to_owned(), source })?;
-    if is_written { Ok(()) } else { write_durably(path, line.repeat(2).as_bytes()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_counter_survives_what_tears_one_of_its_lines() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("generation");
-        let read = || read_counter(&fs::read(&path).unwrap());
-        fs::write(&path, "41").unwrap();
-        assert_eq!(read(), Some(41), "as an earlier version wrote it");
-        for next in 42..46 {
-            write_counter(&path, next).unwrap();
-            assert_eq!(read(), Some(next));
-            assert_eq!(fs::metadata(&path).unwrap().len(), 42);
-        }
-        // the next one is torn
-        let mut torn = fs::read(&path).unwrap();
-        torn[..COUNTER_LINE].fill(0xff);
-        assert_eq!(read_counter(&torn), Some(45));
-        assert_eq!(read_counter(b"no number"), None);
-    }
 }
