@@ -72,7 +72,7 @@ async fn what_certainly_was_not_written_leaves_known_what_was_known() {
 
 #[tokio::test(start_paused = true)]
 async fn a_time_beyond_every_wait_is_due_now() {
-    for (ahead, is_sent) in [(WAIT_MAX - HOUR, false), (WAIT_MAX + HOUR, true)] {
+    for (ahead, is_sent) in [(Duration::from_hours(359), false), (Duration::from_hours(361), true)] {
         let mut world = World::begin().await;
         world.crm_says(&[("ann", &[(TOWN, "Kyiv")])]).await;
         let until = world.clock.now().plus(ahead).0;

@@ -30,7 +30,7 @@ pub(super) fn delete(state: &mut State, request: &Request, id: &str) -> Reply {
     }
     let id = match named(state, request, id) {
         Ok(id) => id,
-        Err(refusal) => return refusal,
+        Err(reason) => return bad_request(reason),
     };
     let person = id.and_then(|id| state.contacts.get(id).map(|person| (id, person.deleted)));
     let Some((id, deleted)) = person else { return missing() };
@@ -45,7 +45,7 @@ pub(super) fn delete(state: &mut State, request: &Request, id: &str) -> Reply {
 pub(super) fn erase(state: &mut State, request: &Request, id: &str) -> Reply {
     let id = match named(state, request, id) {
         Ok(id) => id,
-        Err(refusal) => return refusal,
+        Err(reason) => return bad_request(reason),
     };
     if !id.is_some_and(|id| state.contacts.erase(id)) {
         return missing();
@@ -55,7 +55,7 @@ pub(super) fn erase(state: &mut State, request: &Request, id: &str) -> Reply {
 }
 
 /// Whom a deletion names: by Reteno's id in its path, or by the external id in its query.
-fn named(state: &State, request: &Request, id: &str) -> Result<Option<i64>, Reply> {
+fn named(state: &State, request: &Request, id: &str) -> Result<Option<i64>, &'static str> {
     if !id.is_empty() {
         return Ok(id.parse().ok());
     }
@@ -64,7 +64,7 @@ fn named(state: &State, request: &Request, id: &str) -> Result<Option<i64>, Repl
         .map(|(_, value)| value.into_owned());
     match external_id {
         Some(external_id) => Ok(state.contacts.with_external_id(&external_id)),
-        None => Err(bad_request("externalCustomerId is required")),
+        None => Err("externalCustomerId is required"),
     }
 }
 
