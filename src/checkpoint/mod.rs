@@ -60,8 +60,10 @@ mod vault;
 mod waits;
 mod wanted;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
@@ -111,18 +113,41 @@ pub struct Checkpoint {
     _sender_lock: Option<std::fs::File>,
 }
 
-/// The checkpoint as async code sees it: each call runs on a blocking thread, one at a time.
+/// The checkpoint as async code sees it: one thread owns it and carries out one call after the other. What a call allocates,
+/// and what mapping compiles for itself (patterns of phone numbers), exists once, and not once a thread of a pool.
 #[derive(Clone)]
-pub struct Store(Arc<Mutex<Checkpoint>>);
+pub struct Store(Arc<Owner>);
+
+type Job = Box<dyn FnOnce(&mut Checkpoint) + Send>;
+
+/// The thread, for as long as anybody may ask it for something.
+struct Owner {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Owner {
+    /// Waits until the checkpoint is closed: whoever opens it next finds its lock free.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // every panic of a call is handed to its caller, so the thread ends by itself
+            drop(thread.join());
+        }
+    }
+}
 
 impl Store {
     /// Takes the checkpoint over.
     #[must_use]
-    pub fn share(checkpoint: Checkpoint) -> Self {
-        Self(Arc::new(Mutex::new(checkpoint)))
+    pub fn share(mut checkpoint: Checkpoint) -> Self {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let thread = std::thread::spawn(move || queue.into_iter().for_each(|job| job(&mut checkpoint)));
+        Self(Arc::new(Owner { jobs: Some(jobs), thread: Some(thread) }))
     }
 
-    /// Runs one transaction. Blocking threads keep a paused (simulated) runtime from running ahead of the disk.
+    /// Runs one transaction. A thread of the runtime waits for it, which keeps a paused (simulated) runtime from running
+    /// ahead of the disk.
     ///
     /// # Panics
     /// Passes on a panic of `work`.
@@ -131,14 +156,23 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Checkpoint) -> Result<T, CheckpointError> + Send + 'static,
     {
-        let shared = Arc::clone(&self.0);
+        let owner = Arc::clone(&self.0);
         let ran = tokio::task::spawn_blocking(move || {
-            // a panic inside a transaction rolls it back: the checkpoint behind a poisoned lock is whole
-            work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
+            let (answer, answered) = mpsc::sync_channel(1);
+            let job = move |checkpoint: &mut Checkpoint| {
+                // a panic inside a transaction rolls it back: the checkpoint is whole behind it
+                let result = catch_unwind(AssertUnwindSafe(|| work(checkpoint)));
+                // nobody waits any more only where the whole process ends
+                drop(answer.send(result));
+            };
+            let jobs = owner.jobs.as_ref().expect("it is taken only when the last of its users is dropped");
+            jobs.send(Box::new(job)).expect("the thread lives as long as its sender");
+            answered.recv().expect("the thread answers every job")
         })
         .await;
         match ran {
-            Ok(result) => result,
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }
     }
