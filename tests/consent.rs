@@ -12,7 +12,7 @@ use reteno_sync::clock::Clock;
 use reteno_sync::contact::{Consent, Contact, Field};
 use reteno_sync::daemon::sender::{Ended, SendSettings, Until};
 use reteno_sync::plan::Lane;
-use reteno_sync::plan::guard::{Bound, Guard};
+use reteno_sync::plan::guard::{Bound, Guard, Verb};
 use reteno_sync::plan::policy::{Ending, Policy};
 use reteno_sync::sandbox::{Applied, CallKind, Canned, ConsentAction, Effect, Fault, Readings, SandboxOptions};
 use support::{HOUR, MINUTE, World, consenting, contact, guarded, person, person_in, settings};
@@ -663,7 +663,8 @@ async fn one_read_that_lacks_a_contact_is_no_return_so_that_its_no_stays_witness
     world.crm_is(others()).await;
     tokio::time::advance(MINUTE).await;
     // the guard lets no opt-out of first sight pass
-    world.policy.guard = Guard { is_on: true, bounds: [Bound { contacts: 0, percent: 0 }; 8], ..Guard::default() };
+    world.policy.guard =
+        Guard { is_on: true, bounds: [Bound { contacts: 0, percent: 0 }; Verb::ALL.len()], ..Guard::default() };
     let weighed = world.crm_is([vec![person("ann", ANN, NO)], others()].concat()).await;
     assert!(weighed.holds.is_empty(), "a witnessed no is never held");
     world.send_for(HOUR).await;
@@ -968,7 +969,7 @@ async fn a_deed_that_is_held_keeps_its_address_sealed() {
 /// A guard that lets ten through is told apart from one that is off.
 #[tokio::test(start_paused = true)]
 async fn a_handful_at_first_sight_is_not_held() {
-    let bounds = [Bound { contacts: 0, percent: 0 }; 8];
+    let bounds = [Bound { contacts: 0, percent: 0 }; Verb::ALL.len()];
     let policy = Policy { guard: Guard { bounds, ..Guard::default() }, ..consenting() };
     let mut world = world_with(policy, settings()).await;
     world.told(twelve(NO).into_iter().take(10).collect(), |context| context.lane = Lane::FirstLoad).await;

@@ -341,9 +341,11 @@ async fn a_mapping_the_wrong_way_round_can_be_cured() {
     assert_eq!(installation.sandbox.unsubscribed().len(), 5, "a mended mapping alone raises nobody");
     let asked = installation.run(&["consent", "undo", "--cycle", &cycle]).await;
     assert_eq!(asked.code, 1);
-    assert!(asked.stderr.contains("3 of 4 addresses"), "{asked:?}");
+    assert!(asked.stderr.contains("0 of 4 addresses"), "no record had said yes before: {asked:?}");
+    let asked = installation.run(&["consent", "undo", "--cycle", &cycle, "--also-unknown"]).await;
+    assert!(asked.stderr.contains("3 of 4 addresses") && asked.stderr.contains("Reteno's own link"), "{asked:?}");
     let daemon = idle_daemon(&installation).await;
-    let undone = installation.run(&["consent", "undo", "--cycle", &cycle, "--yes"]).await;
+    let undone = installation.run(&["consent", "undo", "--cycle", &cycle, "--also-unknown", "--yes"]).await;
     assert_eq!(undone.code, 0);
     assert!(undone.stdout.contains("3 addresses get mail again, 1 stay"), "{undone:?}");
     let took = comes_about(&installation, CallKind::Resubscribe, || installation.sandbox.unsubscribed().len() == 2);

@@ -373,3 +373,107 @@ async fn who_returns_in_one_of_two_sources_is_restored() {
     }
     assert_eq!(crm.living(), ["1", "2"], "{:?}", crm.rejected().await);
 }
+
+/// Two records are one contact in Reteno, and one of them is gone: the contact of the other is not deleted.
+#[tokio::test(start_paused = true)]
+async fn a_contact_that_another_record_is_lives_on() {
+    let mut w = World::begin().await;
+    w.policy.ending = Ending::Delete;
+    let one = |key, email| contact(key, &[(Field::ExternalCustomerId, "both"), (Field::Email, email)]);
+    let b = || vec![one("b", "b@example.com"), contact("other", &[])];
+    whole(&w, [b(), vec![one("a", "a@example.com")]].concat()).await;
+    w.send_until_quiet().await;
+    for _ in 0..3 {
+        whole(&w, b()).await;
+        w.send_for(HOUR).await;
+    }
+    assert_eq!(w.sandbox.tally().contacts_deleted, 0);
+    assert!(!w.sandbox.contact_by_external_id("both").unwrap().deleted);
+}
+
+/// A contact comes back while its deletion gets no answer, and a late copy of an import is still under way: the deletion is
+/// over with its answer, and is not kept for the end of that copy.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_of_one_who_is_back_is_not_kept_for_a_late_copy() {
+    let mut w = World::begin().await;
+    w.policy.ending = Ending::Delete;
+    let all = || vec![contact("ann", &[(TOWN, "Lviv")]), contact("other", &[])];
+    whole(&w, vec![contact("ann", &[(TOWN, "Kyiv")]), contact("other", &[])]).await;
+    w.send_for(HOUR).await;
+    w.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::LoseAnswer));
+    w.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::DelayImport(5 * HOUR)));
+    whole(&w, all()).await;
+    w.send_for(MINUTE).await;
+    w.sandbox.fault(Fault::on(CallKind::DeleteContact, Effect::LoseAnswer));
+    for _ in 0..2 {
+        whole(&w, vec![contact("other", &[])]).await;
+    }
+    let stop = tokio_util::sync::CancellationToken::new();
+    let until = reteno_sync::daemon::sender::Until::Stopped;
+    let _ = tokio::time::timeout(Duration::from_millis(10), w.sender.as_mut().unwrap().run(until, &stop)).await;
+    assert_eq!(w.sandbox.tally().contacts_deleted, 1);
+    whole(&w, all()).await;
+    w.send_for(MINUTE).await;
+    let deeds = w.status().await.deeds;
+    assert!(deeds.iter().all(|deed| deed.kind != "delete"), "{deeds:?}");
+    // its values were dropped with the deletion, and come with the next read
+    whole(&w, all()).await;
+    w.hours(24).await;
+    assert!(!w.sandbox.contact_by_external_id("ann").unwrap().deleted);
+}
+
+/// The file of tombstones cannot be written: then nothing of the erasure has begun in the database either, or an older copy
+/// of it would bring the contact back.
+#[tokio::test(start_paused = true)]
+async fn an_erasure_begins_in_the_file_of_tombstones() {
+    let mut w = World::begin().await;
+    w.policy.ending = Ending::Erase;
+    let all = || vec![contact("ann", &[]), contact("other", &[])];
+    whole(&w, all()).await;
+    w.send_for(HOUR).await;
+    for _ in 0..2 {
+        whole(&w, vec![contact("other", &[])]).await;
+    }
+    let file = w.dir.path().join("tombstones.log");
+    std::fs::create_dir(&file).unwrap();
+    let now = w.clock.now();
+    let begun = w.store.call(move |checkpoint| checkpoint.load_due_deeds(now, 10, HOUR)).await;
+    assert!(begun.is_err(), "{begun:?}");
+    std::fs::remove_dir(&file).unwrap();
+    whole(&w, all()).await;
+    assert!(w.rejections().await.is_empty(), "{:?}", w.rejections().await);
+    w.send_for(HOUR).await;
+    assert_eq!(w.sandbox.tally().contacts_erased, 0);
+}
+
+/// A record without a change time is believed by the order of reads, and leaves the known time of the contact: an older record
+/// that comes late does not overwrite it.
+#[tokio::test(start_paused = true)]
+async fn a_record_without_a_change_time_does_not_make_older_ones_news() {
+    let mut w = World::begin().await;
+    for (changed_at, town) in [(Some(2000), "Kyiv"), (None, "Lviv"), (Some(1000), "Odesa")] {
+        w.crm_said(w.clock.now().0, changed_at, &[("ann", &[(TOWN, town)])]).await;
+        w.send_for(HOUR).await;
+        tokio::time::advance(MINUTE).await;
+    }
+    assert_eq!(w.reteno_holds("ann", "town").as_deref(), Some("Lviv"));
+}
+
+/// Very many contacts wait for something, and a person agrees to mails: that goes out within its hour.
+#[tokio::test(start_paused = true)]
+async fn very_many_deeds_that_wait_do_not_hide_a_raise() {
+    let mut w = World::begin().await;
+    w.policy = Policy { ending: Ending::Delete, ..consenting() };
+    let many = || (0..40).map(|n| contact(&format!("c{n}"), &[]));
+    let ann = |consent| person("ann", "ann@example.com", consent);
+    whole(&w, many().chain([ann(Some(Consent::No))]).collect()).await;
+    w.send_for(HOUR).await;
+    for _ in 0..2 {
+        whole(&w, vec![ann(Some(Consent::No))]).await;
+    }
+    w.crm_tells(vec![ann(Some(Consent::Yes))]).await;
+    let now = w.clock.now();
+    let due = w.store.call(move |checkpoint| checkpoint.load_due_deeds(now, 10, HOUR)).await.unwrap();
+    assert_eq!(due.len(), 11, "ten of each kind");
+    assert_eq!(due[0].kind, reteno_sync::plan::deed::DeedKind::Resubscribe);
+}

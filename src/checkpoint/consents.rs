@@ -1,12 +1,11 @@
-//! What a record says of consent, and the deeds that follow; and what may be taken back.
+//! What a record says of consent, and the deeds that follow.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 
-use crate::clock::Timestamp;
 use crate::contact::{Consent, Contact, Field, FieldPrints, Fingerprint, Values, Wanted};
 use crate::plan::SourceId;
 use crate::plan::change::{Observation, Sides};
-use crate::plan::consent::{ConsentAct, ConsentState, consent_after};
+use crate::plan::consent::{ConsentAct, ConsentState, consent_after, left_address};
 use crate::plan::deed::{DeedCause, DeedKind};
 use crate::plan::guard::Verb;
 
@@ -14,7 +13,7 @@ use super::deeds::{NewDeed, drop_idle_deeds, store_deed};
 use super::holds::{free_contact, free_contacts};
 use super::incoming::PageMode;
 use super::pages::Page;
-use super::renewal::remember_told;
+use super::renewal::{keep_told, remember_told};
 use super::rows::Row;
 use super::{Attempt, Checkpoint, CheckpointError};
 
@@ -79,25 +78,78 @@ impl Page<'_> {
         Values::decode(&plain).map(Some).map_err(super::unreadable("identity"))
     }
 
+    /// What the contact's record last said; nothing where records of the source do not speak of consent.
+    pub(super) fn load_heard(&self, id: i64) -> Result<Heard, CheckpointError> {
+        if self.context.policy.has_consent { self.load_consent(id) } else { Ok(Heard::default()) }
+    }
+
+    /// A record says no for the first time, and brings another address than before, or none: the old one gets no more mail
+    /// either. To be called while who the contact was still stands.
+    pub(super) fn leave_address(
+        &self,
+        (id, contact): (i64, &Contact),
+        heard: &Heard,
+        desired: &FieldPrints,
+    ) -> Result<(), CheckpointError> {
+        if self.context.mode == PageMode::Baseline {
+            return Ok(());
+        }
+        let (known, said) = (heard.state.as_ref(), contact.consent);
+        let left = left_address(known, said, self.address_of(desired), self.context.policy.forgets_consent);
+        let Some(address) = left else { return Ok(()) };
+        drop_idle_deeds(self.transaction, id, DeedKind::Resubscribe, None)?;
+        store_deed(
+            self.transaction,
+            &self.consent_deed((id, &contact.key), (DeedKind::Unsubscribe, DeedCause::Witnessed), address, heard),
+        )?;
+        keep_told(self.transaction, id, address)?;
+        free_contact(self.transaction, id)
+    }
+
+    pub(super) fn address_of(&self, desired: &FieldPrints) -> Option<Fingerprint> {
+        desired.get(Field::Email).filter(|print| !self.hash.is_clear(Field::Email, *print))
+    }
+
+    fn consent_deed<'a>(
+        &self,
+        (contact, key): (i64, &'a str),
+        (kind, cause): (DeedKind, DeedCause),
+        address: Fingerprint,
+        heard: &Heard,
+    ) -> NewDeed<'a> {
+        NewDeed {
+            contact,
+            key,
+            source: self.context.source,
+            kind,
+            cause,
+            address,
+            segment: 0,
+            cycle: self.context.began,
+            said_before: heard.before(address),
+        }
+    }
+
     /// Follows what a record says of consent.
     pub(super) fn record_consent(
         &mut self,
-        id: i64,
-        contact: &Contact,
+        (id, key): (i64, &str),
+        said: Option<Consent>,
+        heard: &Heard,
         desired: &FieldPrints,
-    ) -> Result<(), CheckpointError> {
+    ) -> Result<ConsentAct, CheckpointError> {
         if !self.context.policy.has_consent {
-            return Ok(());
+            return Ok(ConsentAct::None);
         }
-        let address = desired.get(Field::Email).filter(|print| !self.hash.is_clear(Field::Email, *print));
-        let known = self.load_consent(id)?;
-        let Some(address) = address else { return self.forget_consent(id, known.is_some()) };
-        if contact.consent.is_none() {
+        let known = heard.state;
+        let Some(address) = self.address_of(desired) else {
+            return self.forget_consent(id, known.is_some()).map(|()| ConsentAct::None);
+        };
+        if said.is_none() {
             // what was told stays so
             remember_told(self.transaction, "s.contact = ?1", [id])?;
         }
-        let (mut next, act) =
-            consent_after(known.as_ref(), contact.consent, address, self.context.policy.forgets_consent);
+        let (mut next, act) = consent_after(known.as_ref(), said, address, self.context.policy.forgets_consent);
         if self.context.mode == PageMode::Baseline {
             // what the CRM says is taken as what Reteno holds
             next.is_lowered = next.said == Some(Consent::No);
@@ -106,44 +158,36 @@ impl Page<'_> {
             self.store_consent(id, next)?;
         }
         if self.context.mode == PageMode::Baseline {
-            return Ok(());
+            return Ok(ConsentAct::None);
         }
-        let deed = |kind, cause| NewDeed {
-            contact: id,
-            key: &contact.key,
-            source: self.context.source,
-            kind,
-            cause,
-            address,
-            segment: 0,
-            cycle: self.context.began,
-            expires_at: (kind == DeedKind::Resubscribe).then(|| self.context.now + RAISE_AGE_MAX_MS),
-        };
+        let deed = |kind, cause| self.consent_deed((id, key), (kind, cause), address, heard);
         match act {
-            ConsentAct::None => Ok(()),
+            ConsentAct::None => {}
             ConsentAct::Lower { is_witnessed } => {
                 drop_idle_deeds(self.transaction, id, DeedKind::Resubscribe, None)?;
                 let cause = if is_witnessed { DeedCause::Witnessed } else { DeedCause::Sight };
                 store_deed(self.transaction, &deed(DeedKind::Unsubscribe, cause))?;
                 // one that was held is not any more
-                if is_witnessed { free_contact(self.transaction, id) } else { Ok(()) }
+                if is_witnessed {
+                    free_contact(self.transaction, id)?;
+                }
             }
             ConsentAct::Raise => {
                 drop_idle_deeds(self.transaction, id, DeedKind::Unsubscribe, Some(address))?;
                 self.statement("DELETE FROM told WHERE contact = ?1 AND address = ?2")?
                     .execute([id, address.to_u64().cast_signed()])
                     .attempt("take back what was to be done")?;
-                store_deed(self.transaction, &deed(DeedKind::Resubscribe, DeedCause::Witnessed))
+                store_deed(self.transaction, &deed(DeedKind::Resubscribe, DeedCause::Witnessed))?;
             }
             ConsentAct::Withdraw => {
                 let is_under_way = drop_idle_deeds(self.transaction, id, DeedKind::Unsubscribe, Some(address))?;
                 // it went out before our eyes, so its end is as well witnessed
                 if is_under_way {
-                    return store_deed(self.transaction, &deed(DeedKind::Resubscribe, DeedCause::Witnessed));
+                    store_deed(self.transaction, &deed(DeedKind::Resubscribe, DeedCause::Witnessed))?;
                 }
-                Ok(())
             }
         }
+        Ok(act)
     }
 
     /// Counts what a record would do to its contact's consent.
@@ -158,31 +202,50 @@ impl Page<'_> {
             return Ok(());
         }
         let desired = moved.or(row.map(|row| &row.known.sides)).map(|sides| &sides.desired);
-        let address = desired.and_then(|desired| desired.get(Field::Email));
-        let Some(address) = address.filter(|print| !self.hash.is_clear(Field::Email, *print)) else { return Ok(()) };
-        let known = row.map(|row| self.load_consent(row.id)).transpose()?.flatten();
-        let (_, act) = consent_after(known.as_ref(), contact.consent, address, policy.forgets_consent);
+        let address = desired.and_then(|desired| self.address_of(desired));
+        let heard = row.map(|row| self.load_consent(row.id)).transpose()?.unwrap_or_default();
+        let (known, said) = (heard.state.as_ref(), contact.consent);
+        let leaves = left_address(known, said, address, policy.forgets_consent).is_some();
+        let act = match address {
+            Some(address) => consent_after(known, said, address, policy.forgets_consent).1,
+            None if leaves => ConsentAct::Lower { is_witnessed: true },
+            None => ConsentAct::None,
+        };
+        self.preview_act(act);
+        Ok(())
+    }
+
+    /// Counts what would be done.
+    pub(super) fn preview_act(&mut self, act: ConsentAct) {
         let preview = &mut self.outcome.preview;
         match act {
             ConsentAct::None | ConsentAct::Withdraw => {}
             ConsentAct::Lower { is_witnessed: true } => preview.opt_outs += 1,
             ConsentAct::Lower { is_witnessed: false } => *preview.by_verb.entry(Verb::Unsubscribe).or_default() += 1,
-            ConsentAct::Raise => preview.raises += 1,
+            ConsentAct::Raise => {
+                preview.raises += 1;
+                *preview.by_verb.entry(Verb::Resubscribe).or_default() += 1;
+            }
         }
-        Ok(())
     }
 
-    pub(super) fn load_consent(&self, id: i64) -> Result<Option<ConsentState>, CheckpointError> {
-        self.statement("SELECT said, address, lowered_at IS NOT NULL FROM consent WHERE contact = ?1")?
+    pub(super) fn load_consent(&self, id: i64) -> Result<Heard, CheckpointError> {
+        let heard = self
+            .statement(
+                "SELECT said, address, lowered_at IS NOT NULL, is_forgotten, said_before FROM consent WHERE contact = ?1",
+            )?
             .query_row([id], |row| {
-                Ok(ConsentState {
-                    said: said_of(row.get(0)?),
-                    address: Fingerprint::from_u64(row.get::<_, i64>(1)?.cast_unsigned()),
-                    is_lowered: row.get(2)?,
-                })
+                let address = Fingerprint::from_u64(row.get::<_, i64>(1)?.cast_unsigned());
+                if row.get(3)? {
+                    let remembered = said_of(row.get(4)?).map(|said| (said, address));
+                    return Ok(Heard { state: None, remembered });
+                }
+                let state = ConsentState { said: said_of(row.get(0)?), address, is_lowered: row.get(2)? };
+                Ok(Heard { state: Some(state), remembered: None })
             })
             .optional()
-            .attempt("read a consent")
+            .attempt("read a consent")?;
+        Ok(heard.unwrap_or_default())
     }
 
     /// Without an address nothing is said of any.
@@ -194,41 +257,55 @@ impl Page<'_> {
     }
 
     fn store_consent(&self, id: i64, state: ConsentState) -> Result<(), CheckpointError> {
-        let said = match state.said {
-            None => 0,
-            Some(Consent::No) => 1,
-            Some(Consent::Yes) => 2,
-        };
         self.statement(
             "INSERT INTO consent (contact, said, address, lowered_at) VALUES (?1, ?2, ?3, iif(?4, ?5, NULL)) \
-             ON CONFLICT (contact) DO UPDATE SET said = excluded.said, address = excluded.address, \
-             lowered_at = iif(?4, coalesce(lowered_at, ?5), NULL)",
+             ON CONFLICT (contact) DO UPDATE SET \
+             said_before = iif(is_forgotten = 1 OR said = excluded.said, said_before, said), is_forgotten = 0, \
+             said = excluded.said, address = excluded.address, lowered_at = iif(?4, coalesce(lowered_at, ?5), NULL)",
         )?
-        .execute(params![id, said, state.address.to_u64().cast_signed(), state.is_lowered, self.context.now])
+        .execute(params![
+            id,
+            number_of(state.said),
+            state.address.to_u64().cast_signed(),
+            state.is_lowered,
+            self.context.now
+        ])
         .attempt("store a consent")
         .map(|_| ())
     }
 }
 
-const fn said_of(number: i64) -> Option<Consent> {
+/// What a contact's record last said of consent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    /// What counts of it; `None`: the next word is heard for the first time.
+    pub(super) state: Option<ConsentState>,
+    /// What it said, and of which address, while records of the source spoke of consent in another way.
+    remembered: Option<(Consent, Fingerprint)>,
+}
+
+impl Heard {
+    /// What it said before its next word, which is of this address.
+    fn before(&self, address: Fingerprint) -> Option<Consent> {
+        let remembered = || self.remembered.filter(|(_, of)| *of == address).map(|(said, _)| said);
+        self.state.map_or_else(remembered, |state| state.said)
+    }
+}
+
+pub(super) const fn number_of(said: Option<Consent>) -> i64 {
+    match said {
+        None => 0,
+        Some(Consent::No) => 1,
+        Some(Consent::Yes) => 2,
+    }
+}
+
+pub(super) const fn said_of(number: i64) -> Option<Consent> {
     match number {
         1 => Some(Consent::No),
         2 => Some(Consent::Yes),
         _ => None,
     }
-}
-
-/// A read that asked for opt-outs.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct ConsentCycle {
-    /// Its number.
-    pub id: i64,
-    /// The source's name.
-    pub source: String,
-    /// When it began.
-    pub began: Timestamp,
-    /// Opt-outs that were carried out because of it and can be taken back.
-    pub opt_outs: u64,
 }
 
 impl Checkpoint {
@@ -257,8 +334,13 @@ impl Checkpoint {
                 )
             })
             .and_then(|_| {
+                // what was said stays known to those who take opt-outs back; a no that Reteno was never to be told of is none
                 transaction.execute(
-                    "DELETE FROM consent WHERE contact IN (SELECT id FROM contact WHERE source = ?1)",
+                    "UPDATE consent SET said_before = CASE WHEN is_forgotten = 1 OR said = 1 AND lowered_at IS NULL \
+                       AND NOT EXISTS (SELECT 1 FROM deed d WHERE d.contact = consent.contact \
+                         AND d.kind = 'unsubscribe' AND d.state = 'due') THEN said_before ELSE said END, \
+                     said = 0, lowered_at = NULL, is_forgotten = 1 \
+                     WHERE contact IN (SELECT id FROM contact WHERE source = ?1)",
                     [source.0],
                 )
             })
@@ -273,83 +355,4 @@ impl Checkpoint {
         free_contacts(&transaction)?;
         transaction.commit().attempt(ACTION)
     }
-
-    /// The reads whose opt-outs can be taken back, latest first.
-    pub fn load_consent_cycles(&self) -> Result<Vec<ConsentCycle>, CheckpointError> {
-        const ACTION: &str = "read opt-outs";
-        let mut query = self
-            .connection
-            .prepare_cached(
-                "SELECT c.id, s.name, c.began, count(*) FROM opt_out o JOIN cycle c ON c.id = o.cycle \
-                 JOIN source s ON s.id = c.source GROUP BY c.id ORDER BY c.id DESC",
-            )
-            .attempt(ACTION)?;
-        let rows = query.query_map([], |row| {
-            Ok(ConsentCycle {
-                id: row.get(0)?,
-                source: row.get(1)?,
-                began: Timestamp(row.get(2)?),
-                opt_outs: row.get::<_, i64>(3)?.cast_unsigned(),
-            })
-        });
-        rows.and_then(Iterator::collect).attempt(ACTION)
-    }
-
-    /// Takes back the opt-outs of one read: those of addresses that nobody says no of, that no other read has asked to opt
-    /// out, and that their contact still has. Gives back how many are raised, and how many are left as they are. One that is
-    /// not confirmed within an hour can be taken back again. Who had opted out in Reteno by himself before that read is
-    /// raised too: this program cannot see it.
-    pub fn undo_opt_outs(&mut self, cycle: i64, now: Timestamp) -> Result<(u64, u64), CheckpointError> {
-        const ACTION: &str = "take opt-outs back";
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        let rows: Vec<(i64, i64)> = transaction
-            .prepare_cached("SELECT contact, address FROM opt_out WHERE cycle = ?1")
-            .and_then(|mut query| query.query_map([cycle], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
-            .attempt(ACTION)?;
-        let mut raised = 0;
-        for (contact, address) in &rows {
-            if !may_be_undone(&transaction, (*contact, *address), cycle)? {
-                continue;
-            }
-            transaction
-                .execute("DELETE FROM told WHERE address = ?1", [address])
-                .and_then(|_| {
-                    transaction
-                        .prepare_cached(
-                            "INSERT INTO deed (source, contact, key, kind, cause, address, identity, reteno_id, state, \
-                             cycle, expires_at) \
-                             SELECT source, id, key, 'resubscribe', 'witnessed', ?2, identity, reteno_id, 'due', ?3, ?4 \
-                             FROM contact WHERE id = ?1 AND identity IS NOT NULL \
-                             ON CONFLICT (contact, kind, address, segment) DO UPDATE SET expires_at = excluded.expires_at",
-                        )?
-                        .execute(params![contact, address, cycle, now.0 + RAISE_AGE_MAX_MS])
-                })
-                .map(|stored| raised += stored as u64)
-                .attempt(ACTION)?;
-        }
-        transaction.commit().attempt(ACTION)?;
-        Ok((raised, rows.len() as u64 - raised))
-    }
-}
-
-/// Nobody else, and no later read, wants no mail to the address, none is about to be told, and the contact still has it.
-fn may_be_undone(
-    transaction: &Transaction<'_>,
-    (contact, address): (i64, i64),
-    cycle: i64,
-) -> Result<bool, CheckpointError> {
-    const ACTION: &str = "look whether an opt-out can be taken back";
-    let desired: Option<Vec<u8>> = transaction
-        .prepare_cached(
-            "SELECT desired FROM contact WHERE id = ?1 \
-             AND NOT EXISTS (SELECT 1 FROM consent WHERE address = ?2 AND said = 1) \
-             AND NOT EXISTS (SELECT 1 FROM opt_out WHERE address = ?2 AND cycle <> ?3) \
-             AND NOT EXISTS (SELECT 1 FROM deed WHERE address = ?2 AND kind = 'unsubscribe')",
-        )
-        .and_then(|mut query| query.query_row(params![contact, address, cycle], |row| row.get(0)).optional())
-        .attempt(ACTION)?;
-    let Some(desired) = desired else { return Ok(false) };
-    let desired = FieldPrints::decode(&desired).map_err(super::unreadable("list of prints"))?;
-    Ok(desired.get(Field::Email) == Some(Fingerprint::from_u64(address.cast_unsigned())))
 }

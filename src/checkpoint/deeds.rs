@@ -6,25 +6,20 @@ use bytes::Bytes;
 use rusqlite::{Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter, Values};
+use crate::contact::{Consent, Field, FieldPrints, Fingerprint, Fingerprinter, Values};
 use crate::plan::change::Sides;
 use crate::plan::deed::{DeedCall, DeedCause, DeedId, DeedKind, DueDeed};
 use crate::plan::lock::{Lock, encode_locks, locks_of};
-use crate::plan::outcome::MemberOutcome;
 use crate::plan::{ContactId, ImportId, SourceId};
 
 use super::addresses::has_address;
+use super::consents::number_of;
 use super::due::WAIT_MAX;
-use super::duplicates::is_shared;
-use super::endings::begin_erasure;
-use super::exports::end_links;
 use super::generation::GENERATION;
 use super::holds::free_contact;
 use super::imports::CallKind;
 use super::open::put_setting;
-use super::settle::{Settlement, UnknownFate};
 use super::subjects::{drop_survivor, load_subject, waits_for_opt_out};
-use super::tombstones::Grave;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// A deed as it is written down for the first time.
@@ -38,7 +33,8 @@ pub(super) struct NewDeed<'a> {
     pub(super) segment: i64,
     /// When the read began that asks for it.
     pub(super) cycle: i64,
-    pub(super) expires_at: Option<i64>,
+    /// What the contact's record had said of the address before.
+    pub(super) said_before: Option<Consent>,
 }
 
 /// Who a deed is about, for its body.
@@ -67,21 +63,22 @@ pub struct BegunDeeds {
 /// guard does not hold what a record has witnessed because it is asked for once more.
 pub(super) fn store_deed(transaction: &Transaction<'_>, deed: &NewDeed<'_>) -> Result<(), CheckpointError> {
     const ACTION: &str = "store what is to be done";
-    let NewDeed { contact, key, source, kind, cause, address, segment, cycle, expires_at } = deed;
+    let NewDeed { contact, key, source, kind, cause, address, segment, cycle, said_before } = deed;
     transaction
         .prepare_cached("INSERT OR IGNORE INTO cycle (source, began) VALUES (?1, ?2)")
         .and_then(|mut insert| insert.execute(params![source.0, cycle]))
         .attempt(ACTION)?;
-    let state = if cause.is_guarded() { "unjudged" } else { "due" };
+    let state = if kind.is_guarded(*cause) { "unjudged" } else { "due" };
     transaction
         .prepare_cached(
-            "INSERT INTO deed (source, contact, key, kind, cause, address, segment, identity, reteno_id, state, cycle, expires_at) \
+            "INSERT INTO deed (source, contact, key, kind, cause, address, segment, identity, reteno_id, state, cycle, said_before) \
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, c.identity, c.reteno_id, ?8, \
                (SELECT id FROM cycle WHERE source = ?1 AND began = ?9), ?10 FROM contact c WHERE c.id = ?2 \
              ON CONFLICT (contact, kind, address, segment) DO UPDATE SET cause = excluded.cause, \
                state = iif(import IS NULL, excluded.state, state), hold = iif(import IS NULL, NULL, hold), \
                cycle = iif(import IS NULL, excluded.cycle, cycle), \
-               identity = coalesce(excluded.identity, identity), expires_at = excluded.expires_at, not_before = 0 \
+               identity = coalesce(excluded.identity, identity), expires_at = NULL, not_before = 0, \
+               said_before = iif(import IS NULL, excluded.said_before, said_before) \
              WHERE kind <> 'unsubscribe' OR state <> 'due' OR excluded.state = 'due'",
         )
         .and_then(|mut insert| {
@@ -95,7 +92,7 @@ pub(super) fn store_deed(transaction: &Transaction<'_>, deed: &NewDeed<'_>) -> R
                 segment,
                 state,
                 cycle,
-                expires_at
+                number_of(*said_before)
             ])
         })
         .attempt(ACTION)
@@ -152,35 +149,50 @@ impl Checkpoint {
         self.drop_late_raises(now)?;
         self.bury_due(now, import_age_max)?;
         self.forget_known_ids()?;
+        let (mut due, mut nameless) = (Vec::new(), Vec::new());
+        for kind in DeedKind::ALL {
+            self.load_due_kind(kind, (now, limit), (&mut due, &mut nameless))?;
+        }
+        self.ask_for_ids_of(&nameless, now)?;
+        // a raise has an hour; of the others those that were asked for first go first
+        due.sort_by_key(|deed| (deed.kind.rank(), deed.id));
+        Ok(due)
+    }
+
+    /// The oldest of one kind: very many of another, which wait for something, do not hide them.
+    fn load_due_kind(
+        &self,
+        kind: DeedKind,
+        (now, limit): (Timestamp, u32),
+        (due, nameless): (&mut Vec<DueDeed>, &mut Vec<DeedId>),
+    ) -> Result<(), CheckpointError> {
+        const ACTION: &str = "look for what is to be done";
         let mut query = self
             .connection
             .prepare_cached(
-                "SELECT d.id, d.contact, d.kind, d.segment, coalesce(c.reteno_id, d.reteno_id), d.attempts, d.address, \
+                "SELECT d.id, d.contact, d.segment, coalesce(c.reteno_id, d.reteno_id), d.attempts, d.address, \
                  c.desired, c.acknowledged, d.identity IS NOT NULL FROM deed d LEFT JOIN contact c ON c.id = d.contact \
-                 WHERE d.state = 'due' AND d.import IS NULL AND (d.not_before <= ?1 OR d.not_before > ?2) \
+                 WHERE d.kind = ?4 AND d.state = 'due' AND d.import IS NULL AND (d.not_before <= ?1 OR d.not_before > ?2) \
                  AND (d.kind NOT IN ('delete', 'erase') OR coalesce(c.reteno_id, d.reteno_id) IS NOT NULL \
                    OR c.import IS NULL AND NOT EXISTS \
                      (SELECT 1 FROM deed l WHERE l.contact = d.contact AND l.kind = 'learn')) \
                  AND (d.kind <> 'resubscribe' OR NOT EXISTS (SELECT 1 FROM deed o WHERE o.contact = d.contact \
                    AND o.kind = 'unsubscribe' AND o.import IS NOT NULL)) \
-                 ORDER BY d.kind <> 'unsubscribe', d.kind <> 'erase', d.id LIMIT ?3",
+                 ORDER BY d.id LIMIT ?3",
             )
             .attempt(ACTION)?;
-        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0, limit]).attempt(ACTION)?;
-        let (mut due, mut nameless) = (Vec::new(), Vec::new());
+        let mut rows = query.query(params![now.0, now.plus(WAIT_MAX).0, limit, kind.name()]).attempt(ACTION)?;
         while let Some(row) = rows.next().attempt(ACTION)? {
-            let kind: String = row.get(2).attempt(ACTION)?;
-            let Some(kind) = DeedKind::from_name(&kind) else { continue };
             let prints = |blob: Option<Vec<u8>>| {
                 blob.map(|blob| FieldPrints::decode(&blob)).transpose().map_err(unreadable("list of prints"))
             };
-            let desired = prints(row.get(7).attempt(ACTION)?)?.unwrap_or_default();
-            let acknowledged = prints(row.get(8).attempt(ACTION)?)?;
-            let reteno_id: Option<i64> = row.get(4).attempt(ACTION)?;
+            let desired = prints(row.get(6).attempt(ACTION)?)?.unwrap_or_default();
+            let acknowledged = prints(row.get(7).attempt(ACTION)?)?;
+            let reteno_id: Option<i64> = row.get(3).attempt(ACTION)?;
             let id = DeedId(row.get(0).attempt(ACTION)?);
             let sides = Sides { desired, acknowledged };
             // neither Reteno's id nor ours
-            if reteno_id.is_none() && !is_named(kind, row.get(9).attempt(ACTION)?, &sides, &self.hash) {
+            if reteno_id.is_none() && !is_named(kind, row.get(8).attempt(ACTION)?, &sides, &self.hash) {
                 nameless.push(id);
                 continue;
             }
@@ -188,16 +200,13 @@ impl Checkpoint {
                 id,
                 contact: ContactId(row.get(1).attempt(ACTION)?),
                 kind,
-                group: row.get::<_, i64>(3).attempt(ACTION)?.cast_unsigned(),
+                group: row.get::<_, i64>(2).attempt(ACTION)?.cast_unsigned(),
                 reteno_id,
-                is_alone: row.get::<_, i64>(5).attempt(ACTION)? > 0,
+                is_alone: row.get::<_, i64>(4).attempt(ACTION)? > 0,
                 locks: locks_of(&sides, reteno_id, &self.hash),
             });
         }
-        drop(rows);
-        drop(query);
-        self.ask_for_ids_of(&nameless, now)?;
-        Ok(due)
+        Ok(())
     }
 
     /// Writes down the intent to make a call, and counts one that an older copy of the database must not make again, with
@@ -264,75 +273,6 @@ impl Checkpoint {
             self.write_generation(generation)?;
         }
         Ok(Ok(Some(BegunDeeds { import, body, locks })))
-    }
-
-    /// Erasures that may begin leave their tombstone, first in the file, then in the database: from that commit on no call
-    /// may carry the contact. What was sent with it and not answered is not sent again.
-    fn bury_due(&mut self, now: Timestamp, import_age_max: Duration) -> Result<(), CheckpointError> {
-        const ACTION: &str = "begin an erasure";
-        type Found = (i64, i64, String, String, Option<Vec<u8>>);
-        let due: Vec<Found> = self
-            .connection
-            .prepare_cached(
-                "SELECT d.id, d.contact, s.name, d.key, c.desired FROM deed d JOIN source s ON s.id = d.source \
-                 LEFT JOIN contact c ON c.id = d.contact WHERE d.kind = 'erase' AND d.state = 'due' AND d.buried = 0",
-            )
-            .and_then(|mut query| {
-                query
-                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
-                    .collect()
-            })
-            .attempt(ACTION)?;
-        for (deed, contact, source, key, desired) in due {
-            let transaction = self.connection.transaction().attempt(ACTION)?;
-            let lives = drop_survivor(&transaction, DeedId(deed), (contact, DeedKind::Erase))?;
-            transaction.commit().attempt(ACTION)?;
-            if lives {
-                continue;
-            }
-            let mut desired =
-                FieldPrints::decode(&desired.unwrap_or_default()).map_err(unreadable("list of prints"))?;
-            for channel in [Field::Email, Field::Sms] {
-                // it belongs to somebody who is not erased, too: the two were merged
-                if desired.get(channel).map_or(Ok(false), |print| is_shared(&self.connection, contact, print))? {
-                    desired.remove(channel);
-                }
-            }
-            let grave = Grave::of(&source, &key, &desired, &self.hash);
-            self.append_grave(&grave, now)?;
-            let transaction =
-                self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-            begin_erasure(&transaction, contact, now.0, &grave)?;
-            end_links(&transaction, contact)?;
-            transaction.execute("UPDATE deed SET buried = 1 WHERE id = ?1", [deed]).attempt(ACTION)?;
-            let unanswered: Vec<i64> = transaction
-                .prepare_cached(
-                    "SELECT i.id FROM import i JOIN member m ON m.import = i.id \
-                     WHERE m.contact = ?1 AND i.state = 'intent' AND m.deed IS NULL",
-                )
-                .and_then(|mut query| query.query_map([contact], |row| row.get(0))?.collect())
-                .attempt(ACTION)?;
-            transaction.commit().attempt(ACTION)?;
-            for import in unanswered {
-                self.stop_repeating(ImportId(import), now, now.plus(import_age_max))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What was sent and not answered is not sent again: its body is dropped, and its members are due in their newest
-    /// state.
-    fn stop_repeating(
-        &mut self,
-        import: ImportId,
-        now: Timestamp,
-        ghost_until: Timestamp,
-    ) -> Result<(), CheckpointError> {
-        let members = self.load_members(import)?;
-        let members = members.into_iter().map(|member| (member.contact, MemberOutcome::Unknown)).collect();
-        let settlement =
-            Settlement { members, fate: UnknownFate::Release, wrote_nothing: false, ghost_until: Some(ghost_until) };
-        self.settle_import(import, &settlement, now)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Contacts that are gone from the CRM: when that is believed, what is to be done, and what a return takes back.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use crate::contact::{Field, FieldPrints, Fingerprint};
+use crate::clock::Timestamp;
+use crate::contact::{Consent, Field, FieldPrints, Fingerprint};
 use crate::plan::balance::Seen;
 use crate::plan::change::ReadStamp;
 use crate::plan::deed::{DeedCause, DeedKind};
@@ -10,12 +11,14 @@ use crate::plan::policy::{Ending, Policy};
 use crate::plan::repair::RepairCause;
 use crate::plan::{ContactId, SourceId};
 
+use super::consents::said_of;
 use super::deeds::{NewDeed, store_deed};
 use super::duplicates::{Duplicates, is_shared};
 use super::holds::{drop_empty_holds, free_contact, free_contacts};
 use super::incoming::Way;
 use super::pages::Page;
 use super::reads::SeenRows;
+use super::removal::forget_contact;
 use super::renewal::remember_told;
 use super::tombstones::bury;
 use super::wanted::want_record;
@@ -69,7 +72,7 @@ impl Page<'_> {
         self.statement("UPDATE contact SET sightings = ?2, read_at = iif(?3, ?4, read_at) WHERE id = ?1")?
             .execute(params![row.id, sightings, is_confirmed, self.context.asked_at])
             .attempt("mark a gone contact")?;
-        if row.sightings < SIGHTINGS_NEEDED && sightings >= SIGHTINGS_NEEDED {
+        if sightings >= SIGHTINGS_NEEDED && (row.sightings < SIGHTINGS_NEEDED || self.ends_anew(row.id)?) {
             if let Some(verb) = DeedKind::of_ending(self.context.policy.ending).and_then(DeedKind::verb) {
                 *self.outcome.preview.by_verb.entry(verb).or_default() += 1;
             }
@@ -79,16 +82,26 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// Whether the operator has another word for gone contacts than when this one was found gone.
+    fn ends_anew(&self, id: i64) -> Result<bool, CheckpointError> {
+        self.statement("SELECT ends_anew FROM contact WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+            .attempt("mark a gone contact")
+    }
+
     /// The contact is there again: what was to be done about its end, and nobody has begun, is off; a deletion also where
     /// it was to be done once more.
     pub(super) fn cancel_endings(&self, id: i64) -> Result<(), CheckpointError> {
         remember_told(self.transaction, "s.contact = ?1", [id])?;
         self.statement(
             "DELETE FROM deed WHERE contact = ?1 AND import IS NULL AND buried = 0 \
-             AND (cause = 'gone' OR kind IN ('delete', 'erase'))",
+             AND (cause = 'gone' OR kind IN ('delete', 'erase', 'detach'))",
         )?
         .execute([id])
         .and_then(|_| self.transaction.execute("DELETE FROM consent WHERE contact = ?1", [id]))
+        .and_then(|_| {
+            self.transaction.execute("UPDATE contact SET ends_anew = 0 WHERE id = ?1 AND ends_anew = 1", [id])
+        })
         .attempt("take back the end of a contact")?;
         free_contact(self.transaction, id)
     }
@@ -102,18 +115,51 @@ impl Checkpoint {
         let kind = DeedKind::of_ending(ending).map(DeedKind::name);
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        let dropped = transaction
-            .execute(
+        let dropped: Vec<i64> = transaction
+            .prepare_cached(
                 "DELETE FROM deed WHERE source = (SELECT id FROM source WHERE name = ?1) AND cause = 'gone' AND buried = 0 \
-                 AND import IS NULL AND kind IS NOT ?2",
-                params![source, kind],
+                 AND import IS NULL AND kind IS NOT ?2 RETURNING contact",
             )
+            .and_then(|mut delete| delete.query_map(params![source, kind], |row| row.get(0))?.collect())
             .attempt(ACTION)?;
-        if dropped > 0 {
+        if !dropped.is_empty() {
             free_contacts(&transaction)?;
+        }
+        for contact in dropped {
+            end_anew(&transaction, contact)?;
         }
         transaction.commit().attempt(ACTION)
     }
+}
+
+/// The end of a contact was taken back because the operator has another word for it: the next sighting asks for that. Where a
+/// record can be fetched, the fetch is one.
+fn end_anew(transaction: &Transaction<'_>, contact: i64) -> Result<(), CheckpointError> {
+    const ACTION: &str = "take back the end of contacts";
+    let moved: Option<(i64, String, i64)> = transaction
+        .prepare_cached(
+            "UPDATE contact SET ends_anew = 1 WHERE id = ?1 AND sightings >= ?2 AND stuck <> 4 \
+             RETURNING source, key, (SELECT rereads FROM source WHERE source.id = contact.source)",
+        )
+        .and_then(|mut update| {
+            update
+                .query_row(params![contact, SIGHTINGS_NEEDED], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .optional()
+        })
+        .attempt(ACTION)?;
+    match moved {
+        Some((source, key, 1)) => want_record(transaction, SourceId(source), &key, true).map(|_| ()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What the record of a contact had said of mails to its address before it was gone.
+fn load_said(transaction: &Transaction<'_>, id: i64, address: Fingerprint) -> Result<Option<Consent>, CheckpointError> {
+    let said: Option<i64> = transaction
+        .prepare_cached("SELECT iif(is_forgotten, said_before, said) FROM consent WHERE contact = ?1 AND address = ?2")
+        .and_then(|mut query| query.query_row([id, address.to_u64().cast_signed()], |row| row.get(0)).optional())
+        .attempt("read a consent")?;
+    Ok(said.and_then(said_of))
 }
 
 /// Marks what a complete read did not see, and ends those that it did not see for the second time; says how many those are.
@@ -126,11 +172,12 @@ pub(super) fn mark_missing(
     const ACTION: &str = "mark a gone contact";
     let mut ended = 0;
     let mut mark = transaction
-        .prepare_cached("UPDATE contact SET sightings = sightings + 1 WHERE id = ?1 RETURNING sightings")
+        .prepare_cached("UPDATE contact SET sightings = sightings + 1 WHERE id = ?1 RETURNING sightings, ends_anew")
         .attempt(ACTION)?;
     for id in missing {
-        let sightings: i64 = mark.query_row([id], |row| row.get(0)).attempt(ACTION)?;
-        if sightings == SIGHTINGS_NEEDED {
+        let (sightings, ends_anew): (i64, bool) =
+            mark.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).attempt(ACTION)?;
+        if sightings == SIGHTINGS_NEEDED || ends_anew {
             ended += 1;
             end_contact(transaction, policy, *id, of)?;
         }
@@ -147,7 +194,7 @@ fn end_contact(
 ) -> Result<(), CheckpointError> {
     const ACTION: &str = "end a contact";
     let (key, desired): (String, Vec<u8>) = transaction
-        .prepare_cached("SELECT key, desired FROM contact WHERE id = ?1")
+        .prepare_cached("UPDATE contact SET ends_anew = 0 WHERE id = ?1 RETURNING key, desired")
         .and_then(|mut query| query.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))))
         .attempt(ACTION)?;
     let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
@@ -166,6 +213,7 @@ fn end_contact(
     if (kind == DeedKind::Unsubscribe && address.is_unknown()) || lives_on(transaction, id, kind, &desired)? {
         return Ok(());
     }
+    let said_before = load_said(transaction, id, address)?;
     let segments: &[u64] = if kind == DeedKind::Detach { &policy.groups } else { &[0] };
     for segment in segments {
         let deed = NewDeed {
@@ -177,7 +225,7 @@ fn end_contact(
             address: if kind == DeedKind::Unsubscribe { address } else { Fingerprint::UNKNOWN },
             segment: segment.cast_signed(),
             cycle,
-            expires_at: None,
+            said_before,
         };
         store_deed(transaction, &deed)?;
     }
@@ -273,7 +321,26 @@ pub(super) fn begin_erasure(
     grave: &super::tombstones::Grave,
 ) -> Result<(), CheckpointError> {
     bury(transaction, grave, now)?;
-    drop_values(transaction, contact)
+    drop_values(transaction, contact)?;
+    // what another source has of the same contact, and has lost, too, would make it anew
+    for (sibling, source, key) in gone_siblings(transaction, contact)? {
+        forget_contact(transaction, sibling, (source, &key), Timestamp(now))?;
+    }
+    Ok(())
+}
+
+/// The rows of the same contact in other sources, which have lost it, too: those that are one contact in Reteno.
+fn gone_siblings(connection: &Connection, contact: i64) -> Result<Vec<(i64, SourceId, String)>, CheckpointError> {
+    connection
+        .prepare_cached(
+            "SELECT id, source, key FROM contact WHERE id <> ?1 AND sightings >= ?2 \
+             AND reteno_id = (SELECT reteno_id FROM contact WHERE id = ?1)",
+        )
+        .and_then(|mut query| {
+            let of_row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, SourceId(row.get(1)?), row.get(2)?));
+            query.query_map(params![contact, SIGHTINGS_NEEDED], of_row)?.collect()
+        })
+        .attempt("look for the other rows of a contact")
 }
 
 /// Nothing of the contact may be sent any more but its erasure.

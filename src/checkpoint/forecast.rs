@@ -5,11 +5,12 @@ use rusqlite::params;
 use crate::clock::Timestamp;
 use crate::contact::{Field, Fingerprint};
 use crate::plan::SourceId;
-use crate::plan::guard::{Guard, Verb, Weight};
+use crate::plan::guard::{Doubt, Guard, Verb, Weight};
 
 use super::endings::SIGHTINGS_NEEDED;
 use super::guard::{HOUR_MS, HOURS_COUNTED};
 use super::incoming::Preview;
+use super::passed::count_living;
 use super::reads::SeenRows;
 use super::{Attempt, Checkpoint, CheckpointError};
 
@@ -52,17 +53,30 @@ impl Checkpoint {
             .query_row("SELECT restored FROM source WHERE id = ?1", [source.0], |row| row.get(0))
             .attempt(ACTION)?;
         let guard = Guard { holds_all: guard.holds_all || is_restored, ..guard.clone() };
-        let known = self.count_contacts(source)? + created;
+        let known = count_living(&self.connection, source)? + created;
+        let is_doubtful = preview.has_rejected || preview.by_verb.contains_key(&Verb::Rename);
         let mut forecasts = Vec::new();
         for (verb, fresh) in preview.by_verb.iter().filter(|(verb, _)| **verb != Verb::Overwrite) {
-            let weight = Weight { fresh: *fresh, passed: self.passed((source, now), *verb, None)?, known };
+            let doubt = match verb {
+                // of first sight, most likely: those protect the person
+                Verb::Unsubscribe | Verb::Overwrite | Verb::Create | Verb::Mapping => Doubt::None,
+                Verb::Rename if !preview.has_rejected => Doubt::Share,
+                Verb::Delete | Verb::Erase | Verb::Detach | Verb::Clear | Verb::Resubscribe | Verb::Rename => {
+                    if is_doubtful {
+                        Doubt::Read
+                    } else {
+                        Doubt::Share
+                    }
+                }
+            };
+            let weight = Weight { fresh: *fresh, passed: self.passed((source, now), *verb, None)?, known, doubt };
             forecasts.push(Forecast { verb: *verb, field: None, weight, holds: guard.holds(*verb, weight) });
         }
         let mut frequent: Vec<_> = preview.by_value.iter().collect();
         frequent.sort_by_key(|(_, fresh)| std::cmp::Reverse(**fresh));
         for (value, fresh) in frequent {
-            let weight =
-                Weight { fresh: *fresh, passed: self.passed((source, now), Verb::Overwrite, Some(*value))?, known };
+            let passed = self.passed((source, now), Verb::Overwrite, Some(*value))?;
+            let weight = Weight { fresh: *fresh, passed, known, doubt: Doubt::None };
             let holds = guard.holds(Verb::Overwrite, weight);
             // the rest are rarer
             if !holds {

@@ -8,7 +8,7 @@ use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::SourceId;
 use crate::plan::change::Sides;
 use crate::plan::deed::DeedKind;
-use crate::plan::guard::{Guard, Harm, Heavy, Verb, Weight, harms_of, harms_of_mapping};
+use crate::plan::guard::{Doubt, Guard, Harm, Heavy, Verb, Weight, harms_of, harms_of_mapping};
 
 use super::holds::{Hold, hold_item};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
@@ -16,6 +16,10 @@ use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 pub(super) const ACTION: &str = "weigh what has changed";
 pub(super) const HOUR_MS: i64 = 60 * 60 * 1000;
 pub(super) const HOURS_COUNTED: i64 = 24;
+
+/// What is weighed beside fields.
+const GUARDED: [DeedKind; 5] =
+    [DeedKind::Unsubscribe, DeedKind::Resubscribe, DeedKind::Detach, DeedKind::Delete, DeedKind::Erase];
 
 /// What was weighed.
 #[derive(Clone, Debug, Default)]
@@ -51,16 +55,19 @@ impl Checkpoint {
         now: i64,
     ) -> Result<Weighed, CheckpointError> {
         const ACTION: &str = "look which records changed";
-        let mut rows = Vec::new();
+        let (mut rows, mut contacts) = (Vec::new(), Vec::new());
         for key in keys {
-            let found = self
+            let found: Option<(i64, bool)> = self
                 .connection
-                .prepare_cached("SELECT id FROM contact WHERE source = ?1 AND key = ?2 AND judged = 0")
-                .and_then(|mut query| query.query_row(params![source.0, key], |row| row.get::<_, i64>(0)).optional())
+                .prepare_cached("SELECT id, judged = 0 FROM contact WHERE source = ?1 AND key = ?2")
+                .and_then(|mut query| {
+                    query.query_row(params![source.0, key], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+                })
                 .attempt(ACTION)?;
-            rows.extend(found);
+            contacts.extend(found.map(|(id, _)| id));
+            rows.extend(found.filter(|(_, is_unjudged)| *is_unjudged).map(|(id, _)| id));
         }
-        self.weigh(source, guard, now, &Scope::Some { rows, began })
+        self.weigh(source, guard, now, &Scope::Some { rows, contacts, began })
     }
 
     fn weigh(&mut self, source: SourceId, guard: &Guard, now: i64, scope: &Scope) -> Result<Weighed, CheckpointError> {
@@ -72,9 +79,9 @@ impl Checkpoint {
         let guard = Guard { holds_all: guard.holds_all || is_restored, ..guard.clone() };
         let judge = Judge { transaction: &transaction, source, guard: &guard, hash: &self.hash, now, scope };
         let mut weighed = Weighed::default();
-        judge.weigh_rows(&mut weighed)?;
-        for kind in [DeedKind::Unsubscribe, DeedKind::Detach, DeedKind::Delete, DeedKind::Erase] {
-            judge.weigh_deeds(kind, &mut weighed)?;
+        let renames = judge.weigh_rows(&mut weighed)?;
+        for kind in GUARDED {
+            judge.weigh_deeds(kind, renames, &mut weighed)?;
         }
         if matches!(scope, Scope::Some { .. }) {
             return transaction.commit().attempt(ACTION).map(|()| weighed);
@@ -115,8 +122,9 @@ pub(super) struct Judge<'a> {
 enum Scope {
     /// All of the source that has not been.
     All,
-    /// These contacts, and what the page of this moment asked for.
-    Some { rows: Vec<i64>, began: i64 },
+    /// These changed rows, what the page of this moment asked for, and what an earlier one asked for about the same contacts:
+    /// the process may have died before it was weighed.
+    Some { rows: Vec<i64>, contacts: Vec<i64>, began: i64 },
 }
 
 impl Scope {
@@ -127,13 +135,29 @@ impl Scope {
             Self::Some { began, .. } => Some(*began),
         }
     }
+
+    /// The contacts whose deeds are weighed whatever page asked for them, as a list in JSON.
+    fn contacts(&self) -> String {
+        match self {
+            Self::All => "[]".to_owned(),
+            Self::Some { contacts, .. } => format!("{contacts:?}"),
+        }
+    }
 }
 
-/// Of a deed `d` of source `?1`: it is of the page `?3`, where there is one.
-const OF_PAGE: &str = "(?3 IS NULL OR d.cycle = (SELECT id FROM cycle WHERE source = ?1 AND began = ?3))";
-
 impl Judge<'_> {
-    fn weigh_rows(&self, weighed: &mut Weighed) -> Result<(), CheckpointError> {
+    /// The page whose changes alone are weighed.
+    pub(super) const fn page(&self) -> Option<i64> {
+        self.scope.page()
+    }
+
+    /// The contacts whose deeds are weighed whatever page asked for them, as a list in JSON.
+    pub(super) fn contacts(&self) -> String {
+        self.scope.contacts()
+    }
+
+    /// Says whether keys are renamed.
+    fn weigh_rows(&self, weighed: &mut Weighed) -> Result<bool, CheckpointError> {
         let is_mapping_new: bool = self
             .transaction
             .query_row("SELECT mapping_is_new FROM source WHERE id = ?1", [self.source.0], |row| row.get(0))
@@ -156,8 +180,9 @@ impl Judge<'_> {
             }
             Ok(())
         })?;
+        let renames = scales.contacts.contains_key(&Verb::Rename);
         if rows == 0 {
-            return Ok(());
+            return Ok(renames);
         }
         scales.values = heavy.candidates();
         self.each_row(is_mapping_new, |_, harms| {
@@ -168,7 +193,7 @@ impl Judge<'_> {
             }
             Ok(())
         })?;
-        let held = self.decide(&scales, weighed)?;
+        let held = self.decide(&scales, renames, weighed)?;
         let mut items = Vec::new();
         self.each_row(is_mapping_new, |row, harms| {
             for (hold, harm) in held.iter().flat_map(|holding| holding.items(harms)) {
@@ -185,26 +210,29 @@ impl Judge<'_> {
                 .transaction
                 .execute("UPDATE contact SET judged = 1 WHERE source = ?1 AND judged = 0", [self.source.0])
                 .attempt(ACTION)
-                .map(|_| ()),
-            Scope::Some { rows, .. } => rows.iter().try_for_each(|row| {
-                self.transaction
-                    .prepare_cached("UPDATE contact SET judged = 1 WHERE id = ?1")
-                    .and_then(|mut update| update.execute([row]))
-                    .attempt(ACTION)
-                    .map(|_| ())
-            }),
+                .map(|_| renames),
+            Scope::Some { rows, .. } => {
+                for row in rows {
+                    self.transaction
+                        .prepare_cached("UPDATE contact SET judged = 1 WHERE id = ?1")
+                        .and_then(|mut update| update.execute([row]))
+                        .attempt(ACTION)?;
+                }
+                Ok(renames)
+            }
         }
     }
 
     /// Which verbs, and which values, are held; what is not is noted as passed.
-    fn decide(&self, scales: &Scales, weighed: &mut Weighed) -> Result<Vec<Holding>, CheckpointError> {
+    fn decide(&self, scales: &Scales, renames: bool, weighed: &mut Weighed) -> Result<Vec<Holding>, CheckpointError> {
         let known = self.count_known()?;
         let mut held = Vec::new();
         for (verb, fresh) in &scales.contacts {
             if *verb == Verb::Overwrite {
                 continue;
             }
-            let weight = Weight { fresh: *fresh, passed: self.count_passed(*verb, None)?, known };
+            let weight = Weight { fresh: *fresh, passed: self.count_passed(*verb, None)?, known, doubt: Doubt::Share };
+            let weight = self.doubt(*verb, renames, weight)?;
             if self.guard.holds(*verb, weight) {
                 let (hold, is_new) = self.open_hold(*verb, None, weight)?;
                 held.push(Holding { hold: hold.id, verb: *verb, value: None });
@@ -214,7 +242,8 @@ impl Judge<'_> {
             }
         }
         for (value, fresh) in &scales.values {
-            let weight = Weight { fresh: *fresh, passed: self.count_passed(Verb::Overwrite, Some(*value))?, known };
+            let passed = self.count_passed(Verb::Overwrite, Some(*value))?;
+            let weight = Weight { fresh: *fresh, passed, known, doubt: Doubt::None };
             if self.guard.holds(Verb::Overwrite, weight) {
                 let (hold, is_new) = self.open_hold(Verb::Overwrite, Some(*value), weight)?;
                 held.push(Holding { hold: hold.id, verb: Verb::Overwrite, value: Some(*value) });
@@ -224,79 +253,6 @@ impl Judge<'_> {
             }
         }
         Ok(held)
-    }
-
-    fn weigh_deeds(&self, kind: DeedKind, weighed: &mut Weighed) -> Result<(), CheckpointError> {
-        let Some(verb) = kind.verb() else { return Ok(()) };
-        let fresh: i64 = self
-            .transaction
-            .prepare_cached(&format!(
-                "SELECT count(DISTINCT contact) FROM deed d \
-                 WHERE source = ?1 AND kind = ?2 AND state = 'unjudged' AND {OF_PAGE}"
-            ))
-            .and_then(|mut query| {
-                query.query_row(params![self.source.0, kind.name(), self.scope.page()], |row| row.get(0))
-            })
-            .attempt(ACTION)?;
-        if fresh == 0 {
-            return Ok(());
-        }
-        let fresh = fresh.cast_unsigned();
-        let weight = Weight { fresh, passed: self.count_passed(verb, None)?, known: self.count_known()? };
-        if !self.guard.holds(verb, weight) {
-            self.note_passed(verb, None, fresh)?;
-            return self.release_deeds(kind);
-        }
-        let (hold, is_new) = self.open_hold(verb, None, weight)?;
-        self.transaction
-            .execute(
-                &format!(
-                    "UPDATE deed AS d SET state = 'held', hold = ?4 \
-                     WHERE source = ?1 AND kind = ?2 AND state = 'unjudged' AND {OF_PAGE}"
-                ),
-                params![self.source.0, kind.name(), self.scope.page(), hold.id],
-            )
-            .attempt(ACTION)?;
-        if kind == DeedKind::Unsubscribe {
-            weighed.held.extend(self.hold_addresses(hold.id)?);
-        }
-        weighed.holds.extend(is_new.then_some(hold));
-        Ok(())
-    }
-
-    /// While an opt-out is held, its contact is neither made nor given the address. Returns the contacts.
-    fn hold_addresses(&self, hold: i64) -> Result<Vec<i64>, CheckpointError> {
-        let contacts: Vec<(i64, i64, bool)> = self
-            .transaction
-            .prepare_cached(
-                "SELECT d.contact, d.address, c.told = 0 \
-                 FROM deed d JOIN contact c ON c.id = d.contact WHERE d.hold = ?1 AND d.cause = 'sight'",
-            )
-            .and_then(|mut query| query.query_map([hold], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect())
-            .attempt(ACTION)?;
-        for (contact, address, is_new) in &contacts {
-            let (contact, address, is_new) = (*contact, *address, *is_new);
-            let (field, print) = if is_new {
-                (None, Fingerprint::UNKNOWN)
-            } else {
-                (Some(Field::Email), Fingerprint::from_u64(address.cast_unsigned()))
-            };
-            hold_item(self.transaction, hold, contact, field, print)?;
-        }
-        Ok(contacts.into_iter().map(|(contact, _, _)| contact).collect())
-    }
-
-    fn release_deeds(&self, kind: DeedKind) -> Result<(), CheckpointError> {
-        self.transaction
-            .execute(
-                &format!(
-                    "UPDATE deed AS d SET state = 'due' \
-                     WHERE source = ?1 AND kind = ?2 AND state = 'unjudged' AND {OF_PAGE}"
-                ),
-                params![self.source.0, kind.name(), self.scope.page()],
-            )
-            .attempt(ACTION)
-            .map(|_| ())
     }
 
     /// Remembers what of a row has been weighed, and forgets what it does not want any more: whether it is held, passed or

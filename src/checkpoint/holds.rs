@@ -278,6 +278,16 @@ impl Checkpoint {
             Some(false) => {}
         }
         let mut approved = Approved::default();
+        // a raise only where the record still says yes of the address
+        let lapsed = transaction
+            .execute(
+                "DELETE FROM deed WHERE hold = ?1 AND kind = 'resubscribe' AND NOT EXISTS (SELECT 1 FROM consent s \
+                 JOIN contact c ON c.id = s.contact WHERE s.contact = deed.contact AND s.address = deed.address \
+                 AND s.said = 2 AND c.sightings < 2 AND c.stuck <> 4)",
+                [hold],
+            )
+            .attempt(ACTION)?;
+        approved.lapsed += lapsed as u64;
         let deeds = transaction
             .execute("UPDATE deed SET state = 'due', hold = NULL WHERE hold = ?1", [hold])
             .attempt(ACTION)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::contact::{Contact, Field, Fingerprint, Unspoken};
+use crate::contact::{Consent, Contact, Field, Fingerprint, Said, Unspoken};
 use crate::plan::balance::Balance;
 use crate::plan::change::ReadStamp;
 use crate::plan::guard::{Harm, Verb};
@@ -142,6 +142,13 @@ pub enum Incoming {
         /// Why, without values.
         reasons: Vec<(Option<Field>, String)>,
     },
+    /// A record that is left out or cannot become a contact, and says that the person wants no mail.
+    Refusing {
+        /// When the CRM says that it was changed.
+        changed_at: Option<i64>,
+        /// What else it is.
+        record: Box<Incoming>,
+    },
 }
 
 /// What would be sent, by what `plan` shows.
@@ -159,6 +166,8 @@ pub struct Preview {
     pub opt_outs: u64,
     /// Addresses that would get mail again.
     pub raises: u64,
+    /// Records were rejected: what is missing may stand among them.
+    pub has_rejected: bool,
 }
 
 pub(super) const SAMPLES_MAX: usize = 10;
@@ -182,6 +191,7 @@ impl Preview {
         self.bound_values();
         self.opt_outs += next.opt_outs;
         self.raises += next.raises;
+        self.has_rejected |= next.has_rejected;
     }
 
     /// A value that is to be held is in many contacts: those in few go first where there are too many to remember.
@@ -222,6 +232,16 @@ pub struct PageOutcome {
 }
 
 impl Incoming {
+    /// The same, where the record is not used and says something of consent: only a no counts there, since nothing shows of
+    /// which address it says yes.
+    #[must_use]
+    pub fn saying(self, said: Said) -> Self {
+        match said {
+            Said { consent: Some(Consent::No), changed_at } => Self::Refusing { changed_at, record: Box::new(self) },
+            Said { consent: Some(Consent::Yes) | None, .. } => self,
+        }
+    }
+
     /// The CRM's id, where it is known.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
@@ -229,6 +249,7 @@ impl Incoming {
             Self::Contact(contact) | Self::Pushed { contact, .. } | Self::Line { contact, .. } => Some(&contact.key),
             Self::Filtered { key } | Self::Deleted { key, .. } | Self::Pointed { key } => Some(key),
             Self::Rejected { key, .. } => key.as_deref(),
+            Self::Refusing { record, .. } => record.key(),
         }
     }
 }

@@ -110,9 +110,20 @@ impl Page<'_> {
     fn record(&mut self, item: Incoming, seen: &mut SeenRows) -> Result<(), CheckpointError> {
         let asked = Path::Asked { began: self.context.began };
         match item {
-            Incoming::Contact(contact) => self.record_contact(&contact, (None, asked), seen),
+            Incoming::Contact(mut contact) => {
+                self.heed_refusal(&mut contact, seen)?;
+                self.record_contact(&contact, (None, asked), seen)
+            }
             Incoming::Pushed { contact, unspoken } => self.record_pushed(contact, &unspoken, seen),
-            Incoming::Line { contact, line } => self.record_contact(&contact, (Some(line), asked), seen),
+            Incoming::Line { mut contact, line } => {
+                self.heed_refusal(&mut contact, seen)?;
+                self.record_contact(&contact, (Some(line), asked), seen)
+            }
+            Incoming::Refusing { changed_at, record } => {
+                let key = record.key().map(str::to_owned);
+                self.record(*record, seen)?;
+                key.map_or(Ok(()), |key| self.record_refusal(&key, changed_at, seen))
+            }
             Incoming::Filtered { key } => {
                 self.see(&key, seen)?;
                 self.outcome.balance.count(Seen::Filtered);
@@ -127,6 +138,7 @@ impl Page<'_> {
                     self.see(key, seen)?;
                 }
                 self.outcome.unnamed += u64::from(key.is_none());
+                self.outcome.preview.has_rejected = true;
                 self.record_rejected((key.as_deref(), &place), reasons)
             }
         }
@@ -147,7 +159,7 @@ impl Page<'_> {
         if let Some(row) = self.load(&contact.key)? {
             contact.fields.retain(|(field, _)| !unspoken.segments.contains(field));
             if unspoken.consent && !self.context.policy.forgets_consent {
-                contact.consent = self.load_consent(row.id)?.and_then(|state| state.said);
+                contact.consent = self.load_consent(row.id)?.state.and_then(|state| state.said);
             }
         }
         self.record_contact(&contact, (None, Path::Pushed), seen)
@@ -281,8 +293,10 @@ impl Page<'_> {
                 self.lapse(row.id, &sides.desired)?;
             }
         }
+        let heard = self.load_heard(id)?;
+        self.leave_address((id, contact), &heard, &sides.desired)?;
         self.keep_identity(id, contact, row)?;
-        self.record_consent(id, contact, &sides.desired)?;
+        self.record_consent((id, &contact.key), contact.consent, &heard, &sides.desired)?;
         self.record_channels(id, row, &sides.desired)
     }
 

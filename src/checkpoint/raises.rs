@@ -22,14 +22,26 @@ const IS_FORBIDDEN: &str = "EXISTS (SELECT 1 FROM consent s WHERE s.address = d.
 const AHEAD_MAX_MS: i64 = 60_000;
 
 impl Checkpoint {
+    /// The hour of a raise begins when it may go out: when the guard has let it pass, or a person has approved it.
+    pub fn start_raises(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE deed SET expires_at = ?1 WHERE kind = 'resubscribe' AND state = 'due' AND expires_at IS NULL",
+            )
+            .and_then(|mut update| update.execute([now.0 + RAISE_AGE_MAX_MS]))
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+
     /// Drops what was given newly and could not be told to Reteno in time, or what somebody else with the same address
     /// forbids: each is listed.
     pub fn drop_late_raises(&mut self, now: Timestamp) -> Result<u64, CheckpointError> {
+        self.start_raises(now)?;
         let late: Vec<(i64, bool)> = self
             .connection
             .prepare_cached(&format!(
                 "SELECT id, {IS_FORBIDDEN} FROM deed d WHERE kind = 'resubscribe' AND import IS NULL \
-                 AND ({IS_LATE} OR {IS_FORBIDDEN})"
+                 AND (state = 'due' AND {IS_LATE} OR {IS_FORBIDDEN})"
             ))
             .and_then(|mut query| {
                 query.query_map([now.0, latest(now)], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()

@@ -21,13 +21,15 @@ const MARKED_AT_ONCE: usize = 1000;
 /// And so many rows are looked at.
 const LOOKED_AT_AT_ONCE: usize = 200_000;
 
-/// The rows that a read has seen: two bits a row, so that a million contacts cost 250 KB and no write.
+/// The rows that a read has seen: three bits a row at most, so that a million contacts cost 250 KB and no write.
 #[derive(Debug, Default, Clone)]
 pub struct SeenRows {
     /// The source speaks of them.
     seen: Bits,
     /// Of these: a record told what they are to be.
     told: Bits,
+    /// Of these: a record that is not used said no.
+    refusing: Bits,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -51,6 +53,27 @@ impl SeenRows {
 }
 
 impl SeenRows {
+    /// A record that is not used says that the person of a row wants no mail; false where a record that is used has spoken
+    /// before: of several with one id the first one counts.
+    pub(super) fn refuse(&mut self, row: i64) -> bool {
+        let counts = !self.told.contains(row);
+        if counts {
+            self.refusing.insert(row);
+        }
+        counts
+    }
+
+    /// Whether one did; `None`: none did of any row.
+    pub(super) fn has_refused(
+        &self,
+        row: impl FnOnce() -> Result<Option<i64>, CheckpointError>,
+    ) -> Result<bool, CheckpointError> {
+        if self.refusing.count == 0 {
+            return Ok(false);
+        }
+        Ok(row()?.is_some_and(|row| self.refusing.contains(row)))
+    }
+
     /// Whether the source speaks of a row.
     pub(super) fn has_seen(&self, row: i64) -> bool {
         self.seen.contains(row)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use crate::contact::Field;
+use crate::contact::{Field, Fingerprint};
 use crate::plan::ImportId;
 use crate::plan::lock::{LockKind, decode_locks};
 
@@ -102,7 +102,7 @@ pub(super) fn remember_told(
         .prepare_cached(&format!(
             "INSERT OR IGNORE INTO told (contact, address, identity) SELECT s.contact, s.address, c.identity \
              FROM consent s JOIN contact c ON c.id = s.contact \
-             WHERE {which} AND s.said = 1 AND c.identity IS NOT NULL AND s.contact IN (SELECT contact FROM member) \
+             WHERE {which} AND s.said = 1 AND c.identity IS NOT NULL AND {IS_UNDER_WAY} \
                AND (s.lowered_at IS NOT NULL OR EXISTS (SELECT 1 FROM deed d WHERE d.contact = s.contact \
                  AND d.kind = 'unsubscribe' AND d.address = s.address AND d.state = 'due'))"
         ))
@@ -111,9 +111,29 @@ pub(super) fn remember_told(
         .map(|_| ())
 }
 
+/// The same for an address that a contact has just left, of which its record says nothing: `identity` still names it.
+pub(super) fn keep_told(
+    transaction: &Transaction<'_>,
+    contact: i64,
+    address: Fingerprint,
+) -> Result<(), CheckpointError> {
+    transaction
+        .prepare_cached(&format!(
+            "INSERT OR IGNORE INTO told (contact, address, identity) SELECT s.contact, ?2, s.identity \
+             FROM (SELECT id AS contact, identity FROM contact WHERE id = ?1) s \
+             WHERE s.identity IS NOT NULL AND {IS_UNDER_WAY}"
+        ))
+        .and_then(|mut insert| insert.execute(params![contact, address.to_u64().cast_signed()]))
+        .attempt("keep an address that was told to get no mail")
+        .map(|_| ())
+}
+
+/// A call about the contact of `s` has not ended. By the calls, which are few: their members are very many.
+const IS_UNDER_WAY: &str = "EXISTS (SELECT 1 FROM import i JOIN member m ON m.import = i.id AND m.contact = s.contact)";
+
 /// Forgets the addresses that no call can undo any more.
 pub(super) fn forget_told(transaction: &Transaction<'_>) -> rusqlite::Result<usize> {
     transaction
-        .prepare_cached("DELETE FROM told WHERE contact NOT IN (SELECT contact FROM member)")
+        .prepare_cached(&format!("DELETE FROM told AS s WHERE NOT {IS_UNDER_WAY}"))
         .and_then(|mut delete| delete.execute([]))
 }

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::batch::{Flavor, Route};
 use crate::plan::change::Sides;
+use crate::plan::guard::is_key;
 use crate::plan::upload::FileRules;
 use crate::plan::{Lane, SourceId};
 
@@ -175,7 +176,7 @@ pub(super) fn is_gagged(connection: &Connection, address: Fingerprint) -> Result
         .attempt("look who wants no mail")
 }
 
-/// Leaves out what is held; false where the contact as a whole is.
+/// Leaves out what is held; false where the contact as a whole is, or the key by which Reteno finds it.
 fn drop_held(connection: &Connection, id: i64, sides: &Sides, due: &mut Vec<Field>) -> Result<bool, CheckpointError> {
     let items: Vec<(i64, i64)> = connection
         .prepare_cached("SELECT field, print FROM held WHERE contact = ?1")
@@ -186,7 +187,14 @@ fn drop_held(connection: &Connection, id: i64, sides: &Sides, due: &mut Vec<Fiel
             return Ok(false);
         };
         let print = Fingerprint::from_u64(print.cast_unsigned());
-        due.retain(|other| *other != field || sides.desired.get(field) != Some(print));
+        if sides.desired.get(field) != Some(print) {
+            continue;
+        }
+        // a call names its contact by the key: with the one that is held Reteno would make another contact
+        if is_key(sides, field) {
+            return Ok(false);
+        }
+        due.retain(|other| *other != field);
     }
     Ok(true)
 }

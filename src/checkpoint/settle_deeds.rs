@@ -42,7 +42,6 @@ pub(super) struct Deed {
     pub(super) key: String,
     pub(super) kind: DeedKind,
     address: i64,
-    cycle: i64,
     is_counted: bool,
     renew: bool,
     /// It ends a contact that is gone, and its tombstone does not stand.
@@ -163,14 +162,12 @@ pub(super) fn load_deeds(transaction: &Transaction<'_>, import: ImportId) -> Res
 
 pub(super) fn load_deed(transaction: &Transaction<'_>, id: i64) -> Result<Option<Deed>, CheckpointError> {
     transaction
-        .prepare_cached(
-            "SELECT source, contact, key, kind, address, cycle, cause, renew, buried FROM deed WHERE id = ?1",
-        )
+        .prepare_cached("SELECT source, contact, key, kind, address, cause, renew, buried FROM deed WHERE id = ?1")
         .and_then(|mut query| {
             query
                 .query_row([id], |row| {
                     let kind: String = row.get(3)?;
-                    let cause: String = row.get(6)?;
+                    let cause: String = row.get(5)?;
                     Ok(DeedKind::from_name(&kind).map(|kind| {
                         Ok::<_, rusqlite::Error>(Deed {
                             id,
@@ -179,11 +176,11 @@ pub(super) fn load_deed(transaction: &Transaction<'_>, id: i64) -> Result<Option
                             key: row.get(2)?,
                             kind,
                             address: row.get(4)?,
-                            cycle: row.get(5)?,
                             is_counted: cause != "again",
-                            is_ending: !row.get::<_, bool>(8)?
-                                && (cause == "gone" || matches!(kind, DeedKind::Delete | DeedKind::Erase)),
-                            renew: row.get(7)?,
+                            is_ending: !row.get::<_, bool>(7)?
+                                && (cause == "gone"
+                                    || matches!(kind, DeedKind::Delete | DeedKind::Erase | DeedKind::Detach)),
+                            renew: row.get(6)?,
                         })
                     }))
                 })
@@ -210,34 +207,18 @@ fn finish(
         .attempt(ACTION)?;
     forget_trouble(transaction, deed)?;
     match deed.kind {
-        DeedKind::Unsubscribe => {
-            transaction
-                .prepare_cached("UPDATE consent SET lowered_at = ?3 WHERE contact = ?1 AND address = ?2 AND said = 1")
-                .and_then(|mut update| update.execute(params![deed.contact, deed.address, now.0]))
-                .attempt(ACTION)?;
-            if deed.is_counted {
-                transaction
-                    .prepare_cached(
-                        "INSERT OR IGNORE INTO opt_out (contact, address, cycle, done_at) VALUES (?1, ?2, ?3, ?4)",
-                    )
-                    .and_then(|mut insert| insert.execute(params![deed.contact, deed.address, deed.cycle, now.0]))
-                    .attempt(ACTION)?;
-            }
-            let is_taken_back: bool = transaction
-                .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM consent WHERE contact = ?1 AND address = ?2 AND said = 2)",
-                )
-                .and_then(|mut query| query.query_row([deed.contact, deed.address], |row| row.get(0)))
-                .attempt(ACTION)?;
-            if deed.renew && !is_taken_back { again(transaction, deed, 0) } else { forget(transaction, deed) }
-        }
+        DeedKind::Unsubscribe => finish_opt_out(transaction, deed, now),
         DeedKind::Resubscribe => {
             transaction.execute("DELETE FROM opt_out WHERE address = ?1", [deed.address]).attempt(ACTION)?;
             forget(transaction, deed)
         }
         DeedKind::Detach => {
             leave_segments(transaction, deed.contact)?;
-            forget(transaction, deed)
+            match ghost_until {
+                // it may put the contact back into the segment
+                Some(until) if !is_back(transaction, deed.contact)? => again(transaction, deed, until),
+                Some(_) | None => forget(transaction, deed),
+            }
         }
         DeedKind::Delete => {
             let is_back = is_back(transaction, deed.contact)?;
@@ -263,6 +244,27 @@ fn finish(
         },
         DeedKind::Learn => forget(transaction, deed),
     }
+}
+
+fn finish_opt_out(transaction: &Transaction<'_>, deed: &Deed, now: Timestamp) -> Result<(), CheckpointError> {
+    transaction
+        .prepare_cached("UPDATE consent SET lowered_at = ?3 WHERE contact = ?1 AND address = ?2 AND said = 1")
+        .and_then(|mut update| update.execute(params![deed.contact, deed.address, now.0]))
+        .attempt(ACTION)?;
+    if deed.is_counted {
+        transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO opt_out (contact, address, cycle, done_at, said_before) \
+                 SELECT contact, address, cycle, ?2, said_before FROM deed WHERE id = ?1",
+            )
+            .and_then(|mut insert| insert.execute(params![deed.id, now.0]))
+            .attempt(ACTION)?;
+    }
+    let is_taken_back: bool = transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM consent WHERE contact = ?1 AND address = ?2 AND said = 2)")
+        .and_then(|mut query| query.query_row([deed.contact, deed.address], |row| row.get(0)))
+        .attempt(ACTION)?;
+    if deed.renew && !is_taken_back { again(transaction, deed, 0) } else { forget(transaction, deed) }
 }
 
 /// Whether the call may have been made before: an earlier copy of it may have done what the answer finds done.

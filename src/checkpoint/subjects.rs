@@ -24,7 +24,7 @@ pub(super) fn drop_survivor(
     const ACTION: &str = "take back the end of a contact";
     let is_ending: bool = transaction
         .prepare_cached(
-            "SELECT buried = 0 AND (cause = 'gone' OR cause = 'again' AND kind IN ('delete', 'erase')) FROM deed WHERE id = ?1",
+            "SELECT buried = 0 AND (cause = 'gone' OR cause = 'again' AND kind IN ('delete', 'erase', 'detach')) FROM deed WHERE id = ?1",
         )
         .and_then(|mut query| query.query_row([deed.0], |row| row.get(0)))
         .attempt(ACTION)?;

@@ -261,7 +261,7 @@ fn erase_known(
             address: Fingerprint::UNKNOWN,
             segment: 0,
             cycle: now.0,
-            expires_at: None,
+            said_before: None,
         };
         store_deed(transaction, &deed)?;
         drop_values(transaction, contact)?;

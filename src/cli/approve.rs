@@ -29,7 +29,13 @@ pub(super) async fn approve(context: &Context, id: Option<i64>, yes: bool) -> Re
         show(context, hold, &name_items(items.await?, &FieldNames::of(&config)), &config.program);
         return Ok(Exit::Done);
     }
-    match around.store.call(move |checkpoint| checkpoint.approve_hold(id)).await? {
+    let now = around.clock.now();
+    let approval = around.store.call(move |checkpoint| {
+        let approval = checkpoint.approve_hold(id)?;
+        checkpoint.start_raises(now)?;
+        Ok(approval)
+    });
+    match approval.await? {
         Approval::Released(approved) => {
             tell(context, hold, approved, &config.program);
             Ok(Exit::Done)

@@ -33,7 +33,16 @@ fn how(program: &str) -> String {
     )
 }
 
-pub(super) async fn undo(context: &Context, cycle: i64, yes: bool) -> Result<Exit, Failure> {
+/// Whose opt-outs are taken back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Of those whose record had said yes before.
+    SaidYes,
+    /// And of those of whom that is not known.
+    AlsoUnknown,
+}
+
+pub(super) async fn undo(context: &Context, cycle: i64, reach: Reach, yes: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let around = session::open(&config, &Role::Reader)?;
     let before = around.store.call(move |checkpoint| checkpoint.load_kept_opt_outs(cycle)).await?;
@@ -43,15 +52,29 @@ pub(super) async fn undo(context: &Context, cycle: i64, yes: bool) -> Result<Exi
         return Err(Failure::of(Exit::Failed, error, Some(hint)));
     };
     if !yes {
-        let free = before.all - before.says_no - before.other_read - before.not_sent;
-        let error = anyhow::anyhow!("this would let {free} of {} addresses get mail again", before.all);
+        let KeptOptOuts { all, says_no, other_read, not_sent, said_no_before, unknown_before } = before;
+        let unknown = match reach {
+            Reach::SaidYes => 0,
+            Reach::AlsoUnknown => unknown_before,
+        };
+        let free = all - says_no - other_read - not_sent - said_no_before - unknown_before + unknown;
+        let warning = match unknown {
+            0 => String::new(),
+            _ => {
+                format!("; of {unknown} of them no record had said yes before: some may have left by Reteno's own link")
+            }
+        };
+        let error = anyhow::anyhow!("this would let {free} of {all} addresses get mail again{warning}");
         return Err(Failure::of(Exit::Failed, error, Some(how(&config.program))));
     }
     let now = around.clock.now();
     let (raised, kept, after) = around
         .store
         .call(move |checkpoint| {
-            let (raised, kept) = checkpoint.undo_opt_outs(cycle, now)?;
+            let (raised, kept) = match reach {
+                Reach::SaidYes => checkpoint.undo_opt_outs(cycle, now)?,
+                Reach::AlsoUnknown => checkpoint.undo_opt_outs_also_unknown(cycle, now)?,
+            };
             Ok((raised, kept, checkpoint.load_kept_opt_outs(cycle)?.unwrap_or_default()))
         })
         .await?;
@@ -60,7 +83,7 @@ pub(super) async fn undo(context: &Context, cycle: i64, yes: bool) -> Result<Exi
 }
 
 fn tell(context: &Context, (cycle, raised, kept): (i64, u64, u64), after: KeptOptOuts, program: &str) {
-    let KeptOptOuts { all, says_no, other_read, not_sent } = after;
+    let KeptOptOuts { all, says_no, other_read, not_sent, said_no_before, unknown_before } = after;
     // what neither was raised nor stands any more has lost its contact
     let gone = kept.saturating_sub(all);
     match context.output {
@@ -72,6 +95,8 @@ fn tell(context: &Context, (cycle, raised, kept): (i64, u64, u64), after: KeptOp
                 "a_record_says_no": says_no,
                 "opted_out_in_another_read": other_read,
                 "opt_out_not_sent_yet": not_sent,
+                "record_said_no_before": said_no_before,
+                "not_known_to_have_said_yes": unknown_before,
                 "contact_not_known_any_more": gone,
             },
         })),
@@ -81,6 +106,8 @@ fn tell(context: &Context, (cycle, raised, kept): (i64, u64, u64), after: KeptOp
                 (says_no, "a record says no of the address"),
                 (other_read, "another read opted the address out, too"),
                 (not_sent, "an opt-out of the address is still to be sent"),
+                (said_no_before, "the record had said no before that read, too"),
+                (unknown_before, "no record is known to have said yes before (--also-unknown raises them, too)"),
                 (gone, "the contact is not known any more"),
             ];
             let rows: Vec<_> = reasons

@@ -92,7 +92,7 @@ fn match_item(mapping: &ResolvedMapping, item: &Item, key: &str) -> Option<Found
 fn match_record(mapping: &ResolvedMapping, record: &Record, key: &str) -> Option<Found> {
     match mapping.map(record) {
         Ok(Mapped::Contact(contact)) => (contact.key == key).then(|| Found::Contact(Box::new(contact))),
-        Ok(Mapped::Filtered { key: other }) => (other == key).then_some(Found::Filtered),
+        Ok(Mapped::Filtered { key: other, said: _ }) => (other == key).then_some(Found::Filtered),
         Err(rejection) => (rejection.key.as_deref() == Some(key))
             .then(|| Found::Rejected(rejection.reasons.iter().map(ToString::to_string).collect())),
     }

@@ -232,6 +232,9 @@ enum ConsentAction {
         /// The number of the read, from the list.
         #[arg(long, value_name = "ID")]
         cycle: i64,
+        /// Also those of whom it is not known that their record had said yes before: some may have left by Reteno's own link.
+        #[arg(long)]
+        also_unknown: bool,
         /// Do it.
         #[arg(long)]
         yes: bool,
@@ -333,8 +336,9 @@ async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, Failure> {
         Command::Approve { id, yes } => approve::approve(context, id, yes).await,
         Command::Rejected { action } => dispatch_rejected(action, context).await,
         Command::Consent { action: Some(ConsentAction::List) | None } => consent::list(context).await,
-        Command::Consent { action: Some(ConsentAction::Undo { cycle, yes }) } => {
-            consent::undo(context, cycle, yes).await
+        Command::Consent { action: Some(ConsentAction::Undo { cycle, also_unknown, yes }) } => {
+            let reach = if also_unknown { consent::Reach::AlsoUnknown } else { consent::Reach::SaidYes };
+            consent::undo(context, cycle, reach, yes).await
         }
         Command::Erased { action: ErasedAction::Lift { key } } => erased::lift(context, &key).await,
         Command::Baseline { source, yes } => sync::baseline(context, source.as_deref(), yes).await,

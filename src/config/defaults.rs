@@ -43,6 +43,8 @@ clear = { contacts = 1000, percent = 5 }
 overwrite = { contacts = 5000, percent = 20 }
 create = { contacts = 20000, percent = 20 }
 mapping = { contacts = 50000, percent = 100 }
+resubscribe = { contacts = 100, percent = 1 }
+rename = { contacts = 100, percent = 1 }
 
 [identity]
 shared_channel = "oldest"

@@ -20,6 +20,8 @@ pub(super) struct RawGuard {
     overwrite: Option<Leaf>,
     create: Option<Leaf>,
     mapping: Option<Leaf>,
+    resubscribe: Option<Leaf>,
+    rename: Option<Leaf>,
 }
 
 #[derive(Deserialize)]
@@ -50,9 +52,14 @@ pub struct Guard {
     pub create: Bound,
     /// Contacts that a changed mapping makes due.
     pub mapping: Bound,
+    /// Addresses that get mail again after their record said no.
+    pub resubscribe: Bound,
+    /// Contacts whose external id changes, or without one their address.
+    pub rename: Bound,
 }
 
-/// Held is what is more than either; the first 10 contacts are always let through.
+/// Held is what is more than either. The first 10 contacts are let through, but only one of them where that is more than half
+/// of the source, or where the same read also rejected records or renamed keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// This many contacts.
@@ -63,7 +70,19 @@ pub struct Bound {
 
 /// What the section says, key by key, and `base` for the rest; `None` with a problem, or where a part is in neither.
 pub(super) fn resolve(reader: &mut Reader, raw: &RawGuard, base: Option<Guard>) -> Option<Guard> {
-    let RawGuard { enabled, delete, erase, unsubscribe, detach, clear, overwrite, create, mapping } = raw;
+    let RawGuard {
+        enabled,
+        delete,
+        erase,
+        unsubscribe,
+        detach,
+        clear,
+        overwrite,
+        create,
+        mapping,
+        resubscribe,
+        rename,
+    } = raw;
     let enabled = if enabled.is_some() { reader.flag(enabled.as_ref()) } else { base.map(|base| base.enabled) };
     let delete = bound(reader, delete.as_ref(), base.map(|base| base.delete));
     let erase = bound(reader, erase.as_ref(), base.map(|base| base.erase));
@@ -73,6 +92,8 @@ pub(super) fn resolve(reader: &mut Reader, raw: &RawGuard, base: Option<Guard>) 
     let overwrite = bound(reader, overwrite.as_ref(), base.map(|base| base.overwrite));
     let create = bound(reader, create.as_ref(), base.map(|base| base.create));
     let mapping = bound(reader, mapping.as_ref(), base.map(|base| base.mapping));
+    let resubscribe = bound(reader, resubscribe.as_ref(), base.map(|base| base.resubscribe));
+    let rename = bound(reader, rename.as_ref(), base.map(|base| base.rename));
     Some(Guard {
         enabled: enabled?,
         delete: delete?,
@@ -83,6 +104,8 @@ pub(super) fn resolve(reader: &mut Reader, raw: &RawGuard, base: Option<Guard>) 
         overwrite: overwrite?,
         create: create?,
         mapping: mapping?,
+        resubscribe: resubscribe?,
+        rename: rename?,
     })
 }
 

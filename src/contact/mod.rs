@@ -38,7 +38,7 @@ pub use mapping::{
     FieldMapping, FieldProblem, FieldRef, MappedZones, Mapping, OnInvalid, SegmentMapping, UnknownField, WriteRule,
 };
 pub use moment::{Moment, NoDay, Zones};
-pub use outcome::{Consent, Contact, DroppedField, Mapped, Reason, RecordRejection, Unspoken};
+pub use outcome::{Consent, Contact, DroppedField, Mapped, Reason, RecordRejection, Said, Unspoken};
 pub use phones::{Region, canonical_phone};
 pub use prints::{FieldPrints, PrintsError};
 pub use record::{Columns, Header, KEY_TWICE, Record, Row, is_unreadable, unreadable_value};

@@ -78,7 +78,18 @@ pub enum Mapped {
     Filtered {
         /// The CRM's id.
         key: String,
+        /// What it says nevertheless.
+        said: Said,
     },
+}
+
+/// What a record that is not used says nevertheless: whoever says no wants no mail, whatever else is wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Of mails to the contact's address.
+    pub consent: Option<Consent>,
+    /// When the CRM says it was changed.
+    pub changed_at: Option<i64>,
 }
 
 /// A record that cannot become a contact.
@@ -89,6 +100,8 @@ pub struct RecordRejection {
     pub key: Option<String>,
     /// Why, at least one.
     pub reasons: Vec<Reason>,
+    /// What it says nevertheless.
+    pub said: Said,
 }
 
 /// One reason of a rejection. Holds no value.

@@ -13,7 +13,7 @@ use super::field::{Field, MEMBER, Personal, Wanted};
 use super::filter::Filter;
 use super::mapping::{MappedZones, Mapping, OnInvalid, WriteRule};
 use super::moment::{Moment, Zones};
-use super::outcome::{Contact, DroppedField, Mapped, Reason, RecordRejection, Unspoken};
+use super::outcome::{Contact, DroppedField, Mapped, Reason, RecordRejection, Said, Unspoken};
 use super::part::{halves, place_of_names};
 use super::phones::{Region, canonical_phone};
 use super::record::{Columns, Record, has_key_twice, holds_unreadable};
@@ -203,11 +203,12 @@ impl ResolvedMapping {
     pub fn map(&self, record: &Record) -> Result<Mapped, RecordRejection> {
         let view = View::of(record);
         let key = self.read_key(&view)?;
+        let (said, unclear_consent) = self.read_said(&view);
         if let Some(text) = self.reason_against_judging(record) {
-            return Err(RecordRejection { key: Some(key), reasons: vec![Reason { field: None, text }] });
+            return Err(RecordRejection { key: Some(key), reasons: vec![Reason { field: None, text }], said });
         }
         if self.filter.as_ref().is_some_and(|filter| !filter.keeps(&view)) {
-            return Ok(Mapped::Filtered { key });
+            return Ok(Mapped::Filtered { key, said });
         }
         let zones = self.zones.of_contact(None);
         let mut draft = Draft { fields: Vec::with_capacity(self.fields.len()), zones, ..Draft::default() };
@@ -233,11 +234,9 @@ impl ResolvedMapping {
         draft.check_channels();
         let Draft { fields, dropped, reasons, channels: _, zones: _ } = draft;
         if !reasons.is_empty() {
-            return Err(RecordRejection { key: Some(key), reasons });
+            return Err(RecordRejection { key: Some(key), reasons, said });
         }
-        let changed_at = self.change_time_in(&view);
-        let said = self.levels.consent.as_ref().map_or(Ok(None), |rule| rule.read(&view));
-        let (consent, unclear_consent) = (said.unwrap_or(None), said.err());
+        let Said { consent, changed_at } = said;
         Ok(Mapped::Contact(Contact { key, fields, changed_at, dropped, consent, unclear_consent }))
     }
 
@@ -249,6 +248,13 @@ impl ResolvedMapping {
         };
         let (first, last) = halves(selector(Field::FirstName)?, selector(Field::LastName)?)?;
         place_of_names(first, last, view)
+    }
+
+    /// What it says of consent, and the class of a word that is neither a yes nor a no.
+    fn read_said(&self, view: &View<'_>) -> (Said, Option<Refusal>) {
+        let said = self.levels.consent.as_ref().map_or(Ok(None), |rule| rule.read(view));
+        let (consent, unclear) = (said.unwrap_or(None), said.err());
+        (Said { consent, changed_at: self.change_time_in(view) }, unclear)
     }
 
     /// A value that cannot be read costs its field; but one that leaves a contact out, out of a segment or without a consent
@@ -304,7 +310,11 @@ impl ResolvedMapping {
             Read::NotScalar => Err(NOT_SCALAR),
             Read::Rounded => Err(ROUNDED),
         };
-        checked.map_err(|text| RecordRejection { key: None, reasons: vec![Reason { field: None, text }] })
+        checked.map_err(|text| RecordRejection {
+            key: None,
+            reasons: vec![Reason { field: None, text }],
+            said: Said::default(),
+        })
     }
 }
 

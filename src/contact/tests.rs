@@ -311,7 +311,7 @@ fn a_filter_keeps_records_for_which_its_path_finds_something() {
         filtered.filter = Some(Filter::parse(filter).unwrap());
         let got = resolved(&filtered).map(&Record::Json(record())).unwrap();
         assert_eq!(matches!(got, Mapped::Contact(_)), kept, "{filter}");
-        assert!(kept || got == Mapped::Filtered { key: "7".into() });
+        assert!(kept || matches!(&got, Mapped::Filtered { key, .. } if key == "7"));
     }
     assert!(Filter::parse("active == true").is_err());
 }

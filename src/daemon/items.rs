@@ -70,12 +70,14 @@ fn map_alone(
 ) -> Incoming {
     match mapping.map(record) {
         Ok(Mapped::Contact(contact)) => incoming(contact),
-        Ok(Mapped::Filtered { key }) => Incoming::Filtered { key },
-        Err(rejection) => {
-            let reasons = reasons_of(&rejection);
-            Incoming::Rejected { key: rejection.key, place: place.to_owned(), reasons }
-        }
+        Ok(Mapped::Filtered { key, said }) => Incoming::Filtered { key }.saying(said),
+        Err(rejection) => reject(rejection, place.to_owned()),
     }
+}
+
+fn reject(rejection: RecordRejection, place: String) -> Incoming {
+    let reasons = reasons_of(&rejection);
+    Incoming::Rejected { key: rejection.key, place, reasons }.saying(rejection.said)
 }
 
 fn reasons_of(rejection: &RecordRejection) -> Vec<(Option<Field>, String)> {
@@ -90,11 +92,8 @@ pub(super) fn map_item(mapping: &ResolvedMapping, item: Item) -> Incoming {
                 Place::Line(line) => Incoming::Line { contact, line },
                 Place::Message(_) | Place::Answer { .. } => Incoming::Contact(contact),
             },
-            Ok(Mapped::Filtered { key }) => Incoming::Filtered { key },
-            Err(rejection) => {
-                let reasons = reasons_of(&rejection);
-                Incoming::Rejected { key: rejection.key, place: place.to_string(), reasons }
-            }
+            Ok(Mapped::Filtered { key, said }) => Incoming::Filtered { key }.saying(said),
+            Err(rejection) => reject(rejection, place.to_string()),
         },
         Item::Deleted { record, place, is_current, deleted_at } => match mapping.read_id(&record) {
             Ok(key) => {

@@ -130,12 +130,24 @@ pub(super) const fn build_ending(on_delete: config::OnDelete) -> Ending {
 }
 
 fn build_guard(guard: &config::Guard) -> Guard {
-    let config::Guard { enabled, delete, erase, unsubscribe, detach, clear, overwrite, create, mapping } = *guard;
+    let config::Guard {
+        enabled,
+        delete,
+        erase,
+        unsubscribe,
+        detach,
+        clear,
+        overwrite,
+        create,
+        mapping,
+        resubscribe,
+        rename,
+    } = *guard;
     let bound = |bound: config::Bound| Bound { contacts: bound.contacts, percent: bound.percent };
     Guard {
         is_on: enabled,
         holds_all: false,
-        bounds: [delete, erase, unsubscribe, detach, clear, overwrite, create, mapping].map(bound),
+        bounds: [delete, erase, unsubscribe, detach, clear, overwrite, create, mapping, resubscribe, rename].map(bound),
     }
 }
 

@@ -197,6 +197,15 @@ pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins
     Observation { moved: Some(sides), takes_values: true, ..Observation::still(Seen::Changed) }
 }
 
+/// Whether a record that is not used is older than the one believed: by the CRM's word, and without one by when it was asked for.
+#[must_use]
+pub const fn is_older(believed: ReadStamp, came: ReadStamp) -> bool {
+    match (believed.changed_at, came.changed_at) {
+        (Some(believed), Some(came)) if believed != came => came < believed,
+        (Some(_) | None, Some(_) | None) => came.asked_at < believed.asked_at,
+    }
+}
+
 /// How old a record is beside the one believed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Age {

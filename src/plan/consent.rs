@@ -41,8 +41,11 @@ pub fn consent_after(
     address: Fingerprint,
     is_anew: bool,
 ) -> (ConsentState, ConsentAct) {
-    let before = known.filter(|known| !is_anew && known.address == address);
     let state = |is_lowered| ConsentState { said, address, is_lowered };
+    if said == Some(Consent::No) && left_address(known, said, Some(address), is_anew).is_some() {
+        return (state(false), ConsentAct::Lower { is_witnessed: true });
+    }
+    let before = known.filter(|known| !is_anew && known.address == address);
     let was_lowered = before.is_some_and(|before| before.is_lowered);
     match (before, said) {
         (None, Some(Consent::No)) => (state(false), ConsentAct::Lower { is_witnessed: false }),
@@ -58,6 +61,20 @@ pub fn consent_after(
             }
         },
     }
+}
+
+/// The address that a record leaves behind while it says no for the first time: whoever says so wants no mail to the old
+/// address either. `address`: the one that it brings.
+#[must_use]
+pub fn left_address(
+    known: Option<&ConsentState>,
+    said: Option<Consent>,
+    address: Option<Fingerprint>,
+    is_anew: bool,
+) -> Option<Fingerprint> {
+    let before = known.filter(|_| !is_anew && said == Some(Consent::No))?;
+    let is_news = before.said != Some(Consent::No) && address != Some(before.address);
+    is_news.then_some(before.address)
 }
 
 #[cfg(test)]

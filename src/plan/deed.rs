@@ -32,7 +32,9 @@ pub enum DeedKind {
 }
 
 impl DeedKind {
-    const ALL: [Self; 6] = [Self::Unsubscribe, Self::Resubscribe, Self::Detach, Self::Delete, Self::Erase, Self::Learn];
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::Unsubscribe, Self::Resubscribe, Self::Detach, Self::Delete, Self::Erase, Self::Learn];
 
     /// Its word.
     #[must_use]
@@ -53,7 +55,7 @@ impl DeedKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// What the guard counts it under; raising and learning do no harm in numbers.
+    /// What the guard counts it under; learning does no harm in numbers.
     #[must_use]
     pub const fn verb(self) -> Option<Verb> {
         match self {
@@ -61,7 +63,18 @@ impl DeedKind {
             Self::Detach => Some(Verb::Detach),
             Self::Delete => Some(Verb::Delete),
             Self::Erase => Some(Verb::Erase),
-            Self::Resubscribe | Self::Learn => None,
+            Self::Resubscribe => Some(Verb::Resubscribe),
+            Self::Learn => None,
+        }
+    }
+
+    /// Whether the guard weighs it before it may go out: every raise, and of the rest what no record has witnessed.
+    #[must_use]
+    pub const fn is_guarded(self, cause: DeedCause) -> bool {
+        match self {
+            Self::Resubscribe => true,
+            Self::Unsubscribe | Self::Detach | Self::Delete | Self::Erase => cause.is_guarded(),
+            Self::Learn => false,
         }
     }
 
@@ -72,6 +85,17 @@ impl DeedKind {
         match self {
             Self::Unsubscribe | Self::Resubscribe | Self::Delete | Self::Erase => true,
             Self::Detach | Self::Learn => false,
+        }
+    }
+
+    /// Which go first: opt-outs, then raises, which are dropped after an hour, then erasures.
+    #[must_use]
+    pub const fn rank(self) -> u8 {
+        match self {
+            Self::Unsubscribe => 0,
+            Self::Resubscribe => 1,
+            Self::Erase => 2,
+            Self::Detach | Self::Delete | Self::Learn => 3,
         }
     }
 
@@ -123,7 +147,7 @@ impl DeedCause {
 
     /// Whether the guard counts it.
     #[must_use]
-    pub const fn is_guarded(self) -> bool {
+    const fn is_guarded(self) -> bool {
         match self {
             Self::Sight | Self::Gone => true,
             Self::Witnessed | Self::Again => false,
@@ -226,6 +250,14 @@ mod tests {
         held.take(ImportId(1), due[0].locks.clone());
         let calls = plan_deeds(&due, &held, 8);
         assert_eq!(calls.iter().map(|call| call.deeds.clone()).collect::<Vec<_>>(), [vec![DeedId(2)]]);
+    }
+
+    #[test]
+    fn of_two_with_one_address_the_later_waits_for_the_next_round() {
+        let mut due = [deed(1, DeedKind::Delete), deed(2, DeedKind::Resubscribe), deed(3, DeedKind::Resubscribe)];
+        due[1].locks = due[0].locks.clone();
+        let calls = plan_deeds(&due, &LockSet::default(), 8);
+        assert_eq!(calls.iter().map(|call| call.deeds.clone()).collect::<Vec<_>>(), [[DeedId(1)], [DeedId(3)]]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use super::change::Sides;
 
 /// So few contacts are always let through: in a small CRM any percentage is exceeded by a day's work.
 const ALWAYS_LET_THROUGH: u64 = 10;
+/// So few where ten are more than half of the source, or where the read is doubtful: one contact is a person's own work.
+const LET_THROUGH_IN_DOUBT: u64 = 1;
 /// How many values are watched at the same time: each that exceeds its share of 1/257 is among them.
 const VALUES_WATCHED: usize = 256;
 
@@ -33,11 +35,15 @@ pub enum Verb {
     Create,
     /// What a changed mapping makes of contacts that have not changed.
     Mapping,
+    /// Giving addresses mail again after their record said no.
+    Resubscribe,
+    /// Changing the key by which Reteno tells contacts apart: where it does not follow, each is there twice.
+    Rename,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Delete,
         Self::Erase,
         Self::Unsubscribe,
@@ -46,6 +52,8 @@ impl Verb {
         Self::Overwrite,
         Self::Create,
         Self::Mapping,
+        Self::Resubscribe,
+        Self::Rename,
     ];
 
     /// Its word, in the configuration, in the checkpoint and for people.
@@ -60,6 +68,23 @@ impl Verb {
             Self::Overwrite => "overwrite",
             Self::Create => "create",
             Self::Mapping => "mapping",
+            Self::Resubscribe => "resubscribe",
+            Self::Rename => "rename",
+        }
+    }
+
+    /// Whether it takes something away that only a person could give back.
+    #[must_use]
+    pub const fn is_harm(self) -> bool {
+        match self {
+            Self::Delete
+            | Self::Erase
+            | Self::Unsubscribe
+            | Self::Detach
+            | Self::Clear
+            | Self::Resubscribe
+            | Self::Rename => true,
+            Self::Overwrite | Self::Create | Self::Mapping => false,
         }
     }
 
@@ -87,7 +112,7 @@ pub struct Guard {
     /// It holds all that does harm: an older checkpoint was put in place, and what it says may be long over.
     pub holds_all: bool,
     /// One for each verb, in the order of [`Verb::ALL`].
-    pub bounds: [Bound; 8],
+    pub bounds: [Bound; Verb::ALL.len()],
 }
 
 impl Default for Guard {
@@ -105,6 +130,8 @@ impl Default for Guard {
                 bound(5000, 20),
                 bound(20_000, 20),
                 bound(50_000, 100),
+                bound(100, 1),
+                bound(100, 1),
             ],
         }
     }
@@ -117,15 +144,37 @@ pub struct Weight {
     pub fresh: u64,
     /// Contacts that it was let through for in the last 24 hours.
     pub passed: u64,
-    /// Contacts that the source has.
+    /// Contacts that the source has now: those that are gone are not among them.
     pub known: u64,
+    /// What speaks against letting a few pass.
+    pub doubt: Doubt,
+}
+
+impl Weight {
+    /// So few that their share matters only in doubt.
+    #[must_use]
+    pub const fn is_few(&self) -> bool {
+        self.fresh.saturating_add(self.passed) <= ALWAYS_LET_THROUGH
+    }
+}
+
+/// What speaks against letting a few pass without regard to their share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doubt {
+    /// Nothing.
+    #[default]
+    None,
+    /// They may be more than half of the source.
+    Share,
+    /// The same read also rejected records or renamed keys: what it lacks may stand there under another name.
+    Read,
 }
 
 impl Guard {
     /// The bound of a verb.
     #[must_use]
     pub fn bound(&self, verb: Verb) -> Bound {
-        let [delete, erase, unsubscribe, detach, clear, overwrite, create, mapping] = self.bounds;
+        let [delete, erase, unsubscribe, detach, clear, overwrite, create, mapping, resubscribe, rename] = self.bounds;
         match verb {
             Verb::Delete => delete,
             Verb::Erase => erase,
@@ -135,6 +184,8 @@ impl Guard {
             Verb::Overwrite => overwrite,
             Verb::Create => create,
             Verb::Mapping => mapping,
+            Verb::Resubscribe => resubscribe,
+            Verb::Rename => rename,
         }
     }
 
@@ -144,16 +195,18 @@ impl Guard {
         if !self.is_on || weight.fresh == 0 {
             return false;
         }
-        let is_harm = match verb {
-            Verb::Delete | Verb::Erase | Verb::Unsubscribe | Verb::Detach | Verb::Clear => true,
-            Verb::Overwrite | Verb::Create | Verb::Mapping => false,
-        };
-        if self.holds_all && is_harm {
+        if self.holds_all && verb.is_harm() {
             return true;
         }
         let Bound { contacts, percent } = self.bound(verb);
         let touched = weight.fresh.saturating_add(weight.passed);
-        touched > ALWAYS_LET_THROUGH
+        let always = match weight.doubt {
+            Doubt::None => ALWAYS_LET_THROUGH,
+            // those of this read: what one contact does again and again is not the whole source
+            Doubt::Share if weight.fresh.saturating_mul(2) <= weight.known => ALWAYS_LET_THROUGH,
+            Doubt::Share | Doubt::Read => LET_THROUGH_IN_DOUBT,
+        };
+        touched > always
             && (touched > contacts || u128::from(touched) * 100 > u128::from(weight.known) * u128::from(percent))
     }
 }
@@ -178,8 +231,11 @@ pub fn harms_of(sides: &Sides, is_new: bool, hash: &Fingerprinter) -> Vec<Harm> 
     }
     for field in sides.due() {
         let Some(print) = sides.desired.get(field) else { continue };
-        let is_known = sides.acknowledged.as_ref().is_some_and(|known| known.get(field).is_some());
+        let known = sides.acknowledged.as_ref().and_then(|known| known.get(field));
+        let is_known = known.is_some();
+        let is_renamed = is_key(sides, field) && known.is_some_and(|known| !hash.is_clear(field, known));
         let verb = match (hash.is_clear(field, print), field.is_segment()) {
+            (false, false) if is_renamed => Verb::Rename,
             (true, true) => Verb::Detach,
             (true, false) => Verb::Clear,
             (false, false) if is_known => Verb::Overwrite,
@@ -189,6 +245,16 @@ pub fn harms_of(sides: &Sides, is_new: bool, hash: &Fingerprinter) -> Vec<Harm> 
         harms.push(Harm { verb, field: Some(field), print });
     }
     harms
+}
+
+/// Whether Reteno tells the contact apart by this field: by its external id, and without one by its address.
+#[must_use]
+pub fn is_key(sides: &Sides, field: Field) -> bool {
+    let has = |field| {
+        sides.desired.get(field).is_some()
+            || sides.acknowledged.as_ref().is_some_and(|known| known.get(field).is_some())
+    };
+    [Field::ExternalCustomerId, Field::Email, Field::Sms].into_iter().find(|key| has(*key)) == Some(field)
 }
 
 /// What a row comes to of which nothing but the mapping may have changed: each of its due fields.
@@ -231,7 +297,7 @@ mod tests {
     use crate::contact::{Personal, Wanted};
 
     fn weight(fresh: u64, passed: u64, known: u64) -> Weight {
-        Weight { fresh, passed, known }
+        Weight { fresh, passed, known, doubt: Doubt::Share }
     }
 
     #[test]
@@ -240,6 +306,13 @@ mod tests {
         let cases = [
             // a handful is never held, whatever the share
             (weight(10, 0, 20), false),
+            // unless it is more than half of all that there is
+            (weight(10, 0, 19), true),
+            (weight(6, 0, 6), true),
+            (weight(2, 0, 3), true),
+            (weight(1, 4, 2), false),
+            // but one contact is a person's own work
+            (weight(1, 0, 1), false),
             (weight(11, 0, 20), true),
             // 5 % of 1000
             (weight(50, 0, 1000), false),

@@ -87,3 +87,34 @@ pub fn fields_that_count(
     };
     contact.fields.iter().filter(|(field, wanted)| counts(*field, wanted)).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contact::Personal;
+
+    #[test]
+    fn an_empty_field_that_was_never_seen_is_a_wish_only_where_the_operator_says_so_and_never_leaves_a_segment() {
+        let vip = Field::segment("VIP");
+        let fields = vec![
+            (Field::FirstName, Wanted::Value(Personal::new("Ann"))),
+            (Field::Town, Wanted::Clear),
+            (vip, Wanted::Clear),
+        ];
+        let contact = Contact {
+            key: "ann".to_owned(),
+            fields,
+            changed_at: None,
+            dropped: Vec::new(),
+            consent: None,
+            unclear_consent: None,
+        };
+        for (clear_at_first_sight, wanted) in
+            [(false, vec![Field::FirstName]), (true, vec![Field::FirstName, Field::Town])]
+        {
+            let policy = Policy { clear_at_first_sight, ..Policy::default() };
+            let counted = fields_that_count(&contact, None, false, &policy);
+            assert_eq!(counted.into_iter().map(|(field, _)| field).collect::<Vec<_>>(), wanted);
+        }
+    }
+}
