@@ -131,3 +131,35 @@ async fn a_first_sight_field_is_written_when_the_contact_is_made() {
     assert_eq!(world.reteno_holds("ann", "firstName").as_deref(), Some("Anna"));
     assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("Kyiv"));
 }
+
+/// What is said of a contact never claims that all is well where the record that was read last says otherwise.
+#[tokio::test(start_paused = true)]
+async fn a_story_tells_of_a_last_record_that_is_not_believed() {
+    let mut world = World::begin().await;
+    let story = async |world: &World| {
+        let told = world.store.call(|checkpoint| {
+            let source = checkpoint.load_source("crm")?;
+            Ok(checkpoint.load_story(&source, "ann")?.unwrap().waits_for)
+        });
+        told.await.unwrap()
+    };
+    whole(&world, vec![at("Kyiv", HOUR_MS)]).await;
+    world.send_for(HOUR).await;
+    assert!(story(&world).await.starts_with("nothing: Reteno holds"));
+    tokio::time::advance(HOUR).await;
+    whole(&world, vec![at("Lviv", HOUR_MS / 2)]).await;
+    assert!(story(&world).await.starts_with("a second look"), "{}", story(&world).await);
+    whole(&world, vec![at("Kyiv", HOUR_MS)]).await;
+    assert!(story(&world).await.starts_with("nothing: Reteno holds"));
+    let context = world.context(world.clock.now().0, false);
+    let refused = reteno_sync::checkpoint::Incoming::Rejected {
+        key: Some("ann".to_owned()),
+        place: String::new(),
+        reasons: vec![(Some(Field::Email), "is not an address".to_owned())],
+    };
+    let page = world.store.call(move |checkpoint| {
+        checkpoint.record_page(&context, &mut reteno_sync::checkpoint::SeenRows::default(), vec![refused], None)
+    });
+    page.await.unwrap();
+    assert!(story(&world).await.starts_with("a record that can be used"), "{}", story(&world).await);
+}

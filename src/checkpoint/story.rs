@@ -97,12 +97,14 @@ pub struct DeedStory {
 impl Checkpoint {
     /// What is known of one contact.
     pub fn load_story(&self, source: &SourceRow, key: &str) -> Result<Option<ContactStory>, CheckpointError> {
-        type Prints = (Vec<u8>, Option<Vec<u8>>, i64, i64);
+        type Prints = (Vec<u8>, Option<Vec<u8>>, i64, i64, Doubts);
         let found: Option<(ContactStory, Prints)> = self
             .connection
             .query_row(
                 "SELECT reteno_id, read_at, changed_at, lane, import, not_before, attempts, sightings, desired, \
-                 acknowledged, stuck, id, email_status, restores FROM contact WHERE source = ?1 AND key = ?2",
+                 acknowledged, stuck, id, email_status, restores, older_read IS NOT NULL, \
+                 EXISTS (SELECT 1 FROM rejection r WHERE r.source = ?1 AND r.key = ?2 AND r.kind IN ('record', 'erased')) \
+                 FROM contact WHERE source = ?1 AND key = ?2",
                 params![source.id.0, key],
                 |row| {
                     let story = ContactStory {
@@ -124,12 +126,13 @@ impl Checkpoint {
                         restores: row.get(13)?,
                         waits_for: String::new(),
                     };
-                    Ok((story, (row.get(8)?, row.get(9)?, row.get(10)?, row.get(11)?)))
+                    let doubts = Doubts { is_contradicted: row.get(14)?, is_refused: row.get(15)? };
+                    Ok((story, (row.get(8)?, row.get(9)?, row.get(10)?, row.get(11)?, doubts)))
                 },
             )
             .optional()
             .attempt("read a contact")?;
-        let Some((mut story, (desired, acknowledged, stuck, id))) = found else { return Ok(None) };
+        let Some((mut story, (desired, acknowledged, stuck, id, doubts))) = found else { return Ok(None) };
         let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
         let acknowledged =
             acknowledged.map(|blob| FieldPrints::decode(&blob)).transpose().map_err(unreadable("list of prints"))?;
@@ -148,7 +151,7 @@ impl Checkpoint {
         story.consent = self.load_consent_story(id)?;
         story.held = self.load_held_story(id)?;
         story.deeds = self.load_deed_story(id)?;
-        story.waits_for = waits_for(&story, acknowledged.is_none(), Stuck::from_number(stuck));
+        story.waits_for = waits_for(&story, acknowledged.is_none(), Stuck::from_number(stuck), doubts);
         Ok(Some(story))
     }
 
@@ -218,9 +221,27 @@ impl Checkpoint {
     }
 }
 
-fn waits_for(story: &ContactStory, is_acknowledged: bool, stuck: Stuck) -> String {
-    match (is_acknowledged, story.deeds.first()) {
+/// Why the record that was read last may say something else than what Reteno is known to hold.
+#[derive(Clone, Copy)]
+struct Doubts {
+    /// It has a lower change time than the one believed, though it was asked for later.
+    is_contradicted: bool,
+    /// It could not be used.
+    is_refused: bool,
+}
+
+fn waits_for(story: &ContactStory, is_acknowledged: bool, stuck: Stuck, doubts: Doubts) -> String {
+    match (is_acknowledged && stuck != Stuck::Shadowed, story.deeds.first()) {
         (true, Some(deed)) => return format!("what is to be done about it: {}", deed.kind),
+        (true, None) if doubts.is_refused => {
+            return "a record that can be used: the last one is refused, and Reteno holds what the one before said"
+                .to_owned();
+        }
+        (true, None) if doubts.is_contradicted => {
+            return "a second look: the record that was read last has a lower change time than the one that is believed; it \
+                    counts when it is read once more"
+                .to_owned();
+        }
         (true, None) => return "nothing: Reteno holds what the CRM wants".to_owned(),
         (false, Some(_) | None) => {}
     }
