@@ -130,7 +130,15 @@ mod tests {
     #[test]
     fn another_address_is_seen_for_the_first_time() {
         assert_eq!(acts(&[(NO, ADDRESS), (YES, OTHER)], true), [LOWER_UNSEEN, ConsentAct::None]);
-        assert_eq!(acts(&[(YES, ADDRESS), (NO, OTHER)], true), [ConsentAct::None, LOWER_UNSEEN]);
+        // but a no that was not said before is witnessed, and of the address that was left, too
+        assert_eq!(acts(&[(YES, ADDRESS), (NO, OTHER)], true), [ConsentAct::None, LOWER]);
+        let known = |said| ConsentState { said, address: ADDRESS, is_lowered: false };
+        assert_eq!(left_address(Some(&known(YES)), NO, Some(OTHER), false), Some(ADDRESS));
+        assert_eq!(left_address(Some(&known(YES)), NO, None, false), Some(ADDRESS));
+        assert_eq!(left_address(Some(&known(YES)), NO, Some(ADDRESS), false), None);
+        assert_eq!(left_address(Some(&known(NO)), NO, Some(OTHER), false), None);
+        assert_eq!(left_address(Some(&known(YES)), NO, Some(OTHER), true), None);
+        assert_eq!(left_address(Some(&known(YES)), YES, Some(OTHER), false), None);
         // and back again
         let words = [(NO, ADDRESS), (NO, OTHER), (YES, ADDRESS)];
         assert_eq!(acts(&words, true), [LOWER_UNSEEN, LOWER_UNSEEN, ConsentAct::None]);
