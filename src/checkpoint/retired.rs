@@ -72,18 +72,17 @@ impl Checkpoint {
                 take_out(&transaction, *contact)?;
             }
         }
-        let end = match contacts.last() {
-            Some(last) => Retirement::After(*last),
-            None => {
-                transaction
-                    .execute(
-                        "UPDATE source SET retired = ?2, full_read_wanted = iif(?2 OR rereads = 2, full_read_wanted, 1) \
-                         WHERE id = ?1",
-                        params![source, !was_retired],
-                    )
-                    .attempt(ACTION)?;
-                Retirement::Source { name, is_retired: !was_retired }
-            }
+        let end = if let Some(last) = contacts.last() {
+            Retirement::After(*last)
+        } else {
+            transaction
+                .execute(
+                    "UPDATE source SET retired = ?2, full_read_wanted = iif(?2 OR rereads = 2, full_read_wanted, 1) \
+                     WHERE id = ?1",
+                    params![source, !was_retired],
+                )
+                .attempt(ACTION)?;
+            Retirement::Source { name, is_retired: !was_retired }
         };
         transaction.commit().attempt(ACTION)?;
         Ok(end)

@@ -48,7 +48,7 @@ impl Page<'_> {
                 // one that lies so far ahead is a mistake of the CRM's, or was stored before the clock was set back
                 let is_believable = |time: &i64| *time <= self.context.now.saturating_add(AHEAD_MAX_MS);
                 let changed_at = row.get::<_, Option<i64>>(3)?.filter(is_believable);
-                let stamp = ReadStamp { changed_at, asked_at };
+                let stamp = ReadStamp { asked_at, changed_at };
                 let counts = (row.get(10)?, row.get(11)?, row.get(12)?, row.get(13)?);
                 let rest = (row.get(6)?, sightings, row.get(8)?, row.get::<_, i64>(9)?, counts, row.get(14)?);
                 Ok((row.get(0)?, desired, acknowledged, stamp, row.get::<_, i64>(5)?, rest))

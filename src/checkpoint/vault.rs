@@ -85,7 +85,9 @@ impl Checkpoint {
     /// The name of the account that was authorized first, where it is another one than `found`.
     pub fn load_account_unlike(&self, found: &AccountIdentity) -> Result<Option<String>, CheckpointError> {
         let known: Option<i64> = self.load_setting("account mark")?;
-        if known.is_none_or(|known| known == self.mark_of(found)) {
+        // an earlier version stored what the name alone comes to
+        let by_name = self.hash.text("account", &found.name).cast_signed();
+        if known.is_none_or(|known| known == self.mark_of(found) || known == by_name) {
             return Ok(None);
         }
         Ok(Some(self.load_account()?.unwrap_or_default()))
