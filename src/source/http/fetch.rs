@@ -78,8 +78,8 @@ async fn ask_for(
         records: Some(&fetch.records),
     };
     match link.ask(&ask, stop).await? {
-        Reply::Answer(answer) => {
-            let items = fetch.records.items(&answer).ok_or_else(|| no_records("fetch"))?;
+        Reply::Answer(mut answer) => {
+            let items = fetch.records.items(&mut answer).ok_or_else(|| no_records("fetch"))?;
             let records: Result<Vec<Option<Value>>, _> = items.iter().map(|item| fetch.records.record(item)).collect();
             // who cannot be read is not missing
             let records = records.map_err(|broken| SourceError::NotUnderstood {

@@ -96,6 +96,7 @@ impl HttpSource {
         let mut walk = Walk::begin(link, Query { start, ..query });
         let Some(Step { asked_at, found }) = walk.next(stop).await? else { return Err(SourceError::Stopped) };
         let place = |item| Place::Answer { answer: 1, item };
+        let found = found.into_iter().take(PAGE_ITEMS_MAX);
         let items = (1..).zip(found).flat_map(|(item, found)| items_of(description, found, place(item))).collect();
         Ok((Page { items, cursor: None, asked_at }, !walk.is_over()))
     }

@@ -47,9 +47,9 @@ impl RecordsPath {
     /// The items of what holds the records, as they stand in the answer; also those that a filter at the path's end leaves
     /// out: a page of which few pass is no short page. `None` where there is not even what would hold them: an error that
     /// came with a good status is no empty list.
-    pub(super) fn items(&self, answer: &Answer) -> Option<Vec<Bytes>> {
-        if let Some(items) = &answer.records {
-            return Some(items.clone());
+    pub(super) fn items(&self, answer: &mut Answer) -> Option<Vec<Bytes>> {
+        if let Some(items) = answer.records.take() {
+            return Some(items);
         }
         let written = |values: Vec<&Value>| values.into_iter().map(|value| Bytes::from(value.to_string())).collect();
         let Some(holder) = &self.holder else {

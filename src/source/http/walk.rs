@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
         if self.is_over {
             return Ok(None);
         }
-        let (asked_at, answer) = match self.link.ask(&self.build_ask(), stop).await? {
+        let (asked_at, mut answer) = match self.link.ask(&self.build_ask(), stop).await? {
             Reply::Answer(answer) => (answer.asked_at, Some(answer)),
             Reply::Empty { asked_at, is_told } => {
                 self.traits.is_proven &= is_told;
@@ -169,7 +169,7 @@ impl<'a> Walk<'a> {
                 return Ok(Some(Step { asked_at: self.link.clock().now(), found: Vec::new() }));
             }
         };
-        let items = match &answer {
+        let items = match &mut answer {
             Some(answer) => self.query.list.records.items(answer).ok_or_else(|| no_records(&self.query.what))?,
             None => Vec::new(),
         };

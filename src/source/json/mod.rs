@@ -17,6 +17,9 @@ use crate::contact::{KEY_TWICE, unreadable_value};
 pub(crate) const RECORD_VALUES_MAX: usize = 20_000;
 /// Most values in what stands around the records of an answer, or in one that is not read record by record.
 pub(crate) const ANSWER_VALUES_MAX: usize = 400_000;
+/// Most records in one answer: each takes about 150 bytes beside its text until it is recorded. No contact is shorter than
+/// 30 bytes, so that an answer of 16 MB has fewer.
+const RECORDS_MAX: usize = 500_000;
 /// As deep as values may stand in one another: each level costs stack.
 const DEPTH_MAX: usize = 128;
 
@@ -179,6 +182,9 @@ impl<'a> Reader<'a> {
                 self.at += 1;
                 let mut places = Vec::new();
                 while self.has_item(b']', places.len())? {
+                    if places.len() == RECORDS_MAX {
+                        return Err(self.broken("too many records"));
+                    }
                     places.push(self.skip()?);
                 }
                 *records = Some(places);
@@ -413,6 +419,8 @@ mod tests {
         assert_eq!(texts("{\"items\": null}", &["items"]), (json!({"items": null}), None));
         assert_eq!(texts("{\"error\": {\"items\": []}}", &["items"]).1, None);
         assert!(split(b"{\"items\": [1], \"items\": []}", &keys(&["items"])).is_err());
+        let many = format!("[{}0]", "0,".repeat(RECORDS_MAX));
+        assert_eq!(split(many.as_bytes(), &[]).unwrap_err().what, "too many records");
     }
 
     proptest! {
