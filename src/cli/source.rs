@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, SourceConfig, SourceKind};
-use crate::contact::{Catalog, Contact, Field, Mapped, ResolvedMapping, Wanted};
+use crate::contact::{Catalog, Contact, DateFaults, Field, Mapped, ResolvedMapping, Wanted};
 use crate::daemon::compose;
 use crate::daemon::consents::unclear_consents;
 use crate::report;
@@ -61,6 +61,8 @@ struct Tried {
     rejected: Vec<String>,
     /// Records whose consent is neither a yes nor a no, by the class of its value.
     unclear_consents: BTreeMap<&'static str, u64>,
+    /// Change times that are not believed.
+    date_faults: DateFaults,
     /// Whether the page leads to another one, where that can be told.
     has_next: Option<bool>,
 }
@@ -79,7 +81,7 @@ pub(super) async fn test(context: &Context, name: &str, show_values: bool) -> Re
         let hint = error.hint().map(|hint| hint.replace("NAME", name));
         Failure::of(Exit::Failed, error, hint)
     })?;
-    let tried = Tried { has_next, ..try_items(&feed.mapping, items) };
+    let tried = Tried { has_next, ..try_items(&feed.mapping, items, around.clock.now().plus(feed.source.lag()).0) };
     tell(context, name, &tried, show_values);
     if context.output == Output::Text {
         let words = webhook_words(&config, chosen[0]);
@@ -112,7 +114,7 @@ async fn sample(source: &Source) -> Result<(Vec<Item>, Option<bool>), SourceErro
     }
 }
 
-fn try_items(mapping: &ResolvedMapping, items: Vec<Item>) -> Tried {
+fn try_items(mapping: &ResolvedMapping, items: Vec<Item>, present: i64) -> Tried {
     let mut tried = Tried {
         contacts: Vec::new(),
         records: 0,
@@ -121,11 +123,13 @@ fn try_items(mapping: &ResolvedMapping, items: Vec<Item>) -> Tried {
         rejected: Vec::new(),
         unclear_consents: BTreeMap::new(),
         has_next: None,
+        date_faults: DateFaults::default(),
     };
     for item in items {
         match item {
             Item::Record { record, place } => {
                 tried.records += 1;
+                tried.date_faults.believe(mapping.dating(&record), present, || place.to_string());
                 let mapped = mapping.map(&record);
                 if let Ok(Mapped::Contact(Contact { unclear_consent: Some(class), .. })) = &mapped {
                     *tried.unclear_consents.entry(class.text()).or_default() += 1;
@@ -169,7 +173,8 @@ fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
             .collect();
         report::say_json(&serde_json::json!({
             "source": name, "records": tried.records, "left_out": tried.left_out, "deleted": tried.deleted,
-            "rejected": tried.rejected, "unclear_consents": tried.unclear_consents, "has_next": tried.has_next, "contacts": contacts,
+            "rejected": tried.rejected, "unclear_consents": tried.unclear_consents,
+            "change_times": tried.date_faults.words(), "has_next": tried.has_next, "contacts": contacts,
         }));
         return;
     }
@@ -193,6 +198,9 @@ fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
     for (key, fields) in &tried.contacts {
         let rows: Vec<_> = fields.iter().map(|(field, wanted)| vec![field.to_string(), shown(wanted)]).collect();
         report::say(&format!("\n{}", report::table(&["contact", key], &rows)));
+    }
+    for words in tried.date_faults.words() {
+        report::say(&format!("\n{words}"));
     }
     for reason in tried.rejected.iter().take(SHOWN) {
         report::say(&format!("\ncannot be sent: {reason}"));

@@ -8,6 +8,7 @@ use super::additional::AdditionalRule;
 use super::categories::CategoriesRule;
 use super::channels::canonical_email;
 use super::consent::ConsentRule;
+use super::dating::Dating;
 use super::draft::Draft;
 use super::field::{Field, MEMBER, Personal, Wanted};
 use super::filter::Filter;
@@ -297,9 +298,23 @@ impl ResolvedMapping {
     }
 
     fn change_time_in(&self, view: &View<'_>) -> Option<i64> {
-        match self.changed_at.as_ref()?.read_in(view) {
-            Read::Value(text) => Moment::parse(&text).map(Moment::unix_millis),
-            Read::Absent | Read::Empty | Read::NotScalar | Read::Rounded => None,
+        match self.dating_in(view) {
+            Dating::At(moment) => Some(moment.unix_millis()),
+            Dating::Undated | Dating::Unreadable => None,
+        }
+    }
+
+    /// What a record says of when it was changed.
+    #[must_use]
+    pub fn dating(&self, record: &Record) -> Dating {
+        self.dating_in(&View::of(record))
+    }
+
+    fn dating_in(&self, view: &View<'_>) -> Dating {
+        match self.changed_at.as_ref().map(|selector| selector.read_in(view)) {
+            Some(Read::Value(text)) => Moment::parse(&text).map_or(Dating::Unreadable, Dating::At),
+            Some(Read::NotScalar | Read::Rounded) => Dating::Unreadable,
+            Some(Read::Absent | Read::Empty) | None => Dating::Undated,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::checkpoint::{
     Store, Way,
 };
 use crate::clock::{Clock, Timestamp};
-use crate::contact::{Field, ResolvedMapping};
+use crate::contact::{DateFaults, Field, ResolvedMapping};
 use crate::plan::Lane;
 use crate::plan::balance::Balance;
 use crate::plan::policy::Policy;
@@ -22,7 +22,7 @@ use crate::source::{Cursor, From, Item, PUSHED, Page, ReadEnd, Source, SourceErr
 use super::consents::UnclearConsents;
 use super::feeds::tell_last_words;
 use super::foresight::foresee;
-use super::items::map_item;
+use super::items::map_items;
 use super::repairs::{earlier_way, repairs_of};
 use super::sender::Line;
 
@@ -66,6 +66,8 @@ pub struct CycleReport {
     pub balance: Balance,
     /// Every record of the source was seen.
     pub is_full: bool,
+    /// Change times that were not believed.
+    pub date_faults: DateFaults,
     /// For the operator.
     pub warnings: Vec<String>,
     /// What would be sent, where nothing was written.
@@ -336,16 +338,18 @@ impl<'a> Cycle<'a> {
         let mut seen = std::mem::take(&mut self.seen);
         let text = cursor.map(|cursor| cursor.as_text().to_owned());
         // mapping is work for the blocking thread, too
-        let (seen, outcome) = self
+        let present = Timestamp(now).plus(self.feed.source.lag()).0;
+        let (seen, outcome, faults) = self
             .parts
             .store
             .call(move |checkpoint| {
-                let incoming = items.into_iter().map(|item| map_item(&mapping, item)).collect();
+                let (incoming, faults) = map_items(&mapping, items, present);
                 let outcome = checkpoint.record_page(&context, &mut seen, incoming, text.as_deref())?;
-                Ok((seen, outcome))
+                Ok((seen, outcome, faults))
             })
             .await?;
         self.seen = seen;
+        self.report.date_faults.add(faults);
         self.unnamed += outcome.unnamed;
         self.unclear.add(outcome.unclear_consents);
         self.report.balance += outcome.balance;
@@ -372,6 +376,7 @@ impl<'a> Cycle<'a> {
 
     async fn finish(&mut self, end: ReadEnd, began: Timestamp) -> Result<(), CheckpointError> {
         self.report.warnings.extend(end.warnings);
+        self.report.warnings.extend(self.report.date_faults.words());
         let from_beginning = self.context.is_full;
         let is_readable = end.records > 0 && end.malformed == 0;
         let proof = ReadProof {

@@ -114,6 +114,7 @@ pub async fn tell_read(
                 tracing::info!(source = name, "{words}");
             }
             tell_holds(&report.holds, alarm, program).await?;
+            tell_times(name, report, alarm).await?;
             alarm.end(&alert).await
         }
         Err(CycleError::Source { source, .. }) if source.is_temporary() => {
@@ -125,6 +126,18 @@ pub async fn tell_read(
             alarm.raise(&alert, &report::chain(error), &hint).await
         }
     }
+}
+
+/// While change times are not believed, an older record is not told from a newer one by them: `status` shows it until a
+/// read of everything has none.
+async fn tell_times(name: &str, report: &CycleReport, alarm: &Alarm) -> Result<(), CheckpointError> {
+    let alert = format!("times-{name}");
+    let words = report.date_faults.words();
+    if !words.is_empty() {
+        let hint = "compare changed_at of this source with its records, and the CRM's clock with this machine's";
+        return alarm.raise(&alert, &format!("source {name}: {}", words.join("; ")), hint).await;
+    }
+    if report.is_full { alarm.end(&alert).await } else { Ok(()) }
 }
 
 /// What a changed mapping made due; `None` where it is nothing.

@@ -67,6 +67,8 @@ pub struct Hints<'a> {
     name: String,
     source: SourceId,
     mapping: Arc<ResolvedMapping>,
+    /// So late the source may show a change.
+    lag: Duration,
     policy: Arc<Policy>,
     alarm: Alarm,
     announced: Streak,
@@ -135,6 +137,7 @@ impl<'a> Hints<'a> {
             name: feed.name.clone(),
             source,
             mapping: Arc::clone(&feed.mapping),
+            lag: feed.source.lag(),
             policy: Arc::clone(&feed.policy),
             alarm,
             announced: Streak::none(&parts.random),
@@ -218,6 +221,7 @@ impl<'a> Hints<'a> {
     async fn bring(&self, batch: &Batch, now: Timestamp) -> Result<(Vec<Incoming>, Timestamp), SourceError> {
         let mut incoming = Vec::new();
         let mut asked_at = now;
+        let present = now.plus(self.lag).0;
         // whether a record is said to be deleted
         let mut hinted: BTreeMap<&str, bool> = BTreeMap::new();
         for waiting in &batch.events {
@@ -225,7 +229,7 @@ impl<'a> Hints<'a> {
                 InboxEvent::Hint { key, is_deleted } => *hinted.entry(key).or_default() |= is_deleted,
                 InboxEvent::Whole { record, .. } => {
                     asked_at = asked_at.min(waiting.received_at);
-                    incoming.push(map_pushed(&self.mapping, record));
+                    incoming.push(map_pushed(&self.mapping, record, present));
                 }
                 InboxEvent::Unreadable { key } => incoming.push(reject_unreadable(key)),
                 InboxEvent::WholeDeleted { key, record } => {
@@ -249,7 +253,7 @@ impl<'a> Hints<'a> {
         };
         let deleted: BTreeSet<&str> =
             hinted.iter().filter(|(_, is_deleted)| **is_deleted).map(|(key, _)| *key).collect();
-        incoming.extend(fetched.into_iter().map(|fetched| map_fetched(&self.mapping, fetched, &deleted)));
+        incoming.extend(fetched.into_iter().map(|fetched| map_fetched(&self.mapping, fetched, &deleted, present)));
         Ok((incoming, asked_at))
     }
 

@@ -3,14 +3,21 @@
 use std::collections::BTreeSet;
 
 use crate::checkpoint::Incoming;
-use crate::contact::{Contact, Field, Mapped, Record, RecordRejection, ResolvedMapping};
+use crate::contact::{Contact, DateFaults, Field, Mapped, Record, RecordRejection, ResolvedMapping};
 use crate::source::{Fetched, Item, Place};
 
 /// A record that was fetched by its id. `deleted`: those that were said to be deleted, which a fetch that does not find them
 /// confirms.
-pub(super) fn map_fetched(mapping: &ResolvedMapping, fetched: Fetched, deleted: &BTreeSet<&str>) -> Incoming {
+pub(super) fn map_fetched(
+    mapping: &ResolvedMapping,
+    fetched: Fetched,
+    deleted: &BTreeSet<&str>,
+    present: i64,
+) -> Incoming {
     match fetched {
-        Fetched::Record(record) => map_alone(mapping, &record, "a record fetched by its id", Incoming::Contact),
+        Fetched::Record(record) => {
+            map_alone(mapping, &record, ("a record fetched by its id", present), Incoming::Contact)
+        }
         Fetched::Deleted(record) => match mapping.read_id(&record) {
             Ok(key) => Incoming::Deleted {
                 is_confirmed: deleted.contains(key.as_str()),
@@ -31,12 +38,12 @@ pub(super) fn map_fetched(mapping: &ResolvedMapping, fetched: Fetched, deleted: 
 }
 
 /// A record that came whole, as JSON.
-pub(super) fn map_pushed(mapping: &ResolvedMapping, text: &[u8]) -> Incoming {
+pub(super) fn map_pushed(mapping: &ResolvedMapping, text: &[u8], present: i64) -> Incoming {
     const PLACE: &str = "a record that a webhook brought";
     match serde_json::from_slice(text) {
         Ok(value) => {
             let record = Record::Json(value);
-            map_alone(mapping, &record, PLACE, |contact| Incoming::Pushed {
+            map_alone(mapping, &record, (PLACE, present), |contact| Incoming::Pushed {
                 contact,
                 unspoken: mapping.unspoken(&record),
             })
@@ -65,11 +72,14 @@ pub(super) fn reject_unreadable(key: &str) -> Incoming {
 fn map_alone(
     mapping: &ResolvedMapping,
     record: &Record,
-    place: &str,
+    (place, present): (&str, i64),
     incoming: impl FnOnce(Contact) -> Incoming,
 ) -> Incoming {
     match mapping.map(record) {
-        Ok(Mapped::Contact(contact)) => incoming(contact),
+        Ok(Mapped::Contact(contact)) => {
+            let changed_at = DateFaults::default().believe(mapping.dating(record), present, || place.to_owned());
+            incoming(Contact { changed_at, ..contact })
+        }
         Ok(Mapped::Filtered { key, said }) => Incoming::Filtered { key }.saying(said),
         Err(rejection) => reject(rejection, place.to_owned()),
     }
@@ -84,14 +94,19 @@ fn reasons_of(rejection: &RecordRejection) -> Vec<(Option<Field>, String)> {
     rejection.reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect()
 }
 
-/// Pure: the same item and mapping give the same.
-pub(super) fn map_item(mapping: &ResolvedMapping, item: Item) -> Incoming {
+/// Pure: the same item, mapping and present (milliseconds, with the source's lag) give the same. Change times that are not
+/// believed are added to `faults`.
+pub(super) fn map_item(mapping: &ResolvedMapping, item: Item, present: i64, faults: &mut DateFaults) -> Incoming {
     match item {
         Item::Record { record, place } => match mapping.map(&record) {
-            Ok(Mapped::Contact(contact)) => match place {
-                Place::Line(line) => Incoming::Line { contact, line },
-                Place::Message(_) | Place::Answer { .. } => Incoming::Contact(contact),
-            },
+            Ok(Mapped::Contact(contact)) => {
+                let changed_at = faults.believe(mapping.dating(&record), present, || place.to_string());
+                let contact = Contact { changed_at, ..contact };
+                match place {
+                    Place::Line(line) => Incoming::Line { contact, line },
+                    Place::Message(_) | Place::Answer { .. } => Incoming::Contact(contact),
+                }
+            }
             Ok(Mapped::Filtered { key, said }) => Incoming::Filtered { key }.saying(said),
             Err(rejection) => reject(rejection, place.to_string()),
         },

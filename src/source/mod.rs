@@ -15,6 +15,7 @@ pub mod singer;
 pub mod webhook;
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -227,6 +228,15 @@ impl Source {
             Self::Singer(source) => source.full_only(),
             Self::Http(source) => source.full_only(),
             Self::Pushed => false,
+        }
+    }
+
+    /// So late it may show a change, by its description.
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        match self {
+            Self::File(_) | Self::Singer(_) | Self::Pushed => Duration::ZERO,
+            Self::Http(source) => source.lag(),
         }
     }
 

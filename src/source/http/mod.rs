@@ -44,6 +44,12 @@ impl HttpSource {
         self.link.description().cursor.is_none()
     }
 
+    /// So late it may show a change.
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        self.link.description().cursor.as_ref().map_or(Duration::ZERO, |cursor| cursor.lag)
+    }
+
     /// Whether records can be fetched by their ids.
     #[must_use]
     pub fn fetches(&self) -> bool {
