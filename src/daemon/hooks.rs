@@ -3,9 +3,9 @@
 //!
 //! Nothing of a body, a header or a path leaves here, not into a log, a count or an alert. It acts on nothing: see `hints`.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use url::Url;
@@ -15,7 +15,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, SourceConfig};
 use crate::listener::{Hooks, NoBody, Posted, Reception};
 use crate::report;
-use crate::source::webhook::{Delivery, Event, EventKind, Refused, Verification, Webhook};
+use crate::source::webhook::{Delivery, Event, EventKind, Refused, Taken, Verification, Webhook};
 
 use super::alarm::Alarm;
 use super::compose::Surroundings;
@@ -23,6 +23,9 @@ use super::compose::Surroundings;
 /// Only refused deliveries for so long, and so many of them, are no accident: a secret was changed on one side.
 const REFUSED_FOR: Duration = Duration::from_mins(15);
 const REFUSED_TIMES: u64 = 5;
+
+/// So many unknown words are told of: a CRM has few, and what comes after them is no news.
+const WORDS_TOLD_MAX: usize = 16;
 
 const UNPROVEN: &str = "compare the webhook's secret and address with those in the CRM; the log says why the first was refused. \
                         Reading goes on by schedule";
@@ -40,6 +43,8 @@ pub struct HookDesk {
 
 struct Hook {
     webhook: Arc<Webhook>,
+    /// Unknown words that were told of.
+    words_told: Mutex<BTreeSet<String>>,
     tally: Tally,
 }
 
@@ -117,7 +122,7 @@ impl HookDesk {
     /// Takes deliveries for these webhooks (by their sources' names) into `inbox`.
     #[must_use]
     pub fn open(hooks: Vec<(String, Arc<Webhook>)>, inbox: Inbox, clock: Clock, public_url: Option<Url>) -> Arc<Self> {
-        let hook = |(name, webhook)| (name, Hook { webhook, tally: Tally::default() });
+        let hook = |(name, webhook)| (name, Hook { webhook, words_told: Mutex::default(), tally: Tally::default() });
         Arc::new(Self { hooks: hooks.into_iter().map(hook).collect(), inbox, clock, public_url })
     }
 
@@ -169,13 +174,33 @@ impl HookDesk {
             body,
             now: self.clock.now(),
         };
-        let events: Vec<InboxEvent> = webhook.receive(&delivery)?.into_iter().flat_map(inbox_events).collect();
+        let taken = webhook.receive(&delivery)?;
+        self.tell_left_out(posted, &taken);
+        let events: Vec<InboxEvent> = taken.events.into_iter().flat_map(inbox_events).collect();
         if events.is_empty() {
             // nothing that concerns the source: there is nothing to keep
             return Ok(());
         }
         self.inbox.store(&posted.source, delivery_id(webhook, posted), events).await?;
         Ok(())
+    }
+
+    /// What of an accepted delivery is not acted on. Words that the description does not know may be those of another version
+    /// of the CRM: each is told once.
+    fn tell_left_out(&self, posted: &Posted, taken: &Taken) {
+        let source = &posted.source;
+        if let (count, Some(reason)) = &taken.refused {
+            tracing::warn!(source, "{count} events of a delivery of the webhook are left out: {reason}");
+        }
+        let Some((word, hook)) = taken.unknown_word.as_ref().zip(self.hooks.get(source)) else { return };
+        // nothing else is done while it is held
+        let mut told = hook.words_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < WORDS_TOLD_MAX && told.insert(word.clone()) {
+            tracing::warn!(
+                source,
+                "a delivery of the webhook speaks of {word:?} alone, which is not known: nothing is done"
+            );
+        }
     }
 
     /// The URL as the sender saw it: some sign it. Behind a proxy only the configuration knows it.

@@ -94,9 +94,16 @@ fn reasons_of(rejection: &RecordRejection) -> Vec<(Option<Field>, String)> {
     rejection.reasons.iter().map(|reason| (reason.field, reason.text.to_string())).collect()
 }
 
+/// A page's items, and the change times in it that are not believed.
+pub(super) fn map_items(mapping: &ResolvedMapping, items: Vec<Item>, present: i64) -> (Vec<Incoming>, DateFaults) {
+    let mut faults = DateFaults::default();
+    let incoming = items.into_iter().map(|item| map_item(mapping, item, present, &mut faults)).collect();
+    (incoming, faults)
+}
+
 /// Pure: the same item, mapping and present (milliseconds, with the source's lag) give the same. Change times that are not
 /// believed are added to `faults`.
-pub(super) fn map_item(mapping: &ResolvedMapping, item: Item, present: i64, faults: &mut DateFaults) -> Incoming {
+fn map_item(mapping: &ResolvedMapping, item: Item, present: i64, faults: &mut DateFaults) -> Incoming {
     match item {
         Item::Record { record, place } => match mapping.map(&record) {
             Ok(Mapped::Contact(contact)) => {

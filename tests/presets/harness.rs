@@ -275,7 +275,7 @@ impl Crm {
             EventKind::MergedInto { winner } => format!("{key}>{winner}"),
             EventKind::Whole(_) | EventKind::WholeDeleted { .. } => panic!("no preset's payload is whole"),
         };
-        Ok(events.into_iter().map(word).collect())
+        Ok(events.events.into_iter().map(word).collect())
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {

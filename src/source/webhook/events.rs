@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Number, Value};
 use serde_json_path::JsonPath;
 
-use super::{Event, EventKind, Refused};
+use super::{Event, EventKind, Refused, Taken};
 
 /// A delivery that names more is no hint but a flood; the senders known batch by 50 or 100.
 const EVENTS_MAX: usize = 10_000;
@@ -68,20 +68,42 @@ pub enum ActionRule {
 }
 
 impl Reading {
-    /// The events, without those that ask for nothing.
-    pub(super) fn events(&self, body: &Value) -> Result<Vec<Event>, Refused> {
-        let mut events = Vec::new();
+    /// The events, without those that ask for nothing. Refused where none of them can be understood.
+    pub(super) fn take(&self, body: &Value) -> Result<Taken, Refused> {
+        let (mut taken, mut first, mut understood) = (Taken::default(), None, 0_u64);
+        let mut unknown = Unknown::default();
         for event in self.events.query(body) {
-            match &self.ids {
-                Ids::One { id, action } => self.read(event, (action.of(event)?, id), true, &mut events)?,
-                Ids::ByAction(all) => {
-                    for (action, id) in all {
-                        self.read(event, (*action, id), false, &mut events)?;
-                    }
+            let before = taken.events.len();
+            match self.take_event(event, &mut unknown, &mut taken.events) {
+                Ok(()) => understood += 1,
+                Err(refused) if taken.events.len() >= EVENTS_MAX => return Err(refused),
+                Err(refused) => {
+                    taken.events.truncate(before);
+                    taken.refused.0 += 1;
+                    first.get_or_insert(refused);
                 }
             }
         }
-        Ok(events)
+        match first {
+            Some(refused) if understood == 0 => return Err(refused),
+            Some(refused) => taken.refused.1 = Some(refused.to_string()),
+            None => {}
+        }
+        taken.unknown_word = unknown.word.filter(|_| !unknown.has_known);
+        Ok(taken)
+    }
+
+    fn take_event(&self, event: &Value, unknown: &mut Unknown, events: &mut Vec<Event>) -> Result<(), Refused> {
+        match &self.ids {
+            Ids::One { id, action } => {
+                let action = action.of(event, unknown)?;
+                self.read(event, (action, id), true, events)
+            }
+            Ids::ByAction(all) => {
+                unknown.has_known = true;
+                all.iter().try_for_each(|(action, id)| self.read(event, (*action, id), false, events))
+            }
+        }
     }
 
     fn read(
@@ -135,14 +157,36 @@ impl Reading {
     }
 }
 
+/// Words of a delivery that the description does not know.
+#[derive(Default)]
+struct Unknown {
+    /// The first of them, where it looks like one.
+    word: Option<String>,
+    /// Another one is known.
+    has_known: bool,
+}
+
+/// Longer ones are no words for what happened.
+const WORD_BYTES_MAX: usize = 48;
+
 impl ActionRule {
-    fn of(&self, event: &Value) -> Result<Action, Refused> {
+    fn of(&self, event: &Value, unknown: &mut Unknown) -> Result<Action, Refused> {
         match self {
-            Self::Fixed(action) => Ok(*action),
+            Self::Fixed(action) => {
+                unknown.has_known = true;
+                Ok(*action)
+            }
             Self::Told { path, actions } => {
                 let word = path.query(event).exactly_one().ok().and_then(scalar);
                 let word = word.ok_or_else(|| malformed("an event does not tell its action"))?;
-                Ok(actions.get(&word).copied().unwrap_or(Action::Ignore))
+                let known = actions.get(&word).copied();
+                unknown.has_known |= known.is_some();
+                // it is shown, so it must be a word of a program and nobody's name or address
+                let is_of_word = |letter: char| letter.is_ascii_alphabetic() || matches!(letter, '.' | '_' | ':' | '-');
+                if known.is_none() && word.len() <= WORD_BYTES_MAX && word.chars().all(is_of_word) {
+                    unknown.word.get_or_insert(word);
+                }
+                Ok(known.unwrap_or(Action::Ignore))
             }
         }
     }

@@ -91,6 +91,17 @@ impl fmt::Debug for Delivery<'_> {
     }
 }
 
+/// What a delivery comes to.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Its events, in its order.
+    pub events: Vec<Event>,
+    /// Events that could not be understood beside others that could, and why the first could not.
+    pub refused: (u64, Option<String>),
+    /// A word for what happened, where the description knows none of the delivery's words.
+    pub unknown_word: Option<String>,
+}
+
 /// What a delivery says of one contact.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -181,9 +192,9 @@ impl Webhook {
         matches!(self.verification, Verification::Standard(_))
     }
 
-    /// The events of a delivery, in its order, after it has proven where it comes from; one that speaks of nothing that
-    /// concerns this source has none. A contact may be named more than once.
-    pub fn receive(&self, delivery: &Delivery<'_>) -> Result<Vec<Event>, Refused> {
+    /// The events of a delivery, after it has proven where it comes from; one that speaks of nothing that concerns this source
+    /// has none. A contact may be named more than once. An event that cannot be understood costs itself alone.
+    pub fn receive(&self, delivery: &Delivery<'_>) -> Result<Taken, Refused> {
         if delivery.body.len() > self.body_bytes_max {
             return Err(Refused::TooLarge { bytes_max: self.body_bytes_max });
         }
@@ -193,7 +204,7 @@ impl Webhook {
         for requirement in &self.requirements {
             requirement.check(&body)?;
         }
-        self.reading.events(&body)
+        self.reading.take(&body)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Value, Refused> {

@@ -42,14 +42,15 @@ impl Request {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect();
-        webhook.receive(&Delivery {
+        let taken = webhook.receive(&Delivery {
             method: &self.method,
             path_token: self.path_token.as_deref(),
             url: &self.url,
             headers: &headers,
             body: &self.body,
             now: self.now,
-        })
+        });
+        taken.map(|taken| taken.events)
     }
 }
 

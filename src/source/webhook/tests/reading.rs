@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use http::HeaderMap;
+
+use crate::clock::Timestamp;
+use crate::source::webhook::Delivery;
+
 use super::{
     Action, ActionRule, BodyKind, Event, EventKind, Ids, Reading, Refused, Request, Requirement, Verification, Webhook,
     hook, path,
@@ -154,7 +159,7 @@ fn a_loser_of_a_merge_names_who_took_its_place() {
 }
 
 #[test]
-fn a_list_of_events_is_read_to_its_end_or_not_at_all() {
+fn a_list_of_events_is_read_to_its_end_or_refused_where_none_is_understood() {
     let mut hook = hook(Verification::None);
     let action = told(
         "$.subscriptionType",
@@ -176,7 +181,7 @@ fn a_list_of_events_is_read_to_its_end_or_not_at_all() {
         ("[]", Ok(0)),
         (
             r#"[{"subscriptionType": "contact.creation", "objectId": 5}, {"subscriptionType": "contact.creation"}]"#,
-            Err(400),
+            Ok(1),
         ),
         (r#"[{"objectId": 5}]"#, Err(400)),
         (r#"[{"subscriptionType": "contact.creation", "objectId": 5}"#, Err(400)),
@@ -222,4 +227,32 @@ fn a_body_that_is_another_kind_is_malformed() {
     assert_eq!(refused, Refused::Malformed("no JSON at byte 1".to_owned()));
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(Request::of(&deep).to(&form).unwrap_err().status(), 400);
+}
+
+#[test]
+fn an_event_that_cannot_be_understood_costs_itself_alone() {
+    let mut hook = hook(Verification::None);
+    let action = told("$.what", &[("changed", Action::Fetch)]);
+    reading(&mut hook, "$[*]", Ids::One { id: path("$.id"), action });
+    let take = |body: &Value| {
+        let (headers, body) = (HeaderMap::new(), body.to_string());
+        let now = Timestamp(0);
+        hook.receive(&Delivery {
+            method: "POST",
+            path_token: None,
+            url: "",
+            headers: &headers,
+            body: body.as_bytes(),
+            now,
+        })
+    };
+    let taken = take(&json!([{"what": "changed"}, {"what": "changed", "id": 2}, {"id": 3}])).unwrap();
+    assert_eq!((taken.events, taken.refused.0, taken.unknown_word), (vec![changed("2")], 2, None));
+    assert!(take(&json!([{"what": "changed"}])).is_err(), "nothing of it is understood");
+    let taken = take(&json!([{"what": "object.change", "id": 2}])).unwrap();
+    assert_eq!((taken.events.len(), taken.unknown_word.as_deref()), (0, Some("object.change")));
+    let taken = take(&json!([{"what": "ann@example.com", "id": 2}])).unwrap();
+    assert_eq!(taken.unknown_word, None, "nobody is named");
+    let taken = take(&json!([{"what": "object.change", "id": 2}, {"what": "changed", "id": 4}])).unwrap();
+    assert_eq!((taken.events, taken.unknown_word), (vec![changed("4")], None));
 }
