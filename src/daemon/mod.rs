@@ -9,6 +9,7 @@ pub mod compose;
 pub mod consents;
 pub mod crms;
 pub mod cycle;
+pub mod cycle_error;
 mod deeds;
 mod endings;
 pub mod exports;
