@@ -389,6 +389,7 @@ impl<'a> Cycle<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::SourceError;
 
     #[test]
     fn a_hint_names_the_source_that_it_is_about() {
