@@ -224,8 +224,8 @@ async fn another_policy_does_not_apply_to_those_who_are_back() {
 #[tokio::test(start_paused = true)]
 async fn a_change_of_very_many_keys_is_held_and_goes_out_when_a_person_says_so() {
     let mut crm = Tables::one("").await;
-    let rows: String = (0..40).map(|n| format!("{n},c{n}@example.com,town {n}\n")).collect();
-    let all = format!("id,mail,city\n{rows}");
+    let rows: Vec<String> = (0..40).map(|n| format!("{n},c{n}@example.com,town {n}\n")).collect();
+    let all = format!("id,mail,city\n{}", rows.concat());
     crm.cycle("crm", &all).await;
     assert_eq!(crm.living().len(), 40);
     crm.table("crm").mapping = PEOPLE.replace("\"id\"", "{ path = \"id\", prefix = \"crm-\" }");
