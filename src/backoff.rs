@@ -104,21 +104,34 @@ impl ::backoff::Clock for Still {
 }
 
 /// What `Retry-After` asks for: seconds or an HTTP date (RFC 9110 §5.6.7, all three forms), at most
-/// [`RETRY_AFTER_MAX`]; zero for a date gone by. `None` where the header is absent or is neither.
+/// [`RETRY_AFTER_MAX`]; zero for a date gone by. Some servers write seconds with a fraction, which is rounded up. `None`
+/// where the header is absent or is neither, and for a date where `now` is not known.
 #[must_use]
-pub fn retry_after(headers: &http::HeaderMap, now: Timestamp) -> Option<Duration> {
+pub fn retry_after(headers: &http::HeaderMap, now: impl Into<Option<Timestamp>>) -> Option<Duration> {
     let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Only digits, so a failure means more seconds than fit.
-        value.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
-    } else {
-        http_date(value)?.since(now)
+    let wait = match whole_seconds(value) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => http_date(value)?.since(now.into()?),
     };
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-fn http_date(value: &str) -> Option<Timestamp> {
-    let value = value.trim_end_matches(" GMT");
+/// Decimal seconds, rounded up.
+fn whole_seconds(value: &str) -> Option<u64> {
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !are_digits(whole) || !are_digits(fraction) {
+        return None;
+    }
+    // Only digits, so a failure means more seconds than fit.
+    let seconds: u64 = whole.parse().unwrap_or(u64::MAX);
+    Some(seconds.saturating_add(u64::from(fraction.bytes().any(|digit| digit != b'0'))))
+}
+
+/// A moment as HTTP headers write it.
+#[must_use]
+pub fn http_date(value: &str) -> Option<Timestamp> {
+    let value = value.trim().trim_end_matches(" GMT");
     ["%a, %d %b %Y %H:%M:%S", "%A, %d-%b-%y %H:%M:%S", "%a %b %e %H:%M:%S %Y"]
         .into_iter()
         .find_map(|form| chrono::NaiveDateTime::parse_from_str(value, form).ok())
@@ -198,8 +211,21 @@ mod tests {
             ("Sun Nov  6 08:49:37 1994", Some(37)),        // asctime
             ("Sat, 05 Nov 1994 08:49:37 GMT", Some(0)),    // gone by
             ("Mon, 06 Nov 1995 08:49:37 GMT", Some(3600)), // capped
+            // a fraction, rounded up: to come back early would be refused again
+            ("7.5", Some(8)),
+            ("0.493", Some(1)),
+            ("299.997", Some(300)),
+            ("7.0", Some(7)),
+            ("0.0", Some(0)),
+            ("7200.5", Some(3600)),
+            ("18446744073709551615.5", Some(3600)),
             ("-5", None),
-            ("1.5", None),
+            ("-0.5", None),
+            ("1.", None),
+            (".5", None),
+            ("1.5.2", None),
+            ("1,5", None),
+            ("1e3", None),
             ("soon", None),
             ("", None),
         ];
@@ -209,5 +235,11 @@ mod tests {
             assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{value:?}");
         }
         assert_eq!(retry_after(&http::HeaderMap::new(), now), None);
+        // without a clock only seconds can be read
+        for (value, seconds) in [("7.5", Some(8)), ("Sun, 06 Nov 1994 08:49:37 GMT", None)] {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(http::header::RETRY_AFTER, value.parse().expect("a header value"));
+            assert_eq!(retry_after(&headers, None), seconds.map(Duration::from_secs), "{value:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::dialect::AnswerShape;
+use crate::backoff;
 use crate::http::ExchangeError;
 
 /// No lifetime is taken as shorter: one of zero would ask for a refresh before every call.
@@ -297,13 +298,8 @@ fn lifetime(expires_in: Option<&Value>, default: Duration) -> Duration {
 
 /// `Retry-After` in seconds, or as a date, which is read against the answer's own `Date`.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-    let now = chrono::DateTime::parse_from_rfc2822(headers.get(header::DATE)?.to_str().ok()?).ok()?;
-    (until - now).to_std().ok()
+    let now = headers.get(header::DATE).and_then(|date| date.to_str().ok()).and_then(backoff::http_date);
+    backoff::retry_after(headers, now)
 }
 
 /// A server's code, fit to be printed.
@@ -443,8 +439,9 @@ mod tests {
             react_token(Ok(response)).unwrap_err().retry_after()
         };
         assert_eq!(of("7"), Some(Duration::from_secs(7)));
+        assert_eq!(of("0.493"), Some(Duration::from_secs(1)));
         assert_eq!(of("Wed, 21 Oct 2015 07:28:30 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(of("Wed, 21 Oct 2015 07:00:00 GMT"), None);
+        assert_eq!(of("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(of("soon"), None);
     }
 
