@@ -16,12 +16,13 @@ use super::text::has_hidden_characters;
 const BRACKET_DIGITS_MAX: usize = 6;
 /// Before an area code in brackets stand a country code or a trunk prefix.
 const BEFORE_BRACKET_MAX: usize = 3;
-/// What stands before a slash where it parts the area code from the number, the trunk zero among it; a country code may
-/// come before that.
+/// What stands before a slash where it parts the area code from the number, the trunk zero among it; of an international
+/// number also the country code.
 const BEFORE_SLASH_MAX: usize = 6;
 
 const MORE_THAN_ONE: Refusal = Refusal::of("the field holds more than one phone number");
-const MORE_THAN_ONE_LINE: Refusal = Refusal::of("the phone number is broken over two lines: it may be two numbers");
+const MORE_THAN_ONE_LINE: Refusal =
+    Refusal::of("the phone number is broken by a line break or a tab: it may be two numbers");
 const RANGE: Refusal = Refusal::of("the field holds a range of phone numbers, or a number with an extension");
 const SLASH: Refusal = Refusal::of("the phone number holds a slash: it may be two numbers, or one with an extension");
 const BRACKETS: Refusal =
@@ -31,6 +32,9 @@ const OTHER_SIGNS: Refusal = Refusal::of("the phone number holds other signs tha
 const NOT_OF_REGION: Refusal = Refusal::of("the phone number is not valid in the configured region");
 const AMBIGUOUS: Refusal = Refusal::of("the phone number can be read as two numbers of the configured region");
 const NO_REGION: Refusal = Refusal::of("the phone number has no country code, and no region is configured");
+
+/// What most countries dial before an area code.
+const TRUNK_ZERO: &str = "0";
 
 /// Ukraine's country code, and what its people write of it before the trunk zero: `+38 (067) …`.
 const UKRAINE: (&str, &str) = ("380", "38");
@@ -116,6 +120,7 @@ impl Written {
             return Err(damage);
         }
         let text = text.strip_prefix("tel:").unwrap_or(text);
+        let text = without_outer_brackets(text);
         let text = spreadsheet_integer(text).unwrap_or(text);
         let mut written = Self { is_international: false, groups: Vec::new() };
         let (mut between, mut bracket) = (String::new(), Bracket::Outside);
@@ -192,6 +197,14 @@ impl Written {
         self.groups.iter().position(|group| group.bracket == Bracket::Inside && group.digits == "0")
     }
 
+    /// What stands before brackets that begin with the trunk zero (`380 (067) …`), and what follows that zero.
+    fn behind_trunk_zero(&self) -> Option<(String, String)> {
+        let place = (1..self.groups.len()).find(|place| self.groups[*place].bracket == Bracket::Inside)?;
+        let (head, rest) = self.groups.split_at(place);
+        let rest = Self::joined(rest).strip_prefix(TRUNK_ZERO)?.to_owned();
+        Some((Self::joined(head), rest))
+    }
+
     /// The brackets of a number stand around its area code, or around the trunk zero: once, with a country code or a
     /// trunk prefix before them and the rest of the number behind them.
     fn check_brackets(&self) -> Result<(), Refusal> {
@@ -227,8 +240,9 @@ impl Written {
                 Gap::Slash => {
                     let head = Self::joined(before);
                     let length_max = if self.is_international { BEFORE_SLASH_MAX + 3 } else { BEFORE_SLASH_MAX };
-                    let is_area = (self.is_international || head.starts_with('0')) && head.len() <= length_max;
-                    if slashes > 1 || !is_area || begins_anew() || is_whole() {
+                    let has_trunk = self.is_international || head.starts_with('0');
+                    let is_area = has_trunk || plan.is_some_and(|plan| self.is_one_without_trunk(plan));
+                    if slashes > 1 || head.len() > length_max || !is_area || begins_anew() || is_whole() {
                         return Err(SLASH);
                     }
                 }
@@ -242,6 +256,11 @@ impl Written {
             }
         }
         Ok(())
+    }
+
+    /// Whether all of it is one number of a country whose area codes have no zero before them (`22/123 45 67` in Poland).
+    fn is_one_without_trunk(&self, plan: &Plan) -> bool {
+        plan.trunk() != TRUNK_ZERO && matches!(plain_reading(plan, &Self::joined(&self.groups)), Ok(Some(_)))
     }
 }
 
@@ -272,6 +291,13 @@ fn gap_of(between: &str) -> Result<Gap, Refusal> {
 
 fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A number that is wholly in one pair of brackets, without them.
+fn without_outer_brackets(text: &str) -> &str {
+    let is_outside = |sign: char| sign.is_whitespace() || has_hidden_characters(sign.encode_utf8(&mut [0; 4]));
+    let within = text.trim_matches(is_outside).strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+    within.filter(|within| !within.contains(['(', ')'])).map_or(text, str::trim)
 }
 
 /// Spreadsheets and data frames write a long whole number as `380955547708.0`.
@@ -306,12 +332,13 @@ fn from_international(written: &Written) -> Result<String, Refusal> {
         return Err(CODE_IS_SPLIT);
     }
     let whole = Written::joined(groups);
-    let Some(zero) = written.zero().filter(|zero| *zero > 0) else { return check(&whole).map(|()| whole) };
-    // `(0)` is dialled only inside the country; where the number is valid only with it (Italy), it stays
-    let without = Written::joined(&groups[..zero]) + &Written::joined(&groups[zero + 1..]);
-    match check(&without) {
-        Ok(()) => Ok(without),
-        Err(_) if check(&whole).is_ok() => Ok(whole),
+    let Some((_, rest)) = written.behind_trunk_zero() else { return check(&whole).map(|()| whole) };
+    let without = head + &rest;
+    // the zero is dialled only inside the country; where the number is valid only with it (Italy), it stays
+    let (first, second) = if written.zero().is_some() { (without, whole) } else { (whole, without) };
+    match check(&first) {
+        Ok(()) => Ok(first),
+        Err(_) if check(&second).is_ok() => Ok(second),
         Err(invalid) => Err(invalid),
     }
 }
@@ -324,9 +351,12 @@ fn from_national(written: &Written, plan: &Plan) -> Result<String, Refusal> {
     if let Some(found) = plain_reading(plan, &digits)? {
         return Ok(found);
     }
+    // `380 (067) …`: the trunk zero behind the country code
+    let with_both = written.behind_trunk_zero().filter(|(head, _)| *head == plan.code());
+    let with_both = with_both.map(|(code, rest)| code + &rest);
     let odd = plan.without_prefix(&digits).map(|national| format!("{}{national}", plan.code()));
     let foreign = plan.dialled_abroad(&digits).filter(|digits| code_of(digits).is_some()).map(str::to_owned);
-    [odd, foreign].into_iter().flatten().find(|number| check(number).is_ok()).ok_or(NOT_OF_REGION)
+    [with_both, odd, foreign].into_iter().flatten().find(|number| check(number).is_ok()).ok_or(NOT_OF_REGION)
 }
 
 /// The one plain reading of digits that is a number.
@@ -407,15 +437,42 @@ mod tests {
             ("00 380 67 412 34 56", None, "+380674123456"),
             ("+386 (74) 12 34 56", None, "+38674123456"),
             ("(+380) 67 412 34 56", None, "+380674123456"),
+            // hyphens between blanks, where no part of it is a number
+            ("067 - 412 - 34 - 56", ukraine, "+380674123456"),
+            ("067–412–34–56", ukraine, "+380674123456"),
+        ];
+        for (given, region, wanted) in rows {
+            assert_eq!(canonical_phone(given, region).as_deref(), Ok(wanted), "{given}");
+        }
+    }
+
+    #[test]
+    fn an_area_code_before_a_slash_or_in_brackets() {
+        let ukraine = Region::parse("UA");
+        let rows = [
             // an area code before a slash, as Germans write it, and the number of an extension
             ("030/1234567", Region::parse("DE"), "+49301234567"),
             ("+49 6221/123456", None, "+496221123456"),
             ("030 12345-67", Region::parse("DE"), "+49301234567"),
             // with the country code and no plus: no area code of Germany begins so
             ("4930123456", Region::parse("DE"), "+4930123456"),
-            // hyphens between blanks, where no part of it is a number
-            ("067 - 412 - 34 - 56", ukraine, "+380674123456"),
-            ("067–412–34–56", ukraine, "+380674123456"),
+            // a slash behind the area code, where numbers have no trunk zero
+            ("22/123 45 67", Region::parse("PL"), "+48221234567"),
+            ("22 / 123-45-67", Region::parse("PL"), "+48221234567"),
+            ("48 22/123 45 67", Region::parse("PL"), "+48221234567"),
+            ("202/555-0122", Region::parse("US"), "+12025550122"),
+            ("1-202/555-0122", Region::parse("US"), "+12025550122"),
+            ("345/1234567", Region::parse("IT"), "+393451234567"),
+            // the trunk zero with the area code in brackets behind the country code; in Italy it stays
+            ("+380 (067) 412-34-56", None, "+380674123456"),
+            ("00380 (067) 412-34-56", None, "+380674123456"),
+            ("380 (067) 412-34-56", ukraine, "+380674123456"),
+            ("+49 (030) 123456", None, "+4930123456"),
+            ("+39 (0321) 123456", None, "+390321123456"),
+            // wholly in brackets
+            ("(067 412 34 56)", ukraine, "+380674123456"),
+            ("\u{202a}(+380 67 412 34 56)\u{202c}", None, "+380674123456"),
+            ("(00380674123456)", None, "+380674123456"),
         ];
         for (given, region, wanted) in rows {
             assert_eq!(canonical_phone(given, region).as_deref(), Ok(wanted), "{given}");
@@ -472,6 +529,15 @@ mod tests {
             ("554-77-08/095 554 77 09", ukraine, SLASH),
             ("+43 1 58858 / 01 58859", None, SLASH),
             ("+43 1 58858/59", None, SLASH),
+            // what follows the slash is an extension, or a second number; what comes before it is no area code
+            ("22 123 45 67/68", Region::parse("PL"), SLASH),
+            ("202-555-0122/23", Region::parse("US"), SLASH),
+            ("202-555-0122 / 202-555-0123", Region::parse("US"), SLASH),
+            ("202/555-012", Region::parse("US"), SLASH),
+            ("2345/6789", None, SLASH),
+            ("(030 1234) (030 5678)", germany, BRACKETS),
+            ("(030 4567 - 4571)", germany, RANGE),
+            ("(030 12345 030 67890)", germany, MORE_THAN_ONE),
             ("030 2345\n030 6789", germany, MORE_THAN_ONE_LINE),
             ("0955547708\r\n0671234567", ukraine, MORE_THAN_ONE_LINE),
             ("030 2345\t030 6789", germany, MORE_THAN_ONE_LINE),
@@ -480,6 +546,7 @@ mod tests {
             ("(030) 1234 (56) 78", germany, BRACKETS),
             ("030 1234)", germany, BRACKETS),
             ("(030 1234", germany, BRACKETS),
+            ("((030 1234))", germany, BRACKETS),
             ("030 4567 - 4571", germany, RANGE),
             ("030 4567–4571", germany, RANGE),
             ("030 4567-4571", germany, RANGE),
