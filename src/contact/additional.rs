@@ -359,6 +359,8 @@ mod tests {
             (FieldKind::Date, "1990-05-01", Some("1990-05-01")),
             (FieldKind::Date, "01.05.1990", Some("1990-05-01")),
             (FieldKind::Date, "1990-05-01T00:00:00+03:00", Some("1990-05-01")),
+            (FieldKind::Date, "2024-05-06 14:20:11", Some("2024-05-06")),
+            (FieldKind::Date, "2024-05-06T14:20:11Z", None),
             (FieldKind::Date, "641520000", Some("1990-05-01")),
             (FieldKind::Date, "05/01/1990", None),
             (FieldKind::Date, "0000-00-00", None),

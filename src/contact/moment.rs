@@ -47,9 +47,9 @@ impl Moment {
         }
     }
 
-    /// The day that a text means, of any age, such as one of birth. Midnight is a day as it was written, whatever its
-    /// zone. Any other time is a moment, and its day depends on where one is: it takes the `zone` that it is meant in,
-    /// and for a time without a zone that is the one it was written in.
+    /// The day that a text means, of any age, such as one of birth. A time on a wall clock gives the day that is written,
+    /// and so does midnight in any zone. Any other instant is on one day here and on another there: its day is that in
+    /// `zone`.
     ///
     /// Nine and ten digits may be milliseconds of the first days of 1970, so they are only read where they are the
     /// first second of a day, in UTC or in `zone`, and not also, as milliseconds, the first of another one.
@@ -57,7 +57,7 @@ impl Moment {
         let moment = Self::parse(text).ok_or(NoDay::NotUnderstood)?;
         let (wall, local) = match moment {
             Self::Day(day) => return Ok(day),
-            Self::Wall(wall) => (wall, zone.map(|_| wall)),
+            Self::Wall(wall) => return Ok(wall.date()),
             Self::Instant { wall, at } => (wall, zone.map(|zone| at.with_timezone(&zone).naive_local())),
         };
         let digits = text.trim().trim_start_matches('-');
@@ -107,7 +107,7 @@ impl Moment {
 pub struct Zones {
     /// For days; `None` where none is known.
     pub of_days: Option<Tz>,
-    /// For times: the contact's. `Err` where the contact has one and the record does not speak of it.
+    /// For times: the contact's. `Err` where it may have one that the (partial) record does not say.
     pub of_times: Result<Option<Tz>, ()>,
 }
 
@@ -122,7 +122,7 @@ impl Default for Zones {
 pub enum NoDay {
     /// No date, or one that can be read in two ways.
     NotUnderstood,
-    /// A moment: it is on one day here and on another there.
+    /// An instant: it is on one day here and on another there.
     NoZone,
 }
 
@@ -346,7 +346,7 @@ mod tests {
             ("1980-06-02T00:00:00Z", new_york, Ok("1980-06-02")),
             ("1980-06-02 00:00", None, Ok("1980-06-02")),
             ("1980-06-02", kyiv, Ok("1980-06-02")),
-            // any other time needs a zone
+            // any other instant needs a zone
             ("1980-06-01T22:00:00Z", None, Err(NoDay::NoZone)),
             ("1980-06-01T22:00:00.000+0000", None, Err(NoDay::NoZone)),
             ("1980-06-01T22:00:00Z", kyiv, Ok("1980-06-02")),
@@ -354,8 +354,10 @@ mod tests {
             ("1980-06-01T22:00:00Z", new_york, Ok("1980-06-01")),
             ("2024-05-06T23:30:00+03:00", None, Err(NoDay::NoZone)),
             ("2024-05-06T23:30:00+03:00", kyiv, Ok("2024-05-06")),
-            // without a zone it may be UTC's clock as well
-            ("1980-06-01 22:00:00", None, Err(NoDay::NoZone)),
+            // on a wall clock it is the day that is written, as MySQL and spreadsheets write it
+            ("1980-06-01 22:00:00", None, Ok("1980-06-01")),
+            ("2024-05-06 14:20:11", None, Ok("2024-05-06")),
+            ("2024-05-06 14:20:11", new_york, Ok("2024-05-06")),
             ("1980-06-01 22:00:00", kyiv, Ok("1980-06-01")),
             // seconds and milliseconds since 1970
             ("642549600", None, Err(NoDay::NotUnderstood)),
