@@ -31,8 +31,8 @@ impl Part {
     }
 }
 
-/// The places of two names of one person, first and last, where both are lists of equal length that end in the halves of
-/// one text: `["$.first_name", "first_word($.name)"]` and `["$.last_name", "other_words($.name)"]`. They are read together.
+/// The places of two names of one person, first and last, where both are lists of equal length of which one pair of
+/// places holds the halves of one text: `["$.first_name", "first_word($.name)"]` and `["$.last_name", "other_words($.name)"]`. They are read together.
 pub(super) fn halves<'a>(first: &'a Selector, last: &'a Selector) -> Option<(&'a [Selector], &'a [Selector])> {
     let (Selector::FirstOf(first), Selector::FirstOf(last)) = (first, last) else { return None };
     let are_halves = |(one, other): (&Selector, &Selector)| match (one, other) {
