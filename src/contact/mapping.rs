@@ -14,6 +14,7 @@ use super::filter::Filter;
 use super::moment::Zones;
 use super::phones::Region;
 use super::resolved::{Levels, ResolvedField, ResolvedMapping, ResolvedSegment, Rule};
+use super::record::Extent;
 use super::rules::{ADDRESS_LENGTH_MAX, PLACE_LENGTH_MAX, POSTCODE_LENGTH_MAX, canonical_time_zone};
 use super::selector::{Read, Selector};
 
@@ -55,12 +56,15 @@ pub struct MappedZones {
 
 impl MappedZones {
     /// The zones of one contact, whose own may be mapped.
-    pub(super) fn of_contact(self, own: Option<&Read<'_>>) -> Zones {
-        let own = match own {
-            // the contact may have one in Reteno, and times are kept in that
-            Some(Read::Absent) => Err(()),
-            Some(Read::Value(text)) => Ok(canonical_time_zone(text).ok().and_then(|name| name.parse::<Tz>().ok())),
-            Some(Read::Empty | Read::NotScalar | Read::Rounded) | None => Ok(None),
+    pub(super) fn of_contact(self, own: Option<&Read<'_>>, extent: Extent) -> Zones {
+        let own = match (own, extent) {
+            // an earlier record may have said it, and Reteno keeps times in that
+            (Some(Read::Absent), Extent::Partial) => Err(()),
+            (Some(Read::Value(text)), _) => Ok(canonical_time_zone(text).ok().and_then(|name| name.parse::<Tz>().ok())),
+            // CRMs leave empty keys out
+            (Some(Read::Absent), Extent::Whole) | (Some(Read::Empty | Read::NotScalar | Read::Rounded) | None, _) => {
+                Ok(None)
+            }
         };
         let of_days = self.source.or(own.ok().flatten()).or(self.account);
         Zones { of_days, of_times: own.map(|own| own.or(self.account)) }

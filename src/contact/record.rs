@@ -35,6 +35,15 @@ impl Header {
     }
 }
 
+/// How much of what the CRM has a record holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All of it: a key that is absent is an empty one.
+    Whole,
+    /// Perhaps only what has changed, as some webhooks push it.
+    Partial,
+}
+
 /// The key of the object that stands for a value which cannot be read.
 const UNREADABLE: &str = "\u{0}unreadable";
 

@@ -17,7 +17,7 @@ use super::moment::{Moment, Zones};
 use super::outcome::{Contact, DroppedField, Mapped, Reason, RecordRejection, Said, Unspoken};
 use super::part::{halves, place_of_names};
 use super::phones::{Region, canonical_phone};
-use super::record::{Columns, Record, has_key_twice, holds_unreadable};
+use super::record::{Columns, Extent, Record, has_key_twice, holds_unreadable};
 use super::refusal::{Checked, Refusal};
 use super::rules::{
     canonical_first_name, canonical_id, canonical_language, canonical_last_name, canonical_line, canonical_time_zone,
@@ -27,7 +27,7 @@ use super::selector::{Read, Selector, View};
 pub(super) const NOT_SCALAR: Refusal = Refusal::of("the value is an object, or cannot be read: no text or number");
 const TWICE: Refusal = Refusal::of("one of its keys stands twice with different values");
 const UNJUDGED: Refusal =
-    Refusal::of("a value cannot be read by which the filter, consent, a segment or a category is decided");
+    Refusal::of("a value that the filter, consent, a segment or a category depends on cannot be read");
 pub(super) const ROUNDED: Refusal =
     Refusal::of("the number has too many digits to be exact: the source has to write it as text, in quotes");
 const NO_KEY: Refusal = Refusal::of("the record has no id");
@@ -199,9 +199,19 @@ impl ResolvedMapping {
     /// older value, so with such a one the record passes; whether it has is for the caller to know, who asks
     /// [`Contact::reasons_against_making`] for one that is new.
     ///
-    /// Memberships are always spoken of: their conditions are judged on the record as it comes (see [`Filter`], and
+    /// Segments are always set: their conditions are judged on the record as it comes (see [`Filter`], and
     /// [`ResolvedMapping::unspoken`] for records that may be partial). The set of categories is dropped where the record leaves a part of it open.
     pub fn map(&self, record: &Record) -> Result<Mapped, RecordRejection> {
+        self.map_as(record, Extent::Whole)
+    }
+
+    /// Makes a contact of a record that may be partial. As [`ResolvedMapping::map`]; but where `timeZone` is mapped and
+    /// the record lacks it, an earlier record may have said it, so instants of fields with a time are left out.
+    pub fn map_partial(&self, record: &Record) -> Result<Mapped, RecordRejection> {
+        self.map_as(record, Extent::Partial)
+    }
+
+    fn map_as(&self, record: &Record, extent: Extent) -> Result<Mapped, RecordRejection> {
         let view = View::of(record);
         let key = self.read_key(&view)?;
         let (said, unclear_consent) = self.read_said(&view);
@@ -211,7 +221,7 @@ impl ResolvedMapping {
         if self.filter.as_ref().is_some_and(|filter| !filter.keeps(&view)) {
             return Ok(Mapped::Filtered { key, said });
         }
-        let zones = self.zones.of_contact(None);
+        let zones = self.zones.of_contact(None, extent);
         let mut draft = Draft { fields: Vec::with_capacity(self.fields.len()), zones, ..Draft::default() };
         // consent, filter and segments are not read through it: there a false is a word like any other
         let values = if self.null_values.is_empty() { None } else { Some(View::with_nulls(record, &self.null_values)) };
@@ -227,7 +237,7 @@ impl ResolvedMapping {
                     resolved.selector.read_in(values)
                 };
             if resolved.field == Field::TimeZone {
-                draft.zones = self.zones.of_contact(Some(&read));
+                draft.zones = self.zones.of_contact(Some(&read), extent);
             }
             draft.add(resolved, read);
         }

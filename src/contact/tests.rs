@@ -134,10 +134,8 @@ fn both_halves_of_a_name_come_from_one_place() {
     }
 }
 
-/// Reteno takes a time for one in the contact's time zone, and a day for the same everywhere.
-#[test]
-fn moments_are_written_on_the_clock_of_the_contact() {
-    let (kyiv, berlin) = (Some(chrono_tz::Tz::Europe__Kyiv), Some(chrono_tz::Tz::Europe__Berlin));
+/// A field with a time, and one of a day.
+fn times_and_days() -> Catalog {
     let field = |id, key: &str, kind| AdditionalField {
         id,
         key: key.to_owned(),
@@ -147,8 +145,14 @@ fn moments_are_written_on_the_clock_of_the_contact() {
         max: None,
         readonly: false,
     };
-    let kinds = [field(1, "A.TIME", FieldKind::DateTime), field(2, "A.DAY", FieldKind::Date)];
-    let catalog: Catalog = kinds.into_iter().collect();
+    [field(1, "A.TIME", FieldKind::DateTime), field(2, "A.DAY", FieldKind::Date)].into_iter().collect()
+}
+
+/// Reteno takes a time for one in the contact's time zone, and a day for the same everywhere.
+#[test]
+fn moments_are_written_on_the_clock_of_the_contact() {
+    let (kyiv, berlin) = (Some(chrono_tz::Tz::Europe__Kyiv), Some(chrono_tz::Tz::Europe__Berlin));
+    let catalog = times_and_days();
     let moment = "2024-05-31T22:30:00Z";
     let (late, later) = (Some("2024-06-01T01:30"), Some("2024-06-01T00:30"));
     let (first, last) = (Some("2024-06-01"), Some("2024-05-31"));
@@ -162,8 +166,10 @@ fn moments_are_written_on_the_clock_of_the_contact() {
         ((kyiv, berlin), json!({"zone": "America/New_York"}), Some("2024-05-31T18:30"), first),
         ((None, berlin), json!({"zone": null}), later, first),
         ((None, berlin), json!({"zone": "Middle-earth"}), later, first),
-        // the contact may have another zone in Reteno
-        ((kyiv, berlin), json!({}), None, first),
+        // CRMs leave empty keys out
+        ((None, berlin), json!({}), later, first),
+        ((kyiv, berlin), json!({}), later, first),
+        ((None, None), json!({}), None, None),
         ((kyiv, None), json!({"zone": null}), None, first),
         ((None, None), json!({"zone": null}), None, None),
     ];
@@ -181,6 +187,33 @@ fn moments_are_written_on_the_clock_of_the_contact() {
             assert_eq!(sent, wanted.map(value), "{field} of {record} in {source:?}, {account:?}");
             assert_eq!(got.dropped.iter().any(|dropped| dropped.field == field), wanted.is_none(), "{record}");
         }
+    }
+}
+
+/// A pushed record may hold only what has changed: the contact's zone may have come with an earlier one.
+#[test]
+fn a_time_of_a_partial_record_waits_for_the_zone_of_the_contact() {
+    let account = Some(chrono_tz::Tz::Europe__Berlin);
+    let zones = MappedZones { source: None, account };
+    let map_zone = [("timeZone", "zone"), ("email", "mail"), ("1", "at")];
+    let mapping = Mapping { zones, ..mapping(&map_zone) }.resolve(&times_and_days()).0;
+    let rows = [
+        (json!({}), None),
+        (json!({"zone": null}), Some("2024-06-01T00:30")),
+        (json!({"zone": "Europe/Kyiv"}), Some("2024-06-01T01:30")),
+    ];
+    for (mut record, time) in rows {
+        record["id"] = json!(7);
+        record["at"] = json!("2024-05-31T22:30:00Z");
+        let Ok(Mapped::Contact(got)) = mapping.map_partial(&Record::Json(record.clone())) else {
+            panic!("no contact of {record}")
+        };
+        let sent =
+            got.fields.iter().find(|(field, _)| *field == Field::Additional(1)).map(|(_, wanted)| wanted.clone());
+        assert_eq!(sent, time.map(value), "{record}");
+        let reason = "the time is a moment, and the record does not say in which time zone its contact is";
+        let dropped: Vec<_> = got.dropped.iter().map(|dropped| dropped.reason.text()).collect();
+        assert_eq!(dropped, if time.is_none() { vec![reason] } else { Vec::new() }, "{record}");
     }
 }
 

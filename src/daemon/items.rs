@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::checkpoint::Incoming;
-use crate::contact::{Contact, DateFaults, Field, Mapped, Record, RecordRejection, ResolvedMapping};
+use crate::contact::{Contact, DateFaults, Dating, Field, Mapped, Record, RecordRejection, ResolvedMapping};
 use crate::source::{Fetched, Item, Place};
 
 /// A record that was fetched by its id. `deleted`: those that were said to be deleted, which a fetch that does not find them
@@ -16,7 +16,8 @@ pub(super) fn map_fetched(
 ) -> Incoming {
     match fetched {
         Fetched::Record(record) => {
-            map_alone(mapping, &record, ("a record fetched by its id", present), Incoming::Contact)
+            let place = ("a record fetched by its id", present);
+            take_alone(mapping.map(&record), mapping.dating(&record), place, Incoming::Contact)
         }
         Fetched::Deleted(record) => match mapping.read_id(&record) {
             Ok(key) => Incoming::Deleted {
@@ -37,13 +38,14 @@ pub(super) fn map_fetched(
     }
 }
 
-/// A record that came whole, as JSON.
+/// A record that came with its webhook, as JSON. It may hold only what has changed.
 pub(super) fn map_pushed(mapping: &ResolvedMapping, text: &[u8], present: i64) -> Incoming {
     const PLACE: &str = "a record that a webhook brought";
     match serde_json::from_slice(text) {
         Ok(value) => {
             let record = Record::Json(value);
-            map_alone(mapping, &record, (PLACE, present), |contact| Incoming::Pushed {
+            let mapped = mapping.map_partial(&record);
+            take_alone(mapped, mapping.dating(&record), (PLACE, present), |contact| Incoming::Pushed {
                 contact,
                 unspoken: mapping.unspoken(&record),
             })
@@ -69,15 +71,15 @@ pub(super) fn reject_unreadable(key: &str) -> Incoming {
     }
 }
 
-fn map_alone(
-    mapping: &ResolvedMapping,
-    record: &Record,
+fn take_alone(
+    mapped: Result<Mapped, RecordRejection>,
+    dating: Dating,
     (place, present): (&str, i64),
     incoming: impl FnOnce(Contact) -> Incoming,
 ) -> Incoming {
-    match mapping.map(record) {
+    match mapped {
         Ok(Mapped::Contact(contact)) => {
-            let changed_at = DateFaults::default().believe(mapping.dating(record), present, || place.to_owned());
+            let changed_at = DateFaults::default().believe(dating, present, || place.to_owned());
             incoming(Contact { changed_at, ..contact })
         }
         Ok(Mapped::Filtered { key, said }) => Incoming::Filtered { key }.saying(said),
@@ -133,5 +135,65 @@ fn map_item(mapping: &ResolvedMapping, item: Item, present: i64, faults: &mut Da
         Item::Malformed { place, reason } => {
             Incoming::Rejected { key: None, place: place.to_string(), reasons: vec![(None, reason)] }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono_tz::Tz;
+    use serde_json::json;
+
+    use super::*;
+    use crate::contact::{
+        AdditionalField, Catalog, FieldKind, FieldMapping, FieldRef, MappedZones, Mapping, OnInvalid, Selector,
+        WriteRule,
+    };
+
+    /// `timeZone`, and a field with a time.
+    fn mapping() -> ResolvedMapping {
+        let field = |name: &str, place: &str| FieldMapping {
+            field: FieldRef::parse(name).unwrap(),
+            selector: Selector::parse(place).unwrap(),
+            on_invalid: OnInvalid::DropField,
+            region: None,
+            prefix: String::new(),
+            write: WriteRule::Always,
+        };
+        let visit = AdditionalField {
+            id: 1,
+            key: "A.VISIT".to_owned(),
+            name: "Visit".to_owned(),
+            kind: FieldKind::DateTime,
+            min: None,
+            max: None,
+            readonly: false,
+        };
+        let mapping = Mapping {
+            key: Selector::parse("id").unwrap(),
+            fields: vec![field("timeZone", "zone"), field("1", "visit")],
+            changed_at: None,
+            filter: None,
+            consent: None,
+            subscriptions: None,
+            zones: MappedZones { source: None, account: Some(Tz::Europe__Kyiv) },
+            null_values: Vec::new(),
+            segments: Vec::new(),
+        };
+        mapping.resolve(&[visit].into_iter().collect::<Catalog>()).0
+    }
+
+    /// A fetched record without a zone has none; a pushed one may only not repeat it.
+    #[test]
+    fn only_a_pushed_record_waits_for_the_zone_of_its_contact() {
+        let record = json!({"id": 7, "visit": "2024-05-31T22:30:00Z"});
+        let Incoming::Pushed { contact, .. } = map_pushed(&mapping(), record.to_string().as_bytes(), 0) else {
+            panic!("no pushed contact")
+        };
+        assert_eq!((contact.fields.len(), contact.dropped.len()), (0, 1));
+        let fetched = Fetched::Record(Record::Json(record));
+        let Incoming::Contact(contact) = map_fetched(&mapping(), fetched, &BTreeSet::new(), 0) else {
+            panic!("no fetched contact")
+        };
+        assert_eq!((contact.fields.len(), contact.dropped.len()), (1, 0));
     }
 }
