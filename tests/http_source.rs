@@ -1257,6 +1257,42 @@ async fn pages_that_go_round_in_a_circle_end_the_read_as_an_error() {
     assert_eq!(crm.asked().len(), 4);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_leads_to_the_next_page_may_stand_in_the_records() {
+    // the id of the last record, as some APIs go on from; and one that each record repeats
+    for next in ["$.people[-1].id", "$.people[*].last", "$.people[0].last", "$..last"] {
+        let crm = Crm::new(&MARKED.replace("$.next", next), |asked| {
+            let after = asked.number("after").unwrap_or(0);
+            let ids: Vec<i64> = (after + 1..=7).take(3).collect();
+            let people: Vec<Value> = ids.iter().map(|id| json!({"id": id, "last": ids.last()})).collect();
+            ok(&json!({ "people": people }))
+        })
+        .await;
+        let given = crm.read_all().await;
+        assert_eq!(given.ids(), ["1", "2", "3", "4", "5", "6", "7"], "{next}");
+        assert!(given.end().full, "{next}");
+        assert_eq!(crm.asked().len(), 4, "{next}");
+    }
+    let crm = Crm::new(&format!("{NUMBERED}has_more = \"$.people[-1].more\"\n"), |asked| {
+        let page = asked.number("page").unwrap();
+        ok(&json!({ "people": [{"id": page, "more": page < 3}] }))
+    })
+    .await;
+    assert_eq!(crm.read_all().await.ids(), ["1", "2", "3"]);
+    assert_eq!(crm.asked().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_may_look_into_the_list_of_a_good_answer() {
+    let rule = "[source.crm.errors.busy]\nstatus = 200\nbody_path = \"$.people[*].error\"\nbody_equals = \"BUSY\"\n\
+                action = \"fail_run\"\n";
+    let crm = Crm::new(&format!("{UNPAGED}{rule}"), |_| ok(&json!({"people": [{}, {"error": "BUSY"}]}))).await;
+    assert_eq!(
+        crm.read_all().await.end.unwrap_err().to_string(),
+        "the list was answered with status 200 (errors.busy)"
+    );
+}
+
 fn raw(body: &str) -> Answer {
     http::Response::builder().status(200).body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
 }
@@ -1293,7 +1329,7 @@ async fn a_record_that_is_no_json_is_told_by_its_place_and_nobody_is_gone() {
             other => format!("{other:?}"),
         })
         .collect();
-    assert_eq!(told[1], "item 2 of answer 1: no JSON at byte 7");
+    assert_eq!(told[1], "item 2 of answer 1: not valid JSON at byte 7");
     assert!(!given.end().full && given.end().records == 2 && given.end().malformed == 1);
 }
 

@@ -105,6 +105,18 @@ async fn salesforce_errors() {
     assert!(matches!(limited.read(From::Beginning).await.end, Err(SourceError::Limited { .. })), "an hour");
     let hidden = crm("salesforce", |_| error(400, fixture!("salesforce/error_400_invalid_field.json"))).await;
     assert!(matches!(hidden.read(From::Beginning).await.end, Err(SourceError::Answer { status: 400, .. })));
+    // a fetch is answered with a list, and so is its error
+    for preset in ["salesforce", "salesforce_lead"] {
+        let limited = crm(preset, |_| error(403, fixture!("salesforce/error_403_limit.json"))).await;
+        let fetched = limited.fetch(&["0035g00000AAAAAAA1"]).await;
+        assert!(matches!(fetched, Err(SourceError::Limited { .. })), "{preset}: {fetched:?}");
+        let dead = crm(preset, |_| error(401, fixture!("salesforce/error_401_session.json"))).await;
+        let fetched = dead.fetch(&["0035g00000AAAAAAA1"]).await;
+        assert!(
+            matches!(&fetched, Err(SourceError::Answer { rule: Some(rule), .. }) if rule == "session"),
+            "{fetched:?}"
+        );
+    }
     let dead = crm("salesforce", |_| error(401, fixture!("salesforce/error_401_session.json"))).await;
     assert!(dead.read(From::Beginning).await.end.is_err());
     // the place of a query lapses: it goes on at the last seen moment

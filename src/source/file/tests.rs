@@ -341,7 +341,11 @@ async fn lines_of_json() {
             "{\"id\":1}\r\n\r\n {\"id\":2}",
             &["1: {\"id\":1}", "3: {\"id\":2}"],
         ),
-        ("cut off, then whole", "{\"id\":\n{\"id\":2}\n", &["1! no JSON at byte 7 of the line", "2: {\"id\":2}"]),
+        (
+            "cut off, then whole",
+            "{\"id\":\n{\"id\":2}\n",
+            &["1! not valid JSON at byte 7 of the line", "2: {\"id\":2}"],
+        ),
         (
             "not an object",
             "[1]\n\"olena@example.com\"\n{}\n",

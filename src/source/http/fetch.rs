@@ -76,6 +76,7 @@ async fn ask_for(
         bindings,
         empty_statuses,
         records: Some(&fetch.records),
+        paths: Vec::new(),
     };
     match link.ask(&ask, stop).await? {
         Reply::Answer(mut answer) => {
@@ -84,7 +85,7 @@ async fn ask_for(
             // who cannot be read is not missing
             let records = records.map_err(|broken| SourceError::NotUnderstood {
                 what: "fetch".to_owned(),
-                reason: format!("a record of it is no JSON ({broken})"),
+                reason: format!("a record of it cannot be read as JSON ({broken})"),
             })?;
             Ok(records.into_iter().flatten().collect())
         }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use bytes::Bytes;
 use serde_json::Value;
+use serde_json_path::JsonPath;
 
 use super::auth::SourceAuth;
 use super::description::{Call, Description};
@@ -67,7 +68,7 @@ struct Closed {
 /// An answer that means something.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The body; where its records are read one by one, an empty list stands in their place.
+    /// The body; where its records are read one by one, their list holds those alone that the paths of the question need.
     pub(super) body: Value,
     /// The records as they stand in the body, where they are read one by one and there is a list of them.
     pub(super) records: Option<Vec<Bytes>>,
@@ -103,6 +104,8 @@ pub(super) struct Ask<'a> {
     pub(super) empty_statuses: &'a [u16],
     /// Where the answer has its records.
     pub(super) records: Option<&'a RecordsPath>,
+    /// What the answer's body will be asked for.
+    pub(super) paths: Vec<&'a JsonPath>,
 }
 
 impl Link {
@@ -170,7 +173,7 @@ impl Link {
             }
             let status = outcome.as_ref().map_or(StatusCode::OK, Response::status);
             let keys = ask.records.and_then(RecordsPath::keys);
-            let asked = Asked { what: ask.what, empty_statuses: ask.empty_statuses, keys };
+            let asked = Asked { what: ask.what, empty_statuses: ask.empty_statuses, keys, paths: &ask.paths };
             let reaction = react(outcome, &self.description.errors, &asked, self.clock.now());
             match reaction {
                 Reaction::Answer { body, records } => return Ok(Reply::Answer(Answer { body, records, asked_at })),

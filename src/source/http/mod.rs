@@ -7,6 +7,7 @@ pub mod auth;
 pub mod description;
 mod fetch;
 mod link;
+mod needs;
 mod pages;
 mod place;
 mod reaction;

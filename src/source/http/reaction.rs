@@ -5,13 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
+use serde_json_path::JsonPath;
 
 use super::description::{ErrorAction, ErrorRule};
+use super::needs::{Needs, needs};
 use crate::backoff::retry_after;
 use crate::clock::Timestamp;
 use crate::http::ExchangeError;
 use crate::source::SourceError;
-use crate::source::json::{self, ANSWER_VALUES_MAX, Broken, Split};
+use crate::source::json::{self, ANSWER_VALUES_MAX, Broken, Kept, Split};
 
 /// No wait that an answer asks for is taken as longer: a number in another unit would stop the source for good.
 const WAIT_MAX: Duration = Duration::from_hours(24);
@@ -21,7 +23,7 @@ const WAIT_MAX: Duration = Duration::from_hours(24);
 pub(super) enum Reaction {
     /// It is an answer.
     Answer {
-        /// The body, without the records where those are read one by one.
+        /// The body; where the records are read one by one, with those alone that a path is asked for.
         body: Value,
         /// The records.
         records: Option<Vec<Bytes>>,
@@ -62,6 +64,8 @@ pub(super) struct Asked<'a> {
     pub(super) empty_statuses: &'a [u16],
     /// The keys that lead to the list of records, where they are read one by one.
     pub(super) keys: Option<&'a [String]>,
+    /// What the body will be asked for, beside what the rules ask it.
+    pub(super) paths: &'a [&'a JsonPath],
 }
 
 /// Reads what came of a request.
@@ -77,7 +81,7 @@ pub(super) fn react(
         Err(source) => return Reaction::Retry(SourceError::NoAnswer { what, source }),
     };
     let status = response.status().as_u16();
-    let read = read_body(response.body(), asked.keys);
+    let read = read_body(&response, rules, asked);
     let body = read.as_ref().ok().map(|(body, _)| body);
     if let Some(rule) = rules.iter().find(|rule| strikes(rule, status, body)) {
         return by_rule(rule, (what, status), (&response, body), now);
@@ -105,10 +109,27 @@ pub(super) fn react(
     }
 }
 
-fn read_body(body: &Bytes, keys: Option<&[String]>) -> Result<(Value, Option<Vec<Bytes>>), Broken> {
-    let Some(keys) = keys else { return Ok((json::read(body, ANSWER_VALUES_MAX)?, None)) };
-    let Split { envelope, records } = json::split(body, keys)?;
-    Ok((envelope, records.map(|places| places.into_iter().map(|place| body.slice(place)).collect())))
+/// The body and its records. An error is read whole: its list, if it is one, holds no records. So is an answer where a path
+/// that is asked of it looks through the records.
+fn read_body(
+    response: &Response<Bytes>,
+    rules: &[ErrorRule],
+    asked: &Asked<'_>,
+) -> Result<(Value, Option<Vec<Bytes>>), Broken> {
+    let (body, status) = (response.body(), response.status());
+    let Some(keys) = asked.keys.filter(|_| status.is_success()) else {
+        return Ok((json::read(body, ANSWER_VALUES_MAX)?, None));
+    };
+    let rules = rules.iter().filter(|rule| rule.status == status.as_u16());
+    let of_rules = rules.flat_map(|rule| rule.body.iter().map(|(path, _)| path).chain(&rule.wait_path));
+    let needs = needs(asked.paths.iter().copied().chain(of_rules), keys);
+    let kept = match needs {
+        Needs::Ends(kept) => kept,
+        Needs::All => Kept::default(),
+    };
+    let Split { envelope, records } = json::split(body, keys, kept)?;
+    let body_read = if needs == Needs::All { json::read(body, ANSWER_VALUES_MAX)? } else { envelope };
+    Ok((body_read, records.map(|places| places.into_iter().map(|place| body.slice(place)).collect())))
 }
 
 /// Why an answer cannot be read, by what it is in rather than by its first byte.
@@ -120,12 +141,12 @@ fn reason_of(response: &Response<Bytes>, broken: &Broken) -> String {
             let name = known.into_iter().find(|known| encoding.eq_ignore_ascii_case(known)).unwrap_or("an unknown way");
             format!("its body is compressed ({name}), which nobody asked for")
         }
-        Some(_) | None => format!("it is no JSON ({broken})"),
+        Some(_) | None => format!("it cannot be read as JSON ({broken})"),
     }
 }
 
 fn strikes(rule: &ErrorRule, status: u16, body: Option<&Value>) -> bool {
-    let is_of_body = |(path, equals): &(serde_json_path::JsonPath, Value)| {
+    let is_of_body = |(path, equals): &(JsonPath, Value)| {
         body.is_some_and(|body| path.query(body).iter().any(|found| *found == equals))
     };
     rule.status == status && rule.body.as_ref().is_none_or(is_of_body)

@@ -110,7 +110,15 @@ async fn check_preflight(
 ) -> Result<bool, SourceError> {
     let Some(Preflight { call, path, equals, scans_otherwise }) = preflight else { return Ok(true) };
     let bindings = Bindings::default();
-    let ask = Ask { what: "the preflight", call, next_link: None, bindings, empty_statuses: &[], records: None };
+    let ask = Ask {
+        what: "the preflight",
+        call,
+        next_link: None,
+        bindings,
+        empty_statuses: &[],
+        records: None,
+        paths: vec![path],
+    };
     let holds = match link.ask(&ask, stop).await? {
         Reply::Answer(answer) => path.query(&answer.body).iter().any(|found| *found == equals),
         Reply::Empty { .. } | Reply::Restart => false,

@@ -107,7 +107,7 @@ struct Passes {
 #[derive(Debug)]
 enum Way {
     There {
-        /// For the how manieth time.
+        /// Which pass this is, from 1.
         count: u32,
         /// Something of the moment came that had not come before.
         has_news: bool,
@@ -217,6 +217,7 @@ impl<'a> Walk<'a> {
             },
             empty_statuses: &list.empty_statuses,
             records: Some(&list.records),
+            paths: pagination.next.iter().chain(&pagination.has_more).collect(),
         }
     }
 

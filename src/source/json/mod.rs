@@ -6,6 +6,7 @@
 
 mod scalars;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde_json::{Map, Value};
@@ -20,6 +21,8 @@ pub(crate) const ANSWER_VALUES_MAX: usize = 400_000;
 /// Most records in one answer: each takes about 150 bytes beside its text until it is recorded. No contact is shorter than
 /// 30 bytes, so that an answer of 16 MB has fewer.
 const RECORDS_MAX: usize = 500_000;
+/// Most keys in a message of a tap: Singer knows nine.
+const MESSAGE_KEYS_MAX: usize = 1_000;
 /// As deep as values may stand in one another: each level costs stack.
 const DEPTH_MAX: usize = 128;
 
@@ -32,10 +35,17 @@ pub(crate) struct Broken {
     pub(crate) what: &'static str,
 }
 
+/// Which of the records stay in the list of an answer that has its records apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) first: bool,
+    pub(crate) last: bool,
+}
+
 /// An answer with its records apart.
 #[derive(Debug)]
 pub(crate) struct Split {
-    /// The answer; in place of the records it has an empty list.
+    /// The answer; in place of all records its list has those that are kept.
     pub(crate) envelope: Value,
     /// Where each record stands in the text; `None` where there is no list at the place.
     pub(crate) records: Option<Vec<Range<usize>>>,
@@ -49,24 +59,21 @@ pub(crate) fn read(text: &[u8], values_max: usize) -> Result<Value, Broken> {
     Ok(value)
 }
 
-/// The entries of an object as they stand in the text. One key twice is an error.
+/// The entries of a message as they stand in the text. One key twice is an error.
 pub(crate) fn entries(text: &[u8]) -> Result<Vec<(String, &[u8])>, Broken> {
     let mut reader = Reader::of(text, usize::MAX);
-    let entries = reader.raw_entries()?;
+    let entries = reader.raw_entries((MESSAGE_KEYS_MAX, "too many keys"))?;
     reader.end()?;
-    let mut found: Vec<(String, &[u8])> = Vec::with_capacity(entries.len());
-    for (key, range) in entries {
-        if found.iter().any(|(known, _)| *known == key) {
-            return Err(Broken { at: range.start, what: "a key that stands twice" });
-        }
-        found.push((key, &text[range]));
+    let mut known = BTreeSet::new();
+    if let Some((_, range)) = entries.iter().find(|(key, _)| !known.insert(key)) {
+        return Err(Broken { at: range.start, what: "a key that stands twice" });
     }
-    Ok(found)
+    Ok(entries.into_iter().map(|(key, range)| (key, &text[range])).collect())
 }
 
 /// Reads an answer whose records are the items of the list behind these keys.
-pub(crate) fn split(text: &[u8], keys: &[String]) -> Result<Split, Broken> {
-    let mut reader = Reader::of(text, ANSWER_VALUES_MAX);
+pub(crate) fn split(text: &[u8], keys: &[String], kept: Kept) -> Result<Split, Broken> {
+    let mut reader = Reader { kept, ..Reader::of(text, ANSWER_VALUES_MAX) };
     let mut records = None;
     let envelope = reader.envelope(keys, &mut records, 0)?;
     reader.end()?;
@@ -77,6 +84,8 @@ struct Reader<'a> {
     text: &'a [u8],
     at: usize,
     values_left: usize,
+    /// The records that are kept in an envelope.
+    kept: Kept,
 }
 
 /// A text, or why it cannot be kept.
@@ -85,7 +94,7 @@ type Letters = Result<String, &'static str>;
 impl<'a> Reader<'a> {
     fn of(text: &'a [u8], values_max: usize) -> Self {
         let at = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        Self { text, at, values_left: values_max }
+        Self { text, at, values_left: values_max, kept: Kept::default() }
     }
 
     fn broken(&self, what: &'static str) -> Broken {
@@ -102,7 +111,7 @@ impl<'a> Reader<'a> {
 
     fn expect(&mut self, byte: u8) -> Result<(), Broken> {
         if self.peek() != Some(byte) {
-            return Err(self.broken("no JSON"));
+            return Err(self.broken("not valid JSON"));
         }
         self.at += 1;
         Ok(())
@@ -121,7 +130,7 @@ impl<'a> Reader<'a> {
         if count > 0 {
             self.expect(b',')?;
             if self.peek() == Some(close) {
-                return Err(self.broken("no JSON"));
+                return Err(self.broken("not valid JSON"));
             }
         }
         Ok(true)
@@ -170,6 +179,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The list of the records that are kept.
+    fn kept_of(&mut self, places: &[Range<usize>], depth: usize) -> Result<Value, Broken> {
+        let Kept { first, last } = self.kept;
+        let first = places.first().filter(|_| first);
+        let last = places.last().filter(|place| last && first != Some(*place));
+        let (behind, mut items) = (self.at, Vec::new());
+        for place in first.into_iter().chain(last) {
+            self.at = place.start;
+            items.push(self.value(depth + 1)?);
+        }
+        self.at = behind;
+        Ok(Value::Array(items))
+    }
+
     /// As [`Reader::value`], but the list behind the keys is left out, and the places of its items are noted.
     fn envelope(
         &mut self,
@@ -187,17 +210,20 @@ impl<'a> Reader<'a> {
                     }
                     places.push(self.skip()?);
                 }
+                let list = self.kept_of(&places, depth)?;
                 *records = Some(places);
-                Ok(Value::Array(Vec::new()))
+                Ok(list)
             }
             (Some(b'{'), []) => {
                 let start = self.at;
-                let entries = self.raw_entries()?;
+                let entries = self.raw_entries((RECORDS_MAX, "too many records"))?;
                 let is_number = |key: &String| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
                 // PHP writes a list whose numbers have a gap as an object
                 if !entries.is_empty() && entries.iter().all(|(key, _)| is_number(key)) {
-                    *records = Some(entries.into_iter().map(|(_, place)| place).collect());
-                    return Ok(Value::Array(Vec::new()));
+                    let places: Vec<_> = entries.into_iter().map(|(_, place)| place).collect();
+                    let list = self.kept_of(&places, depth)?;
+                    *records = Some(places);
+                    return Ok(list);
                 }
                 self.at = start;
                 self.value(depth)
@@ -223,11 +249,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The entries of the object that stands next, with the places of their values.
-    fn raw_entries(&mut self) -> Result<Vec<(String, Range<usize>)>, Broken> {
+    /// The entries of the object that stands next, at most so many, with the places of their values.
+    fn raw_entries(&mut self, (max, too_many): (usize, &'static str)) -> Result<Vec<(String, Range<usize>)>, Broken> {
         self.expect(b'{')?;
         let (mut entries, mut count) = (Vec::new(), 0);
         while self.has_item(b'}', count)? {
+            if count == max {
+                return Err(self.broken(too_many));
+            }
             let key = self.key()?;
             let place = self.skip()?;
             if let Ok(key) = key {
@@ -254,7 +283,7 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                     depth += 1;
                 }
-                Some(b'}' | b']' | b',' | b':') if depth == 0 => return Err(self.broken("no JSON")),
+                Some(b'}' | b']' | b',' | b':') if depth == 0 => return Err(self.broken("not valid JSON")),
                 Some(b'}' | b']') => {
                     self.at += 1;
                     depth -= 1;
@@ -309,7 +338,7 @@ impl<'a> Reader<'a> {
                 self.at += word.len();
                 Ok(word)
             }
-            Ok(_) | Err(_) => Err(self.broken("no JSON")),
+            Ok(_) | Err(_) => Err(self.broken("not valid JSON")),
         }
     }
 
@@ -320,7 +349,7 @@ impl<'a> Reader<'a> {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
             "NaN" | "-NaN" | "Infinity" | "+Infinity" | "-Infinity" => unreadable_value(NO_NUMBER),
-            word => number(word).ok_or(Broken { at, what: "no JSON" })?,
+            word => number(word).ok_or(Broken { at, what: "not valid JSON" })?,
         })
     }
 }
@@ -379,6 +408,16 @@ mod tests {
             ("12345678901234567.25", json!("12345678901234567.25")),
             ("0.25", json!(0.25)),
             ("-1.5e3", json!(-1500.0)),
+            // 17 digits, as sums of money come out of a CRM
+            ("1234.5600000000001", json!(1_234.560_000_000_000_2)),
+            ("0.10000000000000001", json!(0.1)),
+            ("-0.30000000000000004", json!(-0.300_000_000_000_000_04)),
+            ("1234.500000000000000000", json!(1234.5)),
+            ("0.000", json!(0.0)),
+            ("1.7976931348623157E308", json!(f64::MAX)),
+            ("9007199254740993.0", json!("9007199254740993.0")),
+            ("0.123456789012345678", json!("0.123456789012345678")),
+            ("1.00000000000000000001e2", json!("1.00000000000000000001e2")),
         ];
         for (text, wanted) in rows {
             assert_eq!(of(text.as_bytes()), Ok(wanted), "{text}");
@@ -394,9 +433,9 @@ mod tests {
             ["", "{", "{\"a\"", "{\"a\":}", "[1,]", "{,}", "[1 2]", "\"a", "{\"a\":1}x", "\"\\x\"", "\"\\u12\"", "]"]
         {
             assert!(of(text.as_bytes()).is_err(), "{text}");
-            assert!(split(text.as_bytes(), &[]).is_err() || text.starts_with('"'), "{text}");
+            assert!(split(text.as_bytes(), &[], Kept::default()).is_err() || text.starts_with('"'), "{text}");
         }
-        assert_eq!(of(b"{\"a\": secret}").unwrap_err().to_string(), "no JSON at byte 7");
+        assert_eq!(of(b"{\"a\": secret}").unwrap_err().to_string(), "not valid JSON at byte 7");
         let deep = "[".repeat(100_000);
         assert!(of(deep.as_bytes()).is_err());
         let many = format!("[{}0]", "{\"a\":0},".repeat(RECORD_VALUES_MAX));
@@ -407,7 +446,7 @@ mod tests {
     fn the_records_of_an_answer_are_found_without_a_tree() {
         let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
         let texts = |text: &str, path: &[&str]| {
-            let split = split(text.as_bytes(), &keys(path)).unwrap();
+            let split = split(text.as_bytes(), &keys(path), Kept::default()).unwrap();
             let records = split.records.map(|places| places.into_iter().map(|place| text[place].to_owned()).collect());
             (split.envelope, records)
         };
@@ -418,9 +457,31 @@ mod tests {
         assert_eq!(texts("{\"items\": {\"0\": {}, \"2\": {}}}", &["items"]).1.unwrap(), ["{}", "{}"], "PHP's gaps");
         assert_eq!(texts("{\"items\": null}", &["items"]), (json!({"items": null}), None));
         assert_eq!(texts("{\"error\": {\"items\": []}}", &["items"]).1, None);
-        assert!(split(b"{\"items\": [1], \"items\": []}", &keys(&["items"])).is_err());
+        let kept = |first, last, text: &str| {
+            split(text.as_bytes(), &keys(&["items"]), Kept { first, last }).map(|split| split.envelope["items"].clone())
+        };
+        assert_eq!(kept(true, true, "{\"items\": [1, 2, 3]}"), Ok(json!([1, 3])));
+        assert_eq!(kept(false, true, "{\"items\": {\"0\": 1, \"2\": 3}}"), Ok(json!([3])));
+        assert_eq!(kept(true, true, "{\"items\": [1]}"), Ok(json!([1])));
+        assert_eq!(kept(true, true, "{\"items\": []}"), Ok(json!([])));
+        assert!(kept(false, true, "{\"items\": [1, {\"id\" 2}]}").is_err(), "what is asked for must be readable");
+        assert!(split(b"{\"items\": [1], \"items\": []}", &keys(&["items"]), Kept::default()).is_err());
         let many = format!("[{}0]", "0,".repeat(RECORDS_MAX));
-        assert_eq!(split(many.as_bytes(), &[]).unwrap_err().what, "too many records");
+        assert_eq!(split(many.as_bytes(), &[], Kept::default()).unwrap_err().what, "too many records");
+        let many: String = (0..=RECORDS_MAX).map(|key| format!("\"{key}\":0,")).collect();
+        let many = format!("{{{}}}", many.trim_end_matches(','));
+        assert_eq!(split(many.as_bytes(), &[], Kept::default()).unwrap_err().what, "too many records");
+    }
+
+    #[test]
+    fn a_message_has_few_keys_and_each_once() {
+        let of = |count: usize| {
+            let keys: String = (0..count).map(|key| format!(",\"k{key}\":{key}")).collect();
+            format!("{{\"type\":\"STATE\"{keys}}}")
+        };
+        assert_eq!(entries(of(MESSAGE_KEYS_MAX - 1).as_bytes()).unwrap().len(), MESSAGE_KEYS_MAX);
+        assert_eq!(entries(of(MESSAGE_KEYS_MAX).as_bytes()).unwrap_err().what, "too many keys");
+        assert_eq!(entries(b"{\"a\":1,\"b\":2,\"a\":3}").unwrap_err().what, "a key that stands twice");
     }
 
     proptest! {
@@ -433,7 +494,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_value_or_an_error(text in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = of(&text);
-            let _ = split(&text, &["a".to_owned()]);
+            let _ = split(&text, &["a".to_owned()], Kept { first: true, last: true });
             let _ = entries(&text);
         }
     }

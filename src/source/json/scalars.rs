@@ -5,13 +5,15 @@ use serde_json::{Number, Value};
 use super::Letters;
 use crate::contact::unreadable_value;
 
-/// Up to so many digits a fraction is kept as a number; a longer one would be rounded, and stays text.
-const FRACTION_DIGITS_MAX: usize = 15;
+/// A fraction of up to so many digits is what a float was written as: the float is kept, since conditions compare numbers.
+const FLOAT_DIGITS_MAX: usize = 17;
+/// From here on a float does not hold each whole number.
+const FLOAT_WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 pub(super) const NO_NUMBER: &str = "it is no number (NaN or infinite)";
 const HALF_LETTER: &str = "it holds half a letter (one of a pair of surrogates)";
 pub(super) const NO_LETTERS: &str = "it holds bytes that are not UTF-8";
 
-/// A number, exact: what a float or a whole number of 64 bits cannot hold is text.
+/// A number; what a float or a whole number of 64 bits cannot hold is text, so that it stays exact.
 pub(super) fn number(word: &str) -> Option<Value> {
     let digits = word.strip_prefix('-').unwrap_or(word);
     let (whole, rest) = digits.split_at(digits.bytes().take_while(u8::is_ascii_digit).count());
@@ -33,17 +35,19 @@ pub(super) fn number(word: &str) -> Option<Value> {
     {
         return None;
     }
-    let significant = whole.trim_start_matches('0').len() + decimals.map_or(0, str::len);
-    if power.is_none() && significant > FRACTION_DIGITS_MAX {
-        return Some(Value::String(word.to_owned()));
-    }
-    let number = word.parse::<f64>().ok().and_then(Number::from_f64);
-    Some(number.map_or_else(|| unreadable_value(NO_NUMBER), Value::Number))
+    let Some(number) = word.parse::<f64>().ok().filter(|number| number.is_finite()) else {
+        return Some(unreadable_value(NO_NUMBER));
+    };
+    let written = [whole, decimals.unwrap_or_default()].concat();
+    let is_held = written.trim_matches('0').len() <= FLOAT_DIGITS_MAX;
+    let kept =
+        if is_held && (power.is_some() || number.abs() < FLOAT_WHOLE_MAX) { Number::from_f64(number) } else { None };
+    Some(kept.map_or_else(|| Value::String(word.to_owned()), Value::Number))
 }
 
-/// The text of what stands between quotes; the error is of an escape that is none.
+/// The text of what stands between quotes; the error is of an invalid escape.
 pub(super) fn unescape(raw: &[u8]) -> Result<Letters, &'static str> {
-    const NO_ESCAPE: &str = "an escape that is none";
+    const NO_ESCAPE: &str = "an invalid escape";
     let (mut out, mut at, mut fault) = (Vec::with_capacity(raw.len()), 0, None);
     while let Some(byte) = raw.get(at) {
         at += 1;

@@ -225,7 +225,7 @@ EOF
         "7- 2",
         "8! a record that is not an object",
         "9! a RECORD without its record",
-        "10! not a Singer message: no JSON at byte 1",
+        "10! not a Singer message: not valid JSON at byte 1",
         "11: 11",
     ];
     assert_eq!(got.lines(), wanted);
