@@ -65,12 +65,14 @@ impl DateFaults {
     /// For the operator; nothing where each was believed.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
-        let words = |(count, first): &(u64, Option<String>), what: &str| {
+        let words = |(count, first): &(u64, Option<String>), what: &str, advice: &str| {
             let first = first.as_deref().unwrap_or_default();
-            (*count > 0).then(|| format!("{count} change times {what} (the first: {first}), and count as none"))
+            let records = if *count == 1 { "record has" } else { "records have" };
+            (*count > 0)
+                .then(|| format!("{count} {records} a change time {what} (first: {first}): it is ignored{advice}"))
         };
-        let unreadable = words(&self.unreadable, "cannot be read: see changed_at");
-        unreadable.into_iter().chain(words(&self.ahead, "lie ahead of now, in the future")).collect()
+        let unreadable = words(&self.unreadable, "that cannot be read", "; check changed_at");
+        unreadable.into_iter().chain(words(&self.ahead, "in the future", "")).collect()
     }
 }
 
@@ -102,8 +104,8 @@ mod tests {
         assert_eq!(
             sum.words(),
             [
-                "1 change times cannot be read: see changed_at (the first: line 9), and count as none",
-                "3 change times lie ahead of now, in the future (the first: 2026-11-30T12:06:00Z), and count as none",
+                "1 record has a change time that cannot be read (first: line 9): it is ignored; check changed_at",
+                "3 records have a change time in the future (first: 2026-11-30T12:06:00Z): it is ignored",
             ]
         );
         assert!(DateFaults::default().words().is_empty());

@@ -56,7 +56,7 @@ pub enum SourceError {
         reason: String,
     },
     /// The file is not in the encoding that is configured: every name in it would be garbled.
-    #[error("{} is UTF-8 and not {stated}, as is configured: nothing of it is read", path.display())]
+    #[error("{} is UTF-8, but the configured encoding is {stated}; the file was not read", path.display())]
     Encoding {
         /// The file.
         path: PathBuf,

@@ -6,10 +6,10 @@
 mod decode;
 mod header;
 mod rows;
-mod script;
 mod table;
 #[cfg(test)]
 mod tests;
+mod utf8;
 
 use std::fs::{self, File, Metadata};
 use std::io::{Read as _, Seek as _};
@@ -191,7 +191,7 @@ fn refuse_utf8(path: &Path, mut file: &File, stated: &'static Encoding) -> Resul
     let mut mark = [0; 3];
     let has_mark = file.read(&mut mark).map_err(unreadable)? > 1 && Encoding::for_bom(&mark).is_some();
     file.rewind().map_err(unreadable)?;
-    let is_utf8 = !has_mark && script::is_utf8(file).map_err(unreadable)?;
+    let is_utf8 = !has_mark && utf8::is_utf8(file).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
     if is_utf8 { Err(SourceError::Encoding { path: path.to_owned(), stated: stated.name() }) } else { Ok(()) }
 }

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 /// encoding nearly no letters of UTF-8 come about.
 const LETTERS_FOR_ONE: u64 = 20;
 
-/// What stands before the next byte.
+/// Counts of UTF-8 letters and of bytes that are not UTF-8.
 #[derive(Default)]
 struct Count {
     letters: u64,
