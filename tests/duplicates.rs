@@ -188,9 +188,12 @@ async fn what_was_only_pushed_is_sent_when_its_turn_comes() {
     let push = async |world: &World, items: Vec<Incoming>| {
         let mut context = world.context(world.clock.now().0, false);
         context.way = Way::Announced { is_first_load: false };
+        // the daemon weighs only what came
+        let keys: Vec<String> = items.iter().filter_map(|item| item.key().map(str::to_owned)).collect();
         let recorded = world.store.call(move |checkpoint| {
             checkpoint.record_page(&context, &mut SeenRows::default(), items, None)?;
-            checkpoint.weigh_changes(context.source, &context.policy.guard, context.now).map(|_| ())
+            let of = (context.source, context.began);
+            checkpoint.weigh_records(of, &keys, &context.policy.guard, context.now).map(|_| ())
         });
         recorded.await.unwrap();
     };
@@ -207,10 +210,47 @@ async fn what_was_only_pushed_is_sent_when_its_turn_comes() {
     push(&world, vec![Incoming::Deleted { key: "a".to_owned(), is_confirmed: true, changed_at: None }]).await;
     world.sandbox.poison([]);
     world.store.call(|checkpoint| checkpoint.retry_rejected(None)).await.unwrap();
-    let now = world.clock.now().0;
-    let guard = world.policy.guard.clone();
-    world.store.call(move |checkpoint| checkpoint.weigh_changes(source, &guard, now)).await.unwrap();
     world.send_until_quiet().await;
     assert_eq!(world.reteno_holds("b", "town").as_deref(), Some("Lviv"), "{:?}", world.rejections().await);
     assert_eq!(world.reteno_holds("refused", "town").as_deref(), Some("Odesa"));
+}
+
+/// The operator lets several contacts have one phone from now on: those that waited for it are sent.
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_may_be_shared_from_now_on_blocks_nobody() {
+    let mut crm = Tables::one("").await;
+    crm.all[0].mapping += "sms = \"phone\"\n";
+    let all = "id,mail,phone,city\na,a@example.com,+380671234567,Kyiv\nb,b@example.com,+380671234567,Lviv\n";
+    crm.cycle("crm", all).await;
+    assert_eq!(crm.living(), ["a"]);
+    crm.common = "[identity]\nunique = [\"email\"]\n".to_owned();
+    for _ in 0..2 {
+        crm.cycle("crm", all).await;
+    }
+    assert_eq!(crm.living(), ["a", "b"], "{:?}", crm.rejected().await);
+    crm.cycle("crm", &format!("{all}c,c@example.com,+380671234567,Odesa\n")).await;
+    assert_eq!(crm.living(), ["a", "b", "c"], "{:?}", crm.rejected().await);
+}
+
+/// A row that cannot be sent any more, and that was not told so when it came to that, does not stop who waits behind it.
+#[tokio::test(start_paused = true)]
+async fn one_that_waits_and_cannot_be_sent_is_passed_over() {
+    let mut world = World::begin().await;
+    let all = |from: usize| -> Vec<Contact> {
+        ["a", "b", "c"][from..].iter().map(|key| contact(key, &[(Field::Email, HOME)])).collect()
+    };
+    whole(&world, all(0)).await;
+    world.send_for(HOUR).await;
+    let other = rusqlite::Connection::open(world.dir.path().join("reteno-sync.db")).unwrap();
+    let ended = "UPDATE contact SET stuck = 4, acknowledged = x'' WHERE key = 'b' AND blocked_by IS NOT NULL";
+    assert_eq!(other.execute(ended, []).unwrap(), 1);
+    let leaves = |key: &str| Incoming::Deleted { key: key.to_owned(), is_confirmed: true, changed_at: None };
+    tokio::time::advance(HOUR).await;
+    let context = world.context(world.clock.now().0, false);
+    let gone = vec![leaves("a")];
+    let page = world.store.call(move |c| c.record_page(&context, &mut SeenRows::default(), gone, None));
+    page.await.unwrap();
+    whole(&world, all(2)).await;
+    world.send_until_quiet().await;
+    assert!(world.sandbox.contact_by_external_id("c").is_some(), "{:?}", world.rejections().await);
 }

@@ -30,8 +30,11 @@ INSERT INTO duplicate (print, holder, since)
     FROM channel h JOIN contact c ON c.id = h.contact GROUP BY h.print HAVING count(*) > 1;
 UPDATE contact SET blocked_by = shared.print
     FROM (SELECT h.contact, min(h.print) AS print FROM channel h JOIN duplicate d ON d.print = h.print
-          WHERE d.holder IS NOT h.contact GROUP BY h.contact) AS shared
+          WHERE d.holder IS NOT NULL AND d.holder <> h.contact GROUP BY h.contact) AS shared
     WHERE contact.id = shared.contact AND contact.stuck = 3;
 UPDATE contact SET stuck = iif(acknowledged IS NULL, 0, 2) WHERE stuck = 3 AND blocked_by IS NULL;
 UPDATE contact SET blocked_by = NULL WHERE stuck <> 3;
 DELETE FROM rejection WHERE kind = 'shared';
+-- what could not be taken over for sure is decided anew when its record comes
+UPDATE source SET full_read_wanted = 1
+    WHERE rereads <> 2 AND id IN (SELECT source FROM contact WHERE stuck IN (2, 3));

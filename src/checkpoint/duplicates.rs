@@ -5,12 +5,15 @@
 //! addresses is sent before it by the rule. Each change costs the same, however many contacts share the address: only who
 //! comes, who leaves, who is sent and the first of those that wait are looked at.
 
+use std::borrow::Cow;
+
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprint};
 use crate::plan::identity::{Rival, SharedChannel, outranks};
 use crate::plan::{ContactId, SourceId};
 
+use super::sharing_rule::load_rule;
 use super::stuck::Stuck;
 use super::wanted::{drop_rereadable, want_starved};
 use super::{Attempt, CheckpointError, unreadable};
@@ -18,27 +21,13 @@ use super::{Attempt, CheckpointError, unreadable};
 const ACTION: &str = "decide which contact is sent";
 /// The fields that may be shared.
 pub(super) const ADDRESSES: [Field; 2] = [Field::Email, Field::Sms];
-/// The setting that keeps the rule for what happens outside of a read.
-const RULE: &str = "shared_channel";
-
-/// Keeps the rule for what happens outside of a read.
-pub(super) fn note_rule(transaction: &Transaction<'_>, rule: SharedChannel) -> Result<(), CheckpointError> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value \
-             WHERE value <> excluded.value",
-        )
-        .and_then(|mut insert| insert.execute(params![RULE, rule.name()]))
-        .attempt(ACTION)
-        .map(|_| ())
-}
 
 /// Decides who is sent.
 pub(super) struct Duplicates<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) rule: SharedChannel,
-    /// The fields that only one contact may have; `None`: outside of a read, where only what is known to be shared counts.
-    pub(super) unique: Option<&'a [Field]>,
+    /// The fields that only one contact may have.
+    pub(super) unique: Cow<'a, [Field]>,
     pub(super) now: i64,
 }
 
@@ -76,12 +65,8 @@ enum Open {
 impl<'a> Duplicates<'a> {
     /// For what happens outside of a read.
     pub(super) fn of(transaction: &'a Transaction<'a>, now: i64) -> Result<Self, CheckpointError> {
-        let rule: Option<String> = transaction
-            .prepare_cached("SELECT value FROM setting WHERE name = ?1")
-            .and_then(|mut query| query.query_row([RULE], |row| row.get(0)).optional())
-            .attempt(ACTION)?;
-        let rule = rule.and_then(|name| SharedChannel::from_name(&name)).unwrap_or_default();
-        Ok(Self { transaction, rule, unique: None, now })
+        let (rule, unique) = load_rule(transaction)?;
+        Ok(Self { transaction, rule, unique: Cow::Owned(unique), now })
     }
 
     /// A contact is gone from the CRM, or its row is no more: it has no address any more, and whoever waited for it may be
@@ -142,6 +127,9 @@ impl<'a> Duplicates<'a> {
             .and_then(|mut update| update.execute(params![stored(print), contact.0]))
             .attempt(ACTION)?;
         if was_holder > 0 {
+            if let Some(me) = self.load(contact)? {
+                self.pass_on(&me, print)?;
+            }
             self.settle(vec![Open::Address(print)])?;
         }
         self.transaction
@@ -172,17 +160,29 @@ impl<'a> Duplicates<'a> {
     fn decide(&self, contact: ContactId, open: &mut Vec<Open>) -> Result<(), CheckpointError> {
         let Some(me) = self.load(contact)? else { return Ok(()) };
         if !me.can_be_sent() {
-            return self.release(&me, None, open);
+            self.release(&me, None, open)?;
+            // it waits for no address any more
+            return self.forget_block(contact);
         }
-        let mut outranked = Vec::new();
-        for (field, print) in &me.addresses {
-            let Some(holder) = self.holder(&me, *field, *print)? else { continue };
-            if outranks(&holder.rival, &me.rival, self.rule) {
-                return self.block(&me, *print, open);
+        let (mut taken, mut outranked) = (Vec::new(), Vec::new());
+        for (_, print) in me.addresses.iter().filter(|(field, _)| self.unique.contains(field)) {
+            let Some(holder) = self.holder(&me, *print)? else {
+                taken.push(print);
+                continue;
+            };
+            let is_first = outranks(&holder.rival, &me.rival, self.rule);
+            match (holder.is_same(&me), is_first) {
+                // the same contact of another source is sent with it already
+                (true, true) => {}
+                (true, false) => taken.push(print),
+                (false, true) => return self.block(&me, *print, open),
+                (false, false) => {
+                    taken.push(print);
+                    outranked.push((holder, *print));
+                }
             }
-            outranked.push((holder, *print));
         }
-        for (_, print) in &me.addresses {
+        for print in taken {
             self.transaction
                 .prepare_cached("UPDATE duplicate SET holder = ?2, ignored = 0 WHERE print = ?1 AND holder IS NOT ?2")
                 .and_then(|mut update| update.execute(params![stored(*print), contact.0]))
@@ -194,8 +194,8 @@ impl<'a> Duplicates<'a> {
         if me.blocked_by.is_some() { self.let_out(contact) } else { Ok(()) }
     }
 
-    /// Who is sent with an address, where that is somebody else.
-    fn holder(&self, me: &Contender, field: Field, print: Fingerprint) -> Result<Option<Contender>, CheckpointError> {
+    /// Who is sent with an address, where that is another row.
+    fn holder(&self, me: &Contender, print: Fingerprint) -> Result<Option<Contender>, CheckpointError> {
         let is_shared: bool = self
             .transaction
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM channel WHERE print = ?1 AND contact <> ?2)")
@@ -209,14 +209,12 @@ impl<'a> Duplicates<'a> {
             .prepare_cached("SELECT holder FROM duplicate WHERE print = ?1")
             .and_then(|mut query| query.query_row([stored(print)], |row| row.get(0)).optional())
             .attempt(ACTION)?;
-        let holder = match (known, self.unique) {
-            (Some(holder), _) => holder,
-            (None, Some(unique)) if unique.contains(&field) => self.note_shared(me, print)?,
-            // nobody minds that several have it
-            (None, Some(_) | None) => None,
+        let holder = match known {
+            Some(holder) => holder,
+            None => self.note_shared(me, print)?,
         };
         let Some(holder) = holder.filter(|holder| *holder != me.rival.contact.0) else { return Ok(None) };
-        Ok(self.load(ContactId(holder))?.filter(|holder| !holder.is_same(me)))
+        self.load(ContactId(holder))
     }
 
     /// An address has come to be shared: whoever had it before is sent with it.
@@ -291,28 +289,54 @@ impl<'a> Duplicates<'a> {
         for (_, print) in me.addresses.iter().filter(|(_, print)| Some(*print) != kept) {
             let released = self
                 .transaction
-                .prepare_cached("UPDATE duplicate SET holder = ?3 WHERE print = ?1 AND holder = ?2")
-                .and_then(|mut update| {
-                    update.execute(params![stored(*print), me.rival.contact.0, self.sibling(me, *print)?])
-                })
+                .prepare_cached("UPDATE duplicate SET holder = NULL WHERE print = ?1 AND holder = ?2")
+                .and_then(|mut update| update.execute(params![stored(*print), me.rival.contact.0]))
                 .attempt(ACTION)?;
             if released > 0 {
+                self.pass_on(me, *print)?;
                 open.push(Open::Address(*print));
             }
         }
         Ok(())
     }
 
-    /// The same contact of another source, where it is sent with the same address.
-    fn sibling(&self, me: &Contender, print: Fingerprint) -> rusqlite::Result<Option<i64>> {
-        let Some(id) = me.external_id else { return Ok(None) };
+    /// The same contact of another source goes on with an address that nobody is sent with any more.
+    fn pass_on(&self, me: &Contender, print: Fingerprint) -> Result<(), CheckpointError> {
+        let Some(id) = me.external_id else { return Ok(()) };
         self.transaction
             .prepare_cached(
-                "SELECT min(c.id) FROM channel i JOIN contact c ON c.id = i.contact \
-                 WHERE i.print = ?1 AND c.id <> ?2 AND c.stuck NOT IN (1, 3, 4) \
-                   AND EXISTS (SELECT 1 FROM channel h WHERE h.print = ?3 AND h.contact = c.id)",
-            )?
-            .query_row(params![stored(id), me.rival.contact.0, stored(print)], |row| row.get(0))
+                "UPDATE duplicate SET holder = (SELECT min(c.id) FROM channel i JOIN contact c ON c.id = i.contact \
+                   WHERE i.print = ?1 AND c.id <> ?2 AND c.stuck NOT IN (1, 3, 4) \
+                     AND EXISTS (SELECT 1 FROM channel h WHERE h.print = ?3 AND h.contact = c.id)) \
+                 WHERE print = ?3 AND holder IS NULL",
+            )
+            .and_then(|mut update| update.execute(params![stored(id), me.rival.contact.0, stored(print)]))
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+
+    fn forget_block(&self, contact: ContactId) -> Result<(), CheckpointError> {
+        self.transaction
+            .prepare_cached("UPDATE contact SET blocked_by = NULL WHERE id = ?1 AND blocked_by IS NOT NULL")
+            .and_then(|mut update| update.execute([contact.0]))
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+
+    /// Whether the contact that is sent with an address is sent before this one: nothing has changed for it.
+    pub(super) fn stays_blocked(&self, me: &Rival, print: Fingerprint) -> Result<bool, CheckpointError> {
+        let first = match self.rule {
+            SharedChannel::Oldest => "c.id < ?2",
+            SharedChannel::Newest => "c.id > ?2",
+            SharedChannel::FirstSource => "(c.source, c.id) < (?3, ?2)",
+        };
+        self.transaction
+            .prepare_cached(&format!(
+                "SELECT EXISTS (SELECT 1 FROM duplicate d JOIN contact c ON c.id = d.holder \
+                 WHERE d.print = ?1 AND ?3 = ?3 AND {first})"
+            ))
+            .and_then(|mut query| query.query_row(params![stored(print), me.contact.0, me.source.0], |row| row.get(0)))
+            .attempt(ACTION)
     }
 
     /// Nobody is sent in its place any more: its values are read again.
@@ -320,16 +344,13 @@ impl<'a> Duplicates<'a> {
         self.transaction
             .prepare_cached(
                 "UPDATE contact SET blocked_by = NULL, stuck = \
-                 iif(acknowledged IS NULL OR EXISTS (SELECT 1 FROM waiting w WHERE w.contact = ?1), 0, 2), \
-                 judged = iif(acknowledged IS NULL, judged, 0) WHERE id = ?1 AND stuck = 3",
+                 iif(acknowledged IS NULL OR EXISTS (SELECT 1 FROM waiting w WHERE w.contact = ?1), 0, 2), judged = \
+                 iif(acknowledged IS NULL OR EXISTS (SELECT 1 FROM waiting w WHERE w.contact = ?1), judged, 0) \
+                 WHERE id = ?1 AND stuck = 3",
             )
             .and_then(|mut update| update.execute([contact.0]))
-            .and_then(|_| {
-                self.transaction
-                    .prepare_cached("UPDATE contact SET blocked_by = NULL WHERE id = ?1 AND blocked_by IS NOT NULL")?
-                    .execute([contact.0])
-            })
             .attempt(ACTION)?;
+        self.forget_block(contact)?;
         want_starved(self.transaction, contact.0)
     }
 

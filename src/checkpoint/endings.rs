@@ -42,7 +42,14 @@ impl Page<'_> {
         let Some(row) = self.load(key)? else { return Ok(()) };
         // what is announced comes in its order: a deletion behind a record in one batch is the later word
         let is_repeated = !seen.see(row.id) && matches!(self.context.way, Way::Cycle(_));
-        if is_repeated || self.context.asked_at < row.known.stamp.asked_at {
+        if is_repeated {
+            return Ok(());
+        }
+        if self.context.asked_at < row.known.stamp.asked_at {
+            // it waited while a later read began, which may not have come to it, or may not come to its end
+            if self.fetches && row.sightings < SIGHTINGS_NEEDED {
+                want_record(self.transaction, self.context.source, key, true)?;
+            }
             return Ok(());
         }
         let believed = row.known.stamp.changed_at;

@@ -50,6 +50,7 @@ mod sendable;
 mod settle;
 mod settle_deeds;
 mod shared;
+mod sharing_rule;
 mod siblings;
 mod source_vault;
 mod story;

@@ -1,9 +1,13 @@
 //! The addresses of a contact as a page finds and leaves them: who is sent with each is decided anew where they change.
 
+use std::borrow::Cow;
+
 use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::ContactId;
+use crate::plan::identity::Rival;
 
 use super::duplicates::{ADDRESSES, Duplicates};
+use super::incoming::PageMode;
 use super::pages::Page;
 use super::removal::take_removed;
 use super::rows::Row;
@@ -33,6 +37,14 @@ impl Page<'_> {
         if old == new && is_settled {
             return Ok(false);
         }
+        if let Some(row) = row.filter(|row| row.known.sides.desired == *now)
+            && let Some(print) = row.blocked_by.filter(|print| self.is_unique(&new, *print))
+        {
+            let me = Rival { source: self.context.source, contact: ContactId(id) };
+            if row.stuck == Stuck::Shadowed && duplicates.stays_blocked(&me, print)? {
+                return Ok(true);
+            }
+        }
         if self.has_removed && take_removed(self.transaction, now, self.hash)? {
             self.statement("UPDATE contact SET restores = 1 WHERE id = ?1")?
                 .execute([id])
@@ -51,6 +63,13 @@ impl Page<'_> {
         duplicates.is_blocked(ContactId(id))
     }
 
+    /// Whether an address is one of those that only one contact may have. A baseline looks at each.
+    fn is_unique(&self, addresses: &[(Field, Fingerprint)], print: Fingerprint) -> bool {
+        let unique = &self.context.policy.unique;
+        self.context.mode != PageMode::Baseline
+            && addresses.iter().any(|(field, known)| *known == print && unique.contains(field))
+    }
+
     /// A contact that counted as gone is there again: it has its addresses again.
     pub(super) fn contend_again(&self, id: i64, now: &FieldPrints) -> Result<(), CheckpointError> {
         let duplicates = self.duplicates();
@@ -65,7 +84,7 @@ impl Page<'_> {
         Duplicates {
             transaction: self.transaction,
             rule: policy.shared_channel,
-            unique: Some(&policy.unique),
+            unique: Cow::Borrowed(&policy.unique),
             now: self.context.now,
         }
     }

@@ -9,7 +9,6 @@ use crate::plan::guard::harms_of;
 use crate::plan::policy::fields_that_count;
 use crate::random::Random;
 
-use super::duplicates::note_rule;
 use super::endings::SIGHTINGS_NEEDED;
 use super::incoming::{Incoming, PageMode, PageOutcome, ReadContext, SAMPLES_MAX};
 use super::reads::SeenRows;
@@ -18,6 +17,7 @@ use super::removal::take_removed;
 use super::repaired::add_repaired;
 use super::rows::Row;
 use super::seal::Sealer;
+use super::sharing_rule::note_rule;
 use super::stuck::Stuck;
 use super::wanted::want_record;
 use super::{Attempt, Checkpoint, CheckpointError};
@@ -73,7 +73,7 @@ impl Checkpoint {
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM removed)")
             .and_then(|mut query| query.query_row([], |row| row.get(0)))
             .attempt("read who was deleted")?;
-        note_rule(&transaction, context.policy.shared_channel)?;
+        note_rule(&transaction, context.policy.shared_channel, &context.policy.unique)?;
         let mut page = Page {
             transaction: &transaction,
             context,

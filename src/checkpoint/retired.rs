@@ -1,15 +1,18 @@
 //! Sources that the configuration does not have any more: their contacts stay in Reteno as they are, and count for nobody
 //! else. Without this a source under another name would find each of its addresses taken by itself.
 
+use std::borrow::Cow;
+
 use rusqlite::{Transaction, params};
 
 use crate::contact::{Field, FieldPrints, Fingerprinter};
 use crate::plan::ContactId;
 use crate::plan::identity::SharedChannel;
 
-use super::duplicates::{Duplicates, note_rule};
+use super::duplicates::Duplicates;
 use super::endings::SIGHTINGS_NEEDED;
 use super::page_addresses::addresses_of;
+use super::sharing_rule::note_rule;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 const ACTION: &str = "note which sources are configured";
@@ -59,7 +62,7 @@ impl Checkpoint {
         let Some((source, name, was_retired)) = other else { return Ok(Retirement::Done) };
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        note_rule(&transaction, configured.rule)?;
+        note_rule(&transaction, configured.rule, &configured.unique)?;
         let contacts: Vec<i64> = transaction
             .prepare_cached("SELECT id FROM contact WHERE +source = ?1 AND id > ?2 ORDER BY id LIMIT ?3")
             .and_then(|mut query| query.query_map(params![source, after, STEP], |row| row.get(0))?.collect())
@@ -114,7 +117,8 @@ fn put_back(
         return Ok(());
     }
     let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;
-    let duplicates = Duplicates { transaction, rule: configured.rule, unique: Some(&configured.unique), now: 0 };
+    let duplicates =
+        Duplicates { transaction, rule: configured.rule, unique: Cow::Borrowed(&configured.unique), now: 0 };
     for (_, print) in addresses_of(&desired, shares_ids, hash) {
         duplicates.add_address(ContactId(contact), print)?;
     }

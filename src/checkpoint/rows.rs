@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use crate::contact::{Field, FieldPrints, Values, Wanted};
+use crate::contact::{Field, FieldPrints, Fingerprint, Values, Wanted};
 use crate::plan::Lane;
 use crate::plan::change::{Known, Observation, ReadStamp, Sides};
 
@@ -28,6 +28,8 @@ pub(super) struct Row {
     pub(super) has_identity: bool,
     pub(super) is_told: bool,
     pub(super) has_fired: bool,
+    /// The address with which another contact is sent in its place.
+    pub(super) blocked_by: Option<Fingerprint>,
 }
 
 impl Page<'_> {
@@ -35,7 +37,7 @@ impl Page<'_> {
         let row = self
             .statement(
                 "SELECT id, desired, acknowledged, changed_at, read_at, stuck, dropped, sightings, import IS NOT NULL, \
-                 lane, held, identity IS NOT NULL, told, fired, older_read FROM contact WHERE source = ?1 AND key = ?2",
+                 lane, held, identity IS NOT NULL, told, fired, older_read, blocked_by FROM contact WHERE source = ?1 AND key = ?2",
             )?
             .query_row(params![self.context.source.0, key], |row| {
                 let desired = row.get_ref(1)?.as_blob().map(FieldPrints::decode);
@@ -50,7 +52,7 @@ impl Page<'_> {
                 let changed_at = row.get::<_, Option<i64>>(3)?.filter(is_believable);
                 let stamp = ReadStamp { asked_at, changed_at };
                 let counts = (row.get(10)?, row.get(11)?, row.get(12)?, row.get(13)?);
-                let rest = (row.get(6)?, sightings, row.get(8)?, row.get::<_, i64>(9)?, counts, row.get(14)?);
+                let rest = (row.get(6)?, sightings, row.get(8)?, row.get::<_, i64>(9)?, counts, (row.get(14)?, row.get::<_, Option<i64>>(15)?));
                 Ok((row.get(0)?, desired, acknowledged, stamp, row.get::<_, i64>(5)?, rest))
             })
             .optional()
@@ -61,7 +63,7 @@ impl Page<'_> {
         let acknowledged = acknowledged.map_err(|e| blob(e.into()))?.transpose().map_err(|e| blob(e.into()))?;
         let sides = Sides { desired, acknowledged };
         let stuck = Stuck::from_number(stuck);
-        let (dropped, sightings, is_in_import, lane, counts, older_since) = rest;
+        let (dropped, sightings, is_in_import, lane, counts, (older_since, blocked_by)) = rest;
         // what came back after its end is not judged by what its record said before, only by when it was asked for
         let stamp = if stuck == Stuck::Ended { ReadStamp { changed_at: None, ..stamp } } else { stamp };
         let known = Known {
@@ -86,6 +88,7 @@ impl Page<'_> {
             has_identity,
             is_told,
             has_fired,
+            blocked_by: blocked_by.map(|print| Fingerprint::from_u64(print.cast_unsigned())),
         }))
     }
 
