@@ -3,7 +3,7 @@
 
 mod support;
 
-use reteno_sync::checkpoint::{Incoming, RejectionKind, Rereading, SeenRows, Way};
+use reteno_sync::checkpoint::{Configured, Incoming, RejectionKind, Rereading, SeenRows, Way};
 use reteno_sync::contact::{Contact, Field, Unspoken};
 use reteno_sync::plan::Lane;
 use reteno_sync::plan::policy::Ending;
@@ -241,7 +241,7 @@ async fn one_that_waits_and_cannot_be_sent_is_passed_over() {
     };
     whole(&world, all(0)).await;
     world.send_for(HOUR).await;
-    let other = rusqlite::Connection::open(world.dir.path().join("reteno-sync.db")).unwrap();
+    let other = database(&world);
     let ended = "UPDATE contact SET stuck = 4, acknowledged = x'' WHERE key = 'b' AND blocked_by IS NOT NULL";
     assert_eq!(other.execute(ended, []).unwrap(), 1);
     let leaves = |key: &str| Incoming::Deleted { key: key.to_owned(), is_confirmed: true, changed_at: None };
@@ -253,4 +253,68 @@ async fn one_that_waits_and_cannot_be_sent_is_passed_over() {
     whole(&world, all(2)).await;
     world.send_until_quiet().await;
     assert!(world.sandbox.contact_by_external_id("c").is_some(), "{:?}", world.rejections().await);
+}
+
+fn database(world: &World) -> rusqlite::Connection {
+    rusqlite::Connection::open(world.dir.path().join("reteno-sync.db")).unwrap()
+}
+
+/// Leaves the database as an older program did, which stored no address that several contacts may have.
+fn forget_addresses(world: &World) {
+    database(world).execute_batch("DELETE FROM channel; DELETE FROM setting WHERE name = 'stored_addresses'").unwrap();
+}
+
+fn addresses(world: &World) -> i64 {
+    database(world).query_row("SELECT count(*) FROM channel", [], |row| row.get(0)).unwrap()
+}
+
+/// Both contacts are settled before the upgrade, so that no page looks at them; one is erased, and the other one keeps the
+/// address that they share.
+#[tokio::test(start_paused = true)]
+async fn after_an_upgrade_an_erasure_leaves_the_others_their_address() {
+    let mut crm = Tables::one("on_delete = \"erase\"").await;
+    crm.common = "[identity]\nunique = []\n".to_owned();
+    crm.cycle("crm", &format!("id,mail,city\n1,{HOME},Kyiv\n2,{HOME},Lviv\n")).await;
+    forget_addresses(&crm.world);
+    for town in ["Lviv", "Lviv", "Lviv", "Odesa", "Odesa"] {
+        crm.cycle("crm", &format!("id,mail,city\n2,{HOME},{town}\n")).await;
+        crm.world.hours(3).await;
+    }
+    assert_eq!(crm.living(), ["2"]);
+    assert_eq!(crm.town("2").as_deref(), Some("Odesa"), "{:?}", crm.rejected().await);
+}
+
+/// All contacts are settled when their source comes to share its ids.
+#[tokio::test(start_paused = true)]
+async fn ids_that_a_source_comes_to_share_later_are_stored() {
+    let mut crm = Tables::one("").await;
+    let people = "id,mail,city\na,a@example.com,Kyiv\nb,b@example.com,Lviv\n";
+    crm.cycle("crm", people).await;
+    assert_eq!(addresses(&crm.world), 2);
+    crm.table("crm").section = "shares_ids = true\n".to_owned();
+    crm.cycle("crm", people).await;
+    assert_eq!(addresses(&crm.world), 4);
+}
+
+/// A step that the program did not live to see the end of is made again.
+#[tokio::test(start_paused = true)]
+async fn the_addresses_of_very_many_are_stored_in_steps() {
+    let world = World::begin().await;
+    let many = (0..1234).map(|n| says(&format!("k{n}"), &format!("k{n}@example.com"), "+380671234567"));
+    whole(&world, many.collect()).await;
+    let all = addresses(&world);
+    forget_addresses(&world);
+    let configured = Configured { sources: vec![("crm".to_owned(), false)], ..Configured::default() };
+    for (after, last, stored) in [
+        (0, Some(500), 1000),
+        (0, Some(500), 1000),
+        (500, Some(1000), 2000),
+        (1000, Some(1234), all),
+        (1234, None, all),
+        (0, None, all),
+    ] {
+        let configured = configured.clone();
+        let next = world.store.call(move |checkpoint| checkpoint.store_known_addresses(&configured, after)).await;
+        assert_eq!((next.unwrap(), addresses(&world)), (last, stored));
+    }
 }

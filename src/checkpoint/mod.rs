@@ -26,6 +26,7 @@ mod inbox;
 mod inbox_rows;
 mod incoming;
 mod intents;
+mod known_addresses;
 mod learnt;
 mod listing;
 mod moments;

@@ -17,7 +17,7 @@ use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 const ACTION: &str = "note which sources are configured";
 /// A transaction of so many contacts lasts some milliseconds: nobody who waits for the database notices.
-const STEP: i64 = 500;
+pub(super) const STEP: i64 = 500;
 
 /// The sources that are configured, and which of several contacts with one address is sent.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,13 @@ pub struct Configured {
     pub rule: SharedChannel,
     /// The fields that only one contact may have.
     pub unique: Vec<Field>,
+}
+
+impl Configured {
+    /// Whether a source has contacts in common with others; `None` where it is not configured.
+    pub(super) fn shares_ids(&self, name: &str) -> Option<bool> {
+        self.sources.iter().find(|(known, _)| known == name).map(|(_, shares)| *shares)
+    }
 }
 
 /// What one step did.
@@ -56,9 +63,8 @@ impl Checkpoint {
             .prepare_cached("SELECT id, name, retired FROM source ORDER BY id")
             .and_then(|mut query| query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect())
             .attempt(ACTION)?;
-        let shares_ids =
-            |name: &str| configured.sources.iter().find(|(known, _)| known == name).map(|(_, shares)| *shares);
-        let other = sources.into_iter().find(|(_, name, is_retired)| shares_ids(name).is_some() == *is_retired);
+        let other =
+            sources.into_iter().find(|(_, name, is_retired)| configured.shares_ids(name).is_some() == *is_retired);
         let Some((source, name, was_retired)) = other else { return Ok(Retirement::Done) };
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
@@ -69,7 +75,7 @@ impl Checkpoint {
             .attempt(ACTION)?;
         for contact in &contacts {
             if was_retired {
-                let shares_ids = shares_ids(&name).unwrap_or_default();
+                let shares_ids = configured.shares_ids(&name).unwrap_or_default();
                 put_back(&transaction, *contact, configured, (shares_ids, &self.hash))?;
             } else {
                 take_out(&transaction, *contact)?;

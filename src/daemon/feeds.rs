@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::{CheckpointError, Hold, Retirement, Store};
+use crate::checkpoint::{CheckpointError, Configured, Hold, Retirement, Store};
 use crate::config::{Config, SourceConfig};
 use crate::contact::{Catalog, Field, FieldProblem};
 use crate::report;
@@ -16,9 +16,20 @@ use super::links::CrmLinks;
 use super::mapping::build_configured;
 
 /// Notes which sources are configured: the contacts of others count for nobody any more, and those of one that is configured
-/// again do. Costs nothing where nothing has changed; else some milliseconds for each 500 contacts, in a transaction each.
+/// again do; and stores which addresses they have, where an older program or another configuration did not. Costs nothing
+/// where nothing has changed; else some milliseconds for each 500 contacts, in a transaction each.
 pub async fn note_configured(config: &Config, store: &Store) -> Result<(), CheckpointError> {
     let configured = build_configured(&config.sources, config.identity);
+    note_retired(&configured, store).await?;
+    let mut next = Some(0);
+    while let Some(after) = next {
+        let configured = configured.clone();
+        next = store.call(move |checkpoint| checkpoint.store_known_addresses(&configured, after)).await?;
+    }
+    Ok(())
+}
+
+async fn note_retired(configured: &Configured, store: &Store) -> Result<(), CheckpointError> {
     let mut after = 0;
     loop {
         let configured = configured.clone();
