@@ -13,8 +13,8 @@ use super::field::Field;
 use super::filter::Filter;
 use super::moment::Zones;
 use super::phones::Region;
-use super::resolved::{Levels, ResolvedField, ResolvedMapping, ResolvedSegment, Rule};
 use super::record::Extent;
+use super::resolved::{Levels, ResolvedField, ResolvedMapping, ResolvedSegment, Rule};
 use super::rules::{ADDRESS_LENGTH_MAX, PLACE_LENGTH_MAX, POSTCODE_LENGTH_MAX, canonical_time_zone};
 use super::selector::{Read, Selector};
 
