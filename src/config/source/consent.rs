@@ -40,7 +40,7 @@ pub struct ConsentText {
 }
 
 /// What a CRM may write for yes: a person's and a spreadsheet's words in English, Ukrainian, Russian, Polish and Kazakh.
-pub(super) const YES: [&str; 27] = [
+pub(super) const YES: [&str; 33] = [
     "true",
     "1",
     "yes",
@@ -65,12 +65,18 @@ pub(super) const YES: [&str; 27] = [
     "подписана",
     "tak",
     "prawda",
+    "włączone",
+    "zapisany",
+    "zapisana",
+    "subskrybuje",
     "иә",
     "ия",
     "ақиқат",
+    "қосулы",
+    "жазылған",
 ];
 /// What a CRM may write for no. An empty value is not among them: a column that was not filled would unsubscribe all.
-const NO: [&str; 30] = [
+const NO: [&str; 38] = [
     "false",
     "0",
     "no",
@@ -96,9 +102,17 @@ const NO: [&str; 30] = [
     "отписана",
     "nie",
     "fałsz",
+    "wyłączone",
+    "wypisany",
+    "wypisana",
+    "nie subskrybuje",
     "жоқ",
     "жок",
     "жалған",
+    "өшірулі",
+    "сөндірулі",
+    "жазылмаған",
+    "жазылымнан шыққан",
     "not subscribed",
     "do not mail",
 ];
