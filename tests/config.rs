@@ -11,7 +11,7 @@ use reteno_sync::config::{
     FormText, Guard, MissingCredentials, OnDelete, OnInvalidText, RestoreDeleted, SegmentText, SelectorText,
     SharedChannel, SourceKind, SubscriptionsText, WriteRule,
 };
-use reteno_sync::contact::Field;
+use reteno_sync::contact::{AdditionalField, Catalog, Field, FieldKind};
 use secrecy::ExposeSecret;
 
 const SECRET: &str = "hunter2-very-secret";
@@ -368,6 +368,10 @@ fn the_usual_words_of_consent_are_known_in_five_languages() {
         ("увімкнено", "вимкнено"),
         ("subscribed", "unsubscribed"),
         ("opt-in", "opt-out"),
+        ("włączone", "wyłączone"),
+        ("zapisana", "wypisana"),
+        ("қосулы", "өшірулі"),
+        ("жазылған", "жазылмаған"),
     ];
     for (yes, no) in pairs {
         assert!(consent.yes.iter().any(|word| word == yes) && !consent.no.iter().any(|word| word == yes), "{yes}");
@@ -935,4 +939,44 @@ fn pushed_records_without_a_change_time_are_right_and_worth_a_word() {
     assert_eq!(pushed("changed_at = \"updated\"", "hubspot-v1"), None);
     // a repeated delivery is known by its id
     assert_eq!(pushed("", "standard-webhooks"), None);
+}
+
+#[test]
+fn days_on_the_clock_of_utc_are_worth_a_word() {
+    let field = |id, kind| AdditionalField {
+        id,
+        key: format!("PERSONAL.F{id}"),
+        name: String::new(),
+        kind,
+        min: None,
+        max: None,
+        readonly: false,
+    };
+    let kinds = [(1, FieldKind::Date), (2, FieldKind::DateTime), (3, FieldKind::Text)];
+    let known: Catalog = kinds.into_iter().map(|(id, kind)| field(id, kind)).collect();
+    let said = |zone: &str, fields: &str, catalog: &Catalog| {
+        let text = format!(
+            "[source.shop]\nkind = \"file\"\npath = \"c.csv\"\n{zone}\n[source.shop.contact]\n\
+             externalCustomerId = \"id\"\nemail = \"email\"\nfields = {{ {fields} }}\n"
+        );
+        load(&text).sources[0].clock_doubt(catalog)
+    };
+    let utc = "time_zone = \"UTC\"";
+    let plain = "moments of source shop are read on the clock of UTC: birthdays may move by a day; set time_zone to where the \
+                 CRM's people write";
+    assert_eq!(said(utc, "1 = \"born\"", &known).as_deref(), Some(plain));
+    let by_key = "\"personal.f1\" = \"born\"";
+    for alias in ["Etc/UTC", "Etc/UCT", "Zulu", "Etc/GMT", "GMT", "Etc/GMT+0", "Greenwich", "Universal"] {
+        assert_eq!(said(&format!("time_zone = {alias:?}"), by_key, &known).as_deref(), Some(plain), "{alias}");
+    }
+    // a time is kept on the contact's clock, and a text on none; another zone was meant
+    for (zone, fields) in [(utc, "2 = \"seen\", 3 = \"tier\""), (utc, ""), ("", "1 = \"born\"")] {
+        assert_eq!(said(zone, fields, &known), None, "{zone} {fields}");
+    }
+    for zone in ["Europe/Kyiv", "Etc/GMT+3", "Europe/London"] {
+        assert_eq!(said(&format!("time_zone = {zone:?}"), by_key, &known), None, "{zone}");
+    }
+    // nobody knows what the field is
+    let unsure = said(utc, "1 = \"born\"", &Catalog::empty()).unwrap();
+    assert!(unsure.contains("if one of its additional fields is a date; set time_zone"), "{unsure}");
 }

@@ -105,3 +105,25 @@ async fn reconcile_finds_who_is_gone_by_itself_and_beside_a_daemon_has_it_read()
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
 }
+
+/// A zone that was set for the schedule also moves birthdays; the account is not asked here, so any field may be one.
+#[tokio::test]
+async fn check_and_source_test_warn_of_days_on_the_clock_of_utc() {
+    let installation = Installation::begin().await;
+    let path = installation.path("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replacen("[source.crm]", "[source.crm]\ntime_zone = \"Etc/UTC\"", 1);
+    std::fs::write(&path, format!("{text}\n[source.crm.contact.fields]\n1 = \"town\"\n")).unwrap();
+    for arguments in [&["check"][..], &["source", "test", "crm"]] {
+        let said = installation.run(arguments).await;
+        assert!(said.code == 0 && said.stdout.contains("read on the clock of UTC"), "{said:?}");
+        let said = installation.run(&[arguments, &["--output", "json"]].concat()).await;
+        assert!(said.stdout.contains("read on the clock of UTC"), "{said:?}");
+    }
+    let kyiv = std::fs::read_to_string(&path).unwrap().replacen("Etc/UTC", "Europe/Kyiv", 1);
+    std::fs::write(&path, kyiv).unwrap();
+    for arguments in [&["check"][..], &["source", "test", "crm"]] {
+        let said = installation.run(arguments).await;
+        assert!(said.code == 0 && !said.stdout.contains("clock of UTC"), "{said:?}");
+    }
+}

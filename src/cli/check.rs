@@ -1,7 +1,8 @@
 //! `check`: the configuration, without a connection.
 
 use super::{Context, Exit, Failure, Output, session};
-use crate::config::{MissingCredentials, SourceConfig};
+use crate::config::MissingCredentials;
+use crate::contact::Catalog;
 use crate::report;
 
 pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
@@ -15,20 +16,27 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
         Err(missing @ (MissingCredentials::Id | MissingCredentials::Both)) => return Err(missing.into()),
     }
     let obstacles = config.upload_obstacles();
+    // without a connection nobody knows which fields are dates
+    let catalog = Catalog::empty();
+    let doubts: Vec<String> = config
+        .sources
+        .iter()
+        .flat_map(|source| source.doubt().into_iter().chain(source.clock_doubt(&catalog)))
+        .collect();
     match context.output {
         Output::Text => {
             for (source, why) in &obstacles {
                 report::say(&format!("source {source} is loaded by bulk, not uploaded: {why}"));
             }
-            for doubt in config.sources.iter().filter_map(SourceConfig::doubt) {
-                report::say(&doubt);
+            for doubt in &doubts {
+                report::say(doubt);
             }
             report::say("ok");
         }
         Output::Json => report::say_json(&serde_json::json!({
             "ok": true,
             "sources": config.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>(),
-            "doubts": config.sources.iter().filter_map(SourceConfig::doubt).collect::<Vec<_>>(),
+            "doubts": doubts,
             "upload_obstacles": obstacles.iter().map(|(source, why)| serde_json::json!({ "source": source, "why": why })).collect::<Vec<_>>(),
         })),
     }

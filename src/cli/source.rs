@@ -63,6 +63,8 @@ struct Tried {
     unclear_consents: BTreeMap<&'static str, u64>,
     /// Change times that are not believed.
     date_faults: DateFaults,
+    /// That its days are read on the clock of UTC.
+    clock_doubt: Option<String>,
     /// Whether the page leads to another one, where that can be told.
     has_next: Option<bool>,
 }
@@ -81,7 +83,9 @@ pub(super) async fn test(context: &Context, name: &str, show_values: bool) -> Re
         let hint = error.hint().map(|hint| hint.replace("NAME", name));
         Failure::of(Exit::Failed, error, hint)
     })?;
-    let tried = Tried { has_next, ..try_items(&feed.mapping, items, around.clock.now().plus(feed.source.lag()).0) };
+    let clock_doubt = chosen[0].clock_doubt(&catalog);
+    let present = around.clock.now().plus(feed.source.lag()).0;
+    let tried = Tried { clock_doubt, has_next, ..try_items(&feed.mapping, items, present) };
     tell(context, name, &tried, show_values);
     if context.output == Output::Text {
         let words = webhook_words(&config, chosen[0]);
@@ -123,6 +127,7 @@ fn try_items(mapping: &ResolvedMapping, items: Vec<Item>, present: i64) -> Tried
         rejected: Vec::new(),
         unclear_consents: BTreeMap::new(),
         has_next: None,
+        clock_doubt: None,
         date_faults: DateFaults::default(),
     };
     for item in items {
@@ -174,7 +179,8 @@ fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
         report::say_json(&serde_json::json!({
             "source": name, "records": tried.records, "left_out": tried.left_out, "deleted": tried.deleted,
             "rejected": tried.rejected, "unclear_consents": tried.unclear_consents,
-            "change_times": tried.date_faults.words(), "has_next": tried.has_next, "contacts": contacts,
+            "change_times": tried.date_faults.words(), "clock_doubt": tried.clock_doubt, "has_next": tried.has_next,
+            "contacts": contacts,
         }));
         return;
     }
@@ -187,6 +193,9 @@ fn tell(context: &Context, name: &str, tried: &Tried, show_values: bool) {
     ));
     for (class, records) in &tried.unclear_consents {
         report::say(&unclear_consents(class, *records));
+    }
+    if let Some(doubt) = &tried.clock_doubt {
+        report::say(doubt);
     }
     match tried.has_next {
         Some(true) => report::say("another page follows"),

@@ -3,6 +3,7 @@
 mod auth;
 mod consent;
 mod contact;
+mod doubts;
 mod file;
 mod form;
 pub(super) mod http;
@@ -166,21 +167,6 @@ pub enum SourceKind {
 }
 
 impl SourceConfig {
-    /// What is right, and yet worth a word to the operator.
-    #[must_use]
-    pub fn doubt(&self) -> Option<String> {
-        let is_dated = self.changed_at.is_some();
-        let webhook = self.webhook.as_ref().filter(|webhook| webhook.brings_records() && !is_dated)?;
-        // their ids tell a delivery that comes again
-        (!webhook.has_delivery_ids()).then(|| {
-            format!(
-                "source {} is pushed whole records without changed_at: a delivery that is sent again later would move a \
-                 contact back; map the record's change time, if it has one",
-                self.name
-            )
-        })
-    }
-
     /// The mapping of one of Reteno's standard fields.
     #[must_use]
     pub fn field(&self, field: Field) -> Option<&FieldText> {
