@@ -171,7 +171,7 @@ fn cells(row: &RejectionRow) -> Vec<String> {
 fn by_reason(rows: &[RejectionRow]) -> Vec<Vec<String>> {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for row in rows {
-        *counts.entry(&row.reason).or_default() += 1;
+        *counts.entry(&row.reason).or_default() += row.contacts;
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
