@@ -1216,6 +1216,113 @@ async fn one_answer_that_is_as_long_as_it_may_be_is_no_proof_of_all() {
     assert!(crm.read_all().await.end.is_err());
 }
 
+#[tokio::test(start_paused = true)]
+async fn behind_a_short_page_a_missing_page_or_the_same_once_more_is_the_end() {
+    let pages: [&[&[i64]]; 4] = [&[&[1, 2, 3], &[4, 5]], &[&[1, 2]], &[&[1, 2], &[3, 4]], &[&[1, 2, 3], &[4, 5, 6]]];
+    // by what comes behind the last page: whether the read ends well, and whether that proves all
+    let rows = [
+        (404, [Some(true), Some(true), Some(false), None]),
+        (410, [Some(true), Some(true), Some(false), None]),
+        // a page that is as long as any that was seen may be all that a CRM gives which ignores the number
+        (200, [Some(true), Some(false), Some(false), None]),
+        (403, [None, None, None, None]),
+    ];
+    for (status, wanted) in rows {
+        for (pages, wanted) in pages.into_iter().zip(wanted) {
+            let crm = Crm::new(NUMBERED, move |asked| {
+                let page = usize::try_from(asked.number("page").unwrap()).unwrap();
+                match pages.get(page - 1) {
+                    Some(ids) => ok(&page_with(ids)),
+                    None if status == 200 => ok(&page_with(pages.last().unwrap())),
+                    None => answer(status, &json!({"detail": "Invalid page."})),
+                }
+            })
+            .await;
+            let given = crm.read_all().await;
+            let ids: Vec<String> = pages.concat().iter().map(ToString::to_string).collect();
+            assert_eq!(given.ids(), ids, "{status} {pages:?}");
+            assert_eq!(given.end.as_ref().ok().map(|end| end.full), wanted, "{status} {pages:?}");
+            if let Some(is_full) = wanted {
+                assert_eq!(given.end().warnings.len(), usize::from(!is_full), "{status} {pages:?}");
+            }
+            assert_eq!(crm.asked().len(), pages.len() + 1, "{status} {pages:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sorted_list_whose_page_numbers_stop_at_the_last_page_is_read_poll_after_poll() {
+    let people = people((1..=5).map(|id| (id, NOW - 90_000 + 1000 * id)));
+    for is_clamped in [false, true] {
+        let list = Arc::clone(&people);
+        let crm = Crm::new(SORTED, move |asked| {
+            let page = page_of(&list, asked, 100);
+            let is_empty = page.body().as_ref() == b"{\"people\":[]}";
+            let number = asked.number("page").unwrap();
+            if !is_empty || number == 1 {
+                return page;
+            }
+            if !is_clamped {
+                return answer(404, &Value::Null);
+            }
+            let before = |number: i64| {
+                let mut asked = asked.clone();
+                asked.query.iter_mut().find(|(name, _)| name == "page").unwrap().1 = number.to_string();
+                page_of(&list, &asked, 100)
+            };
+            before(number - 1)
+        })
+        .await;
+        let first = crm.read_all().await;
+        assert_eq!(first.ids(), ["1", "2", "3", "4", "5"], "{is_clamped}");
+        assert!(first.end().full, "{is_clamped}");
+        assert!(crm.read_after(&first).await.end.is_ok(), "{is_clamped}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_ignored_error_hides_counts_as_read_nowhere() {
+    let ignored = "[source.crm.errors.hidden]\nstatus = 403\naction = \"ignore\"\n";
+    let may = Arc::new(Mutex::new(false));
+    let allowed = Arc::clone(&may);
+    let crm = Crm::new(&format!("{STREAMED}{ignored}"), move |asked| match asked.path.as_str() {
+        "/api/people" => ok(&json!({"people": []})),
+        "/api/events" => ok(&json!({"events": []})),
+        _ if *allowed.lock().unwrap() => ok(&json!({"people": [{"id": "a"}]})),
+        _ => answer(403, &Value::Null),
+    })
+    .await;
+    let first = crm.read_all().await;
+    assert!(first.end().warnings[0].contains("deletes.archive"), "{:?}", first.end().warnings);
+    *may.lock().unwrap() = true;
+    tokio::time::advance(10 * MINUTE).await;
+    assert_eq!(crm.read_after(&first).await.ids(), ["?a"], "it is asked for at once, and not a day later");
+    // a window
+    let allowed = Arc::clone(&may);
+    let crm = Crm::new(&format!("{WINDOWED}{ignored}"), move |asked| {
+        if !*allowed.lock().unwrap() {
+            return answer(403, &Value::Null);
+        }
+        let person = json!({"id": 1, "at": NOW + 60});
+        let is_there = asked.parameter("between").is_some_and(|between| {
+            let (start, end) = between.split_once(',').unwrap();
+            (start.parse::<i64>().unwrap()..=end.parse().unwrap()).contains(&(NOW + 60))
+        });
+        let is_there = is_there && asked.number("page") == Some(1);
+        ok(&json!({ "people": if is_there { vec![person] } else { Vec::new() } }))
+    })
+    .await;
+    let first = crm.read_all().await;
+    *may.lock().unwrap() = false;
+    tokio::time::advance(60 * MINUTE).await;
+    let second = crm.read_after(&first).await;
+    assert!(second.end().warnings[0].contains("nothing proves"), "{:?}", second.end().warnings);
+    *may.lock().unwrap() = true;
+    tokio::time::advance(60 * MINUTE).await;
+    let third = crm.read(From::Cursor(second.cursor.or(first.cursor).unwrap())).await;
+    assert_eq!(third.ids(), ["1"]);
+}
+
 /// Pages that are led to by marks.
 const MARKED: &str = r#"
 [source.crm.list]
@@ -1291,6 +1398,31 @@ async fn a_rule_may_look_into_the_list_of_a_good_answer() {
         crm.read_all().await.end.unwrap_err().to_string(),
         "the list was answered with status 200 (errors.busy)"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scroll_may_keep_its_mark_as_long_as_its_pages_differ() {
+    let scroll = |pages: &'static [&'static [i64]], more: bool| {
+        let description = format!("{MARKED}has_more = \"$.more\"\n");
+        let mut turn = 0;
+        Crm::new(if more { description.leak() } else { MARKED }, move |_| {
+            let mut body = page_with(pages.get(turn).copied().unwrap_or_default());
+            turn += 1;
+            (body["next"], body["more"]) = (json!("SCROLL"), json!(true));
+            ok(&body)
+        })
+    };
+    let crm = scroll(&[&[1, 2], &[3, 4], &[5, 6], &[7]], false).await;
+    let given = crm.read_all().await;
+    assert_eq!(given.ids(), ["1", "2", "3", "4", "5", "6", "7"]);
+    assert!(given.end().full);
+    let crm = scroll(&[&[1, 2], &[3, 4], &[1, 2]], false).await;
+    let error = crm.read_all().await.end.unwrap_err();
+    assert!(error.to_string().contains("circle"), "{error}");
+    let crm = scroll(&[&[1, 2], &[3, 4]], true).await;
+    let error = crm.read_all().await.end.unwrap_err();
+    assert!(error.to_string().contains("gives nothing"), "{error}");
+    assert_eq!(crm.asked().len(), 3);
 }
 
 fn raw(body: &str) -> Answer {

@@ -16,7 +16,7 @@ use crate::source::{Fetched, SourceError};
 
 /// Statuses by which a CRM says that there is no such record, where one is asked for. Of many they say that there is no such
 /// request: a wrong path must not make everybody missing.
-const MISSING: [u16; 2] = [404, 410];
+pub(super) const MISSING: [u16; 2] = [404, 410];
 
 impl HttpSource {
     /// The records with these ids, in any order; of each id one.

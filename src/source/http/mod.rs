@@ -10,6 +10,7 @@ mod link;
 mod needs;
 mod pages;
 mod place;
+mod query;
 mod reaction;
 mod read;
 pub mod records;

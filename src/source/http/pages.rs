@@ -11,6 +11,7 @@ use super::description::{Pagination, Paging};
 
 /// Pages with nothing on them, one after the other, of a CRM that says there is more: filters may empty some.
 const EMPTY_MAX: u32 = 100;
+const GIVES_NOTHING: &str = "it says that there is more, and gives nothing";
 
 /// Whether another page follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,21 @@ pub(super) enum More {
     /// The page is shorter than others were. That proves nothing: a CRM may leave out of a page what the token may not
     /// see. The next page tells.
     Unproven,
+    /// None: the short page before came once more, as of a CRM that takes the number of a page beyond its last for the last.
+    Again {
+        /// It was shorter than others. A page of unknown rank that comes again may be all that a CRM gives which pays no heed
+        /// to the number.
+        is_proven: bool,
+    },
+}
+
+/// A page shorter than was asked for, of which the CRM did not say whether another follows. Behind it a 404, or the same page
+/// once more, is no error: the CRM itself says so that there is no further page.
+#[derive(Clone, Copy, Debug)]
+struct Short {
+    page: u64,
+    /// Shorter than other pages of this CRM, too: the limit of its pages is not what cut it.
+    is_shorter: bool,
 }
 
 /// What the pages of a query have shown.
@@ -33,8 +49,10 @@ pub(super) struct Pages {
     starts: Vec<u64>,
     /// The page that was read last, by its number from 0, and a hash of its records.
     last: Option<(u64, u64)>,
-    /// Hashes of all pages with records and of all marks of a next page so far. One that comes again means a circle.
-    /// 100,000 pages take about 4 MB.
+    /// That page, if it was short.
+    short: Option<Short>,
+    /// Hashes of all pages with records and of all marks of a next page so far. A page that comes again means a circle, and so
+    /// does a mark, unless it is the one before: a scroll keeps its mark for all of its pages. 100,000 pages take about 4 MB.
     contents: BTreeSet<u64>,
     marks: BTreeSet<u64>,
     /// The answers have said in so many words, true or false, whether there is more: then silence says nothing.
@@ -51,6 +69,7 @@ impl Pages {
             largest,
             starts: Vec::new(),
             last: None,
+            short: None,
             contents: BTreeSet::new(),
             marks: BTreeSet::new(),
             says_plainly: false,
@@ -73,6 +92,14 @@ impl Pages {
         self.next.as_ref()
     }
 
+    /// Where a page is asked for that the CRM says does not exist: whether that proves the end of the list; `None` where it is
+    /// an error, since the page before was as long as was asked for.
+    pub(super) fn missing_behind(&self, page: u64) -> Option<bool> {
+        let short = self.short.filter(|short| short.page + 1 == page)?;
+        // a page in the middle that is as long as all others may be followed by one that stumbles
+        Some(short.is_shorter || short.page == 0)
+    }
+
     /// The records before a page: as many as came, not as many as were asked for, since a CRM may give fewer.
     pub(super) fn offset(&self, page: u64) -> u64 {
         usize::try_from(page).ok().and_then(|page| self.starts.get(page)).copied().unwrap_or(0)
@@ -92,7 +119,15 @@ impl Pages {
         let before = std::mem::replace(&mut self.next, next);
         let told = self.next.as_ref().filter(|_| pagination.kind == Paging::Offset).and_then(Value::as_u64);
         self.note_start(page, if count == 0 { pagination.page_size } else { count }, told);
-        let more = self.says_more(pagination, body, count);
+        let short = self.short.take();
+        let more = self.says_more(pagination, page, (body, count));
+        let hash = (count > 0).then(|| hash_of(items));
+        if let (Some(short), Some(_), Some(hash)) = (short, self.short, hash)
+            && short.page + 1 == page
+            && self.last == Some((short.page, hash))
+        {
+            return Ok(More::Again { is_proven: short.is_shorter });
+        }
         self.largest = self.largest.max(count);
         if more == More::No {
             return Ok(More::No);
@@ -105,18 +140,22 @@ impl Pages {
         if pagination.kind == Paging::NextLink && !self.next.as_ref().is_some_and(Value::is_string) {
             return Err("what leads to its next page is no address");
         }
-        // the same request would bring the same nothing
-        if goes_by_marks && count == 0 && before == self.next {
-            return Ok(More::No);
+        let is_same_mark = goes_by_marks && before == self.next;
+        if is_same_mark && count == 0 {
+            // the same request would bring the same nothing
+            let is_said =
+                pagination.has_more.as_ref().is_some_and(|path| path.query(body).iter().any(|said| is_something(said)));
+            return if is_said { Err(GIVES_NOTHING) } else { Ok(More::No) };
         }
         self.empty = if count == 0 { self.empty + 1 } else { 0 };
         if self.empty > EMPTY_MAX {
-            return Err("it says that there is more, and gives nothing");
+            return Err(GIVES_NOTHING);
         }
-        if !items.is_empty() {
-            self.note_content(page, hash_of(items))?;
+        if let Some(hash) = hash {
+            self.note_content(page, hash)?;
         }
-        let mark = self.next.as_ref().filter(|_| goes_by_marks).map(|next| hash_of(&[next.to_string()]));
+        let mark =
+            self.next.as_ref().filter(|_| goes_by_marks && !is_same_mark).map(|next| hash_of(&[next.to_string()]));
         if mark.is_some_and(|mark| !self.marks.insert(mark)) {
             return Err("it leads to a page that it has led to before: its pages go round in a circle");
         }
@@ -153,7 +192,7 @@ impl Pages {
     }
 
     /// By the answer's words, else by an empty page. A short page alone is no end.
-    fn says_more(&mut self, pagination: &Pagination, body: &Value, count: u64) -> More {
+    fn says_more(&mut self, pagination: &Pagination, page: u64, (body, count): (&Value, u64)) -> More {
         let found = pagination.has_more.as_ref().map(|path| path.query(body).first());
         self.says_plainly |= matches!(found, Some(Some(Value::Bool(_))));
         let said = match found {
@@ -172,11 +211,16 @@ impl Pages {
                 let is_silent_end = count == 0 && found == Some(None);
                 by_word(self.next.is_some() && !is_denied && !is_silent_end)
             }
-            Paging::Page | Paging::Offset => match said {
-                Some(said) => by_word(said),
-                None if count > 0 && count < self.largest.min(pagination.page_size) => More::Unproven,
-                None => by_word(count > 0),
-            },
+            Paging::Page | Paging::Offset => {
+                let is_shorter = count < self.largest.min(pagination.page_size);
+                let is_short = said.is_none() && count > 0 && count < pagination.page_size;
+                self.short = is_short.then_some(Short { page, is_shorter });
+                match said {
+                    Some(said) => by_word(said),
+                    None if count > 0 && is_shorter => More::Unproven,
+                    None => by_word(count > 0),
+                }
+            }
         }
     }
 }

@@ -14,11 +14,12 @@ use super::HttpSource;
 use super::description::{CursorRule, DeletedPages, Deletes, Description, List, Preflight, Stream, StreamAction};
 use super::link::{Ask, Link, Reply};
 use super::place::{Place as Reached, covered_by};
+use super::query::{Found, Query, Step};
 use super::records::{items_of, text};
 use super::template::Bindings;
 use super::time::ChangeTime;
 use super::traits::Traits;
-use super::walk::{Found, Query, Step, Walk};
+use super::walk::Walk;
 use crate::clock::Timestamp;
 use crate::contact::Record;
 use crate::source::page::{PAGE_ITEMS_MAX, send};
@@ -212,6 +213,11 @@ impl Reading<'_> {
                 window = (window / 2).max(WINDOW_MIN);
                 continue;
             }
+            if !walk.traits.is_proven {
+                // what it did not show is asked for again
+                self.tell_traits(walk.traits, true);
+                return Ok(());
+            }
             self.reached.reach(end);
             self.send_cursor().await?;
             (start, window) = (end, cursor.window.min(window.saturating_mul(2)));
@@ -242,8 +248,8 @@ impl Reading<'_> {
                  everything is read again; see cursor.ordered",
             ),
             (!is_proven).then_some(
-                "nothing proves that the list was read to its end (a page as long as was asked for, with no way to the next; or \
-                 an error that a rule ignores): what it lacks is not gone",
+                "nothing proves that the list was read to its end (a page as long as was asked for, with no way to the next; \
+                 a page that came twice; or an error that a rule ignores): what it lacks is not gone",
             ),
             (has_times == Some(false)).then_some(
                 "no record has a change time that can be read: see cursor.path and cursor.format",
@@ -288,8 +294,17 @@ impl Reading<'_> {
         }
         if walk.traits.is_proven {
             self.reached.reach_in_stream(name, self.covered());
+        } else {
+            self.tell_unproven(name);
         }
         Ok(())
+    }
+
+    fn tell_unproven(&mut self, name: &str) {
+        self.end.warnings.push(format!(
+            "nothing proves that deletes.{name} was read to its end (an error that a rule ignores, or a page that came twice): \
+             it is asked for again"
+        ));
     }
 
     async fn read_deleted(&mut self, name: &str, pages: &DeletedPages, every: Duration) -> Result<(), SourceError> {
@@ -301,7 +316,11 @@ impl Reading<'_> {
         while let Some(step) = walk.next(self.stop).await? {
             self.send_pointers((&pages.list, step), |_| Some(StreamAction::Delete)).await?;
         }
-        self.reached.note_list(name, now);
+        if walk.traits.is_proven {
+            self.reached.note_list(name, now);
+        } else {
+            self.tell_unproven(name);
+        }
         Ok(())
     }
 

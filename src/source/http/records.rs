@@ -6,7 +6,7 @@ use serde_json_path::{JsonPath, ParseError};
 
 use super::description::{Deletes, Description};
 use super::link::Answer;
-use super::walk::Found;
+use super::query::Found;
 use crate::contact::{Read, Record, Selector};
 use crate::source::json::{self, Broken, RECORD_VALUES_MAX};
 use crate::source::{Item, Place, SourceError};

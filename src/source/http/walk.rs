@@ -10,15 +10,16 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::description::{CursorRule, List, Pagination, Paging, Restart};
+use super::description::{Pagination, Paging, Restart};
+use super::fetch::MISSING;
 use super::link::{Ask, Link, Reply};
 use super::pages::{More, Pages};
 use super::place::covered_by;
+use super::query::{Found, Query, Step};
 use super::records::no_records;
 use super::template::{Bindings, Variable};
 use super::time::ChangeTime;
 use super::traits::Traits;
-use crate::clock::Timestamp;
 use crate::contact::{Read, Record, Selector};
 use crate::source::SourceError;
 
@@ -28,40 +29,6 @@ const PASSES_MAX: u32 = 5;
 /// Between the zone that a CRM takes our times to be of and the one that they are of, microseconds: a window that is moved
 /// by so much is still one.
 const ZONES: i64 = 26 * 3600 * 1_000_000;
-
-/// What a query is of.
-pub(super) struct Query<'a> {
-    /// For people: `the list`, `deletes.archived`.
-    pub(super) what: String,
-    pub(super) list: &'a List,
-    pub(super) pagination: &'a Pagination,
-    pub(super) id: &'a Selector,
-    /// The change time of its records, where they have one.
-    pub(super) cursor: Option<&'a CursorRule>,
-    pub(super) start: Option<ChangeTime>,
-    pub(super) end: Option<ChangeTime>,
-    /// When the read began, by our clock.
-    pub(super) began: Timestamp,
-    /// Records of the largest page that the CRM was seen to give; 0 where that is not known.
-    pub(super) largest_page: u64,
-}
-
-/// A record with what the walk needs of it.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// The record as it stands in the answer: a page is held as its text, and read record by record.
-    pub(super) item: Bytes,
-    pub(super) id: Option<String>,
-    pub(super) time: Option<ChangeTime>,
-}
-
-/// One answer.
-#[derive(Debug)]
-pub(super) struct Step {
-    pub(super) asked_at: Timestamp,
-    /// Without what an earlier answer of this walk gave.
-    pub(super) found: Vec<Found>,
-}
 
 /// A query under way.
 pub(super) struct Walk<'a> {
@@ -158,7 +125,7 @@ impl<'a> Walk<'a> {
         if self.is_over {
             return Ok(None);
         }
-        let (asked_at, mut answer) = match self.link.ask(&self.build_ask(), stop).await? {
+        let (asked_at, mut answer) = match self.ask(stop).await? {
             Reply::Answer(answer) => (answer.asked_at, Some(answer)),
             Reply::Empty { asked_at, is_told } => {
                 self.traits.is_proven &= is_told;
@@ -173,9 +140,8 @@ impl<'a> Walk<'a> {
             Some(answer) => self.query.list.records.items(answer).ok_or_else(|| no_records(&self.query.what))?,
             None => Vec::new(),
         };
-        let count = items.len() as u64;
         let body = answer.map_or(Value::Null, |answer| answer.body);
-        if count == 0 && self.pages == 0 && self.restarts > 0 && !self.is_doubted {
+        if items.is_empty() && self.pages == 0 && self.restarts > 0 && !self.is_doubted {
             // it began at the last record that was seen, which cannot all at once be none: a CRM that stumbles says that
             self.is_doubted = true;
             return Ok(Some(Step { asked_at, found: Vec::new() }));
@@ -186,6 +152,14 @@ impl<'a> Walk<'a> {
             what: self.query.what.clone(),
             reason: reason.to_owned(),
         })?;
+        let (more, items) = match more {
+            More::Again { is_proven } => {
+                self.traits.is_proven &= is_proven;
+                (More::No, Vec::new())
+            }
+            More::No | More::Yes | More::Unproven => (more, items),
+        };
+        let count = items.len() as u64;
         let found: Vec<Found> = items.into_iter().filter_map(|item| self.find(item)).collect();
         let found = self.note(found);
         self.pages += 1;
@@ -196,6 +170,17 @@ impl<'a> Walk<'a> {
         }
         self.turn(more)?;
         Ok(Some(Step { asked_at, found }))
+    }
+
+    /// Behind a short page a 404 is the CRM's own word that there is no such page.
+    async fn ask(&self, stop: &CancellationToken) -> Result<Reply, SourceError> {
+        let asked_at = self.link.clock().now();
+        self.link.ask(&self.build_ask(), stop).await.or_else(|error| {
+            let is_missing =
+                matches!(&error, SourceError::Answer { status, rule: None, .. } if MISSING.contains(status));
+            let end = self.shown.missing_behind(self.pages).filter(|_| is_missing);
+            end.map(|is_told| Reply::Empty { asked_at, is_told }).ok_or(error)
+        })
     }
 
     fn build_ask(&self) -> Ask<'_> {
