@@ -177,7 +177,7 @@ impl Checkpoint {
             .query_row(
                 "SELECT count(*), count(*) FILTER (WHERE import IS NOT NULL \
                    OR held = 0 AND (not_before <= ?1 OR split IS NOT NULL OR attempts > 0 OR NOT EXISTS \
-                     (SELECT 1 FROM import i JOIN member m ON m.import = i.id AND m.contact = contact.id \
+                     (SELECT 1 FROM import i CROSS JOIN member m ON m.import = i.id AND m.contact = contact.id \
                       WHERE i.state = 'ghost'))) \
                  FROM contact WHERE acknowledged IS NOT NULL AND stuck = 0",
                 [now.0],

@@ -18,6 +18,11 @@ use super::subjects::drop_survivor;
 use super::tombstones::Grave;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
+/// By the index of those alone: very many may wait for something else.
+pub(super) const UNBURIED: &str = "SELECT d.id, d.contact, s.name, d.key, c.desired FROM deed d CROSS JOIN source s ON s.id = d.source \
+                                   LEFT JOIN contact c ON c.id = d.contact \
+                                   WHERE d.kind = 'erase' AND d.state = 'due' AND d.buried = 0";
+
 impl Checkpoint {
     /// Erasures that may begin leave their tombstone, first in the file, then in the database: from that commit on no call
     /// may carry the contact. What was sent with it and not answered is not sent again.
@@ -26,10 +31,7 @@ impl Checkpoint {
         type Found = (i64, i64, String, String, Option<Vec<u8>>);
         let due: Vec<Found> = self
             .connection
-            .prepare_cached(
-                "SELECT d.id, d.contact, s.name, d.key, c.desired FROM deed d JOIN source s ON s.id = d.source \
-                 LEFT JOIN contact c ON c.id = d.contact WHERE d.kind = 'erase' AND d.state = 'due' AND d.buried = 0",
-            )
+            .prepare_cached(UNBURIED)
             .and_then(|mut query| {
                 query
                     .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
@@ -89,7 +91,7 @@ fn unanswered_calls(transaction: &Transaction<'_>, contact: i64) -> Result<Vec<i
     transaction
         .prepare_cached(
             "SELECT i.id FROM import i WHERE i.state = 'intent' AND EXISTS (SELECT 1 FROM contact c \
-             JOIN member m ON m.import = i.id AND m.contact = c.id AND m.deed IS NULL WHERE c.id = ?1 \
+             CROSS JOIN member m ON m.import = i.id AND m.contact = c.id AND m.deed IS NULL WHERE c.id = ?1 \
              OR c.reteno_id = (SELECT reteno_id FROM contact WHERE id = ?1))",
         )
         .and_then(|mut query| query.query_map([contact], |row| row.get(0))?.collect())

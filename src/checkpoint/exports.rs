@@ -44,7 +44,7 @@ pub(super) fn end_links(transaction: &Transaction<'_>, contact: i64) -> Result<(
     transaction
         .execute(
             "UPDATE import SET link_until = 0 \
-             WHERE link IS NOT NULL AND id IN (SELECT import FROM member WHERE contact = ?1)",
+             WHERE link IS NOT NULL AND EXISTS (SELECT 1 FROM member m WHERE m.import = import.id AND m.contact = ?1)",
             [contact],
         )
         .attempt("end a link")

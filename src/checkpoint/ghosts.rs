@@ -59,7 +59,7 @@ impl Ghosts {
     ) -> Result<Self, CheckpointError> {
         let mut query = transaction
             .prepare_cached(
-                "SELECT m.locks, m.carried, i.ghost_until FROM import i JOIN member m ON m.import = i.id \
+                "SELECT m.locks, m.carried, i.ghost_until FROM import i CROSS JOIN member m ON m.import = i.id \
                  WHERE i.ghost_until > ?2 AND i.ghost_until <= ?3 AND i.id <> ?1",
             )
             .attempt("read ghosts")?;

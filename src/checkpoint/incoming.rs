@@ -146,9 +146,22 @@ pub enum Incoming {
     Refusing {
         /// When the CRM says that it was changed.
         changed_at: Option<i64>,
+        /// By which way it came.
+        origin: Origin,
         /// What else it is.
         record: Box<Incoming>,
     },
+}
+
+/// By which way a record came that is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was asked for: of several with one id the later one counts.
+    Read,
+    /// It is a line of a file, in which an id should stand once: of several the first one counts.
+    Line,
+    /// The CRM sent it by itself, maybe not for the first time.
+    Pushed,
 }
 
 /// What would be sent, by what `plan` shows.
@@ -235,9 +248,11 @@ impl Incoming {
     /// The same, where the record is not used and says something of consent: only a no counts there, since nothing shows of
     /// which address it says yes.
     #[must_use]
-    pub fn saying(self, said: Said) -> Self {
+    pub fn saying(self, said: Said, origin: Origin) -> Self {
         match said {
-            Said { consent: Some(Consent::No), changed_at } => Self::Refusing { changed_at, record: Box::new(self) },
+            Said { consent: Some(Consent::No), changed_at } => {
+                Self::Refusing { changed_at, origin, record: Box::new(self) }
+            }
             Said { consent: Some(Consent::Yes) | None, .. } => self,
         }
     }

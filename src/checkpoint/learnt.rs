@@ -23,15 +23,16 @@ const ASK: &str = "INSERT OR IGNORE INTO deed (source, contact, key, kind, cause
                    SELECT d.source, d.contact, d.key, 'learn', 'again', d.identity, 'due', d.cycle, 0 FROM deed d \
                    LEFT JOIN contact c ON c.id = d.contact WHERE d.identity IS NOT NULL AND c.import IS NULL AND ";
 
+/// By those that wait, and not by all the contacts whose id is known.
+pub(super) const FORGET_KNOWN: &str = "DELETE FROM deed WHERE kind = 'learn' AND state = 'due' AND import IS NULL \
+                                       AND EXISTS (SELECT 1 FROM contact c WHERE c.id = deed.contact AND c.reteno_id IS NOT NULL)";
+
 impl Checkpoint {
     /// An id that is known by now need not be asked for: the end of an import that held the contact may have told it.
     pub(super) fn forget_known_ids(&mut self) -> Result<(), CheckpointError> {
         self.connection
-            .execute(
-                "DELETE FROM deed WHERE kind = 'learn' AND import IS NULL \
-                 AND contact IN (SELECT id FROM contact WHERE reteno_id IS NOT NULL)",
-                [],
-            )
+            .prepare_cached(FORGET_KNOWN)
+            .and_then(|mut delete| delete.execute([]))
             .attempt("ask for Reteno's ids")
             .map(|_| ())
     }

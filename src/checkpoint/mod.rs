@@ -86,7 +86,7 @@ pub use guard::Weighed;
 pub use holds::{Approval, Approved, HeldItem, Hold};
 pub use imports::{CallKind, ImportState, OpenImport};
 pub use inbox::{Inbox, InboxCount, InboxError, InboxEvent, WaitingEvent};
-pub use incoming::{Incoming, PageMode, PageOutcome, Preview, ReadContext, Repairs, Way};
+pub use incoming::{Incoming, Origin, PageMode, PageOutcome, Preview, ReadContext, Repairs, Way};
 pub use intents::{BegunImport, Letter};
 pub use open::{OpenOptions, Opened};
 pub use reads::{ReadProof, SeenRows, SourceRow};

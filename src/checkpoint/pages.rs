@@ -2,7 +2,7 @@
 
 use rusqlite::{CachedStatement, Transaction, params};
 
-use crate::contact::{Contact, Field, FieldPrints, Fingerprinter, Unspoken};
+use crate::contact::{Consent, Contact, Field, FieldPrints, Fingerprinter, Unspoken};
 use crate::plan::balance::Seen;
 use crate::plan::change::{Observation, Path, ReadStamp, Sides, Twins, desired_after, observe};
 use crate::plan::guard::harms_of;
@@ -110,19 +110,16 @@ impl Page<'_> {
     fn record(&mut self, item: Incoming, seen: &mut SeenRows) -> Result<(), CheckpointError> {
         let asked = Path::Asked { began: self.context.began };
         match item {
-            Incoming::Contact(mut contact) => {
-                self.heed_refusal(&mut contact, seen)?;
-                self.record_contact(&contact, (None, asked), seen)
-            }
+            Incoming::Contact(contact) => self.record_contact(&contact, (None, asked), seen),
             Incoming::Pushed { contact, unspoken } => self.record_pushed(contact, &unspoken, seen),
             Incoming::Line { mut contact, line } => {
                 self.heed_refusal(&mut contact, seen)?;
                 self.record_contact(&contact, (Some(line), asked), seen)
             }
-            Incoming::Refusing { changed_at, record } => {
+            Incoming::Refusing { changed_at, origin, record } => {
                 let key = record.key().map(str::to_owned);
                 self.record(*record, seen)?;
-                key.map_or(Ok(()), |key| self.record_refusal(&key, changed_at, seen))
+                key.map_or(Ok(()), |key| self.record_refusal(&key, (changed_at, origin), seen))
             }
             Incoming::Filtered { key } => {
                 self.see(&key, seen)?;
@@ -201,8 +198,9 @@ impl Page<'_> {
         if let Some(row) = &mut row {
             row.known.is_repeated = !seen.tell(row.id);
         }
+        let twins = if line.is_some() { Twins::Mistake } else { Twins::Later };
         if self.is_erased(contact)? {
-            return Ok(());
+            return self.heed_no_alone(contact, row.as_ref(), (twins, path));
         }
         if row.is_none() {
             let reasons = contact.reasons_against_making(&self.context.mapped);
@@ -217,7 +215,6 @@ impl Page<'_> {
         let fields = fields_that_count(contact, before, is_made, &self.context.policy);
         let next = desired_after(before.unwrap_or(&empty), &fields, &self.context.mapped, self.hash);
         let stamp = ReadStamp { asked_at: self.context.asked_at, changed_at: contact.changed_at };
-        let twins = if line.is_some() { Twins::Mistake } else { Twins::Later };
         let observation = observe(row.as_ref().map(|row| &row.known), next, stamp, twins, path);
         if !observation.is_void {
             self.count_left_out(contact);
@@ -255,6 +252,20 @@ impl Page<'_> {
         };
         self.outcome.balance.count(if is_shadowed { Seen::Rejected } else { observation.seen });
         self.list(contact, line, &observation, row.as_ref())
+    }
+
+    /// The record brings an address of somebody who was erased, which is not used. Where it says no, the address that is known
+    /// of its contact gets no more mail.
+    fn heed_no_alone(
+        &mut self,
+        contact: &Contact,
+        row: Option<&Row>,
+        way: (Twins, Path),
+    ) -> Result<(), CheckpointError> {
+        match row.filter(|_| contact.consent == Some(Consent::No)) {
+            Some(row) => self.heed_no((row, &contact.key), contact.changed_at, way).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// A contact that was erased is not sent again, and is listed.

@@ -28,7 +28,7 @@ pub struct SeenRows {
     seen: Bits,
     /// Of these: a record told what they are to be.
     told: Bits,
-    /// Of these: a record that is not used said no.
+    /// Of these: a line that is not used said no.
     refusing: Bits,
 }
 
@@ -53,14 +53,14 @@ impl SeenRows {
 }
 
 impl SeenRows {
-    /// A record that is not used says that the person of a row wants no mail; false where a record that is used has spoken
-    /// before: of several with one id the first one counts.
-    pub(super) fn refuse(&mut self, row: i64) -> bool {
-        let counts = !self.told.contains(row);
-        if counts {
-            self.refusing.insert(row);
-        }
-        counts
+    /// A line of a file that is not used says that the person of a row wants no mail.
+    pub(super) fn refuse(&mut self, row: i64) {
+        self.refusing.insert(row);
+    }
+
+    /// Whether a record of this read has said what the row is to be.
+    pub(super) fn has_told(&self, row: i64) -> bool {
+        self.told.contains(row)
     }
 
     /// Whether one did; `None`: none did of any row.

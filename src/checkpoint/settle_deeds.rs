@@ -192,6 +192,11 @@ pub(super) fn load_deed(transaction: &Transaction<'_>, id: i64) -> Result<Option
         .attempt(ACTION)
 }
 
+/// Until when a copy of another call about a contact may land. By the calls, which are few, and not by all their members: see
+/// what that costs at `IS_UNDER_WAY`.
+pub(super) const LAST_GHOST: &str = "SELECT max(i.ghost_until) FROM import i CROSS JOIN member m ON m.import = i.id \
+                                     WHERE m.contact = ?1 AND i.id <> ?2 AND i.ghost_until > ?3";
+
 fn finish(
     transaction: &Transaction<'_>,
     deed: &Deed,
@@ -199,10 +204,7 @@ fn finish(
     now: Timestamp,
 ) -> Result<(), CheckpointError> {
     let ghost_until: Option<i64> = transaction
-        .prepare_cached(
-            "SELECT max(i.ghost_until) FROM member m JOIN import i ON i.id = m.import \
-             WHERE m.contact = ?1 AND i.id <> ?2 AND i.ghost_until > ?3",
-        )
+        .prepare_cached(LAST_GHOST)
         .and_then(|mut query| query.query_row(params![deed.contact, import.0, now.0], |row| row.get(0)))
         .attempt(ACTION)?;
     forget_trouble(transaction, deed)?;

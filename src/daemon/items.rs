@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::checkpoint::Incoming;
+use crate::checkpoint::{Incoming, Origin};
 use crate::contact::{Contact, DateFaults, Dating, Field, Mapped, Record, RecordRejection, ResolvedMapping};
 use crate::source::{Fetched, Item, Place};
 
@@ -16,7 +16,7 @@ pub(super) fn map_fetched(
 ) -> Incoming {
     match fetched {
         Fetched::Record(record) => {
-            let place = ("a record fetched by its id", present);
+            let place = ("a record fetched by its id", present, Origin::Read);
             take_alone(mapping.map(&record), mapping.dating(&record), place, Incoming::Contact)
         }
         Fetched::Deleted(record) => match mapping.read_id(&record) {
@@ -45,7 +45,7 @@ pub(super) fn map_pushed(mapping: &ResolvedMapping, text: &[u8], present: i64) -
         Ok(value) => {
             let record = Record::Json(value);
             let mapped = mapping.map_partial(&record);
-            take_alone(mapped, mapping.dating(&record), (PLACE, present), |contact| Incoming::Pushed {
+            take_alone(mapped, mapping.dating(&record), (PLACE, present, Origin::Pushed), |contact| Incoming::Pushed {
                 contact,
                 unspoken: mapping.unspoken(&record),
             })
@@ -74,7 +74,7 @@ pub(super) fn reject_unreadable(key: &str) -> Incoming {
 fn take_alone(
     mapped: Result<Mapped, RecordRejection>,
     dating: Dating,
-    (place, present): (&str, i64),
+    (place, present, origin): (&str, i64, Origin),
     incoming: impl FnOnce(Contact) -> Incoming,
 ) -> Incoming {
     match mapped {
@@ -82,14 +82,21 @@ fn take_alone(
             let changed_at = DateFaults::default().believe(dating, present, || place.to_owned());
             incoming(Contact { changed_at, ..contact })
         }
-        Ok(Mapped::Filtered { key, said }) => Incoming::Filtered { key }.saying(said),
-        Err(rejection) => reject(rejection, place.to_owned()),
+        Ok(Mapped::Filtered { key, said }) => Incoming::Filtered { key }.saying(said, origin),
+        Err(rejection) => reject(rejection, place.to_owned(), origin),
     }
 }
 
-fn reject(rejection: RecordRejection, place: String) -> Incoming {
+fn reject(rejection: RecordRejection, place: String, origin: Origin) -> Incoming {
     let reasons = reasons_of(&rejection);
-    Incoming::Rejected { key: rejection.key, place, reasons }.saying(rejection.said)
+    Incoming::Rejected { key: rejection.key, place, reasons }.saying(rejection.said, origin)
+}
+
+const fn origin_of(place: &Place) -> Origin {
+    match place {
+        Place::Line(_) => Origin::Line,
+        Place::Message(_) | Place::Answer { .. } => Origin::Read,
+    }
 }
 
 fn reasons_of(rejection: &RecordRejection) -> Vec<(Option<Field>, String)> {
@@ -116,8 +123,11 @@ fn map_item(mapping: &ResolvedMapping, item: Item, present: i64, faults: &mut Da
                     Place::Message(_) | Place::Answer { .. } => Incoming::Contact(contact),
                 }
             }
-            Ok(Mapped::Filtered { key, said }) => Incoming::Filtered { key }.saying(said),
-            Err(rejection) => reject(rejection, place.to_string()),
+            Ok(Mapped::Filtered { key, said }) => Incoming::Filtered { key }.saying(said, origin_of(&place)),
+            Err(rejection) => {
+                let origin = origin_of(&place);
+                reject(rejection, place.to_string(), origin)
+            }
         },
         Item::Deleted { record, place, is_current, deleted_at } => match mapping.read_id(&record) {
             Ok(key) => {

@@ -197,18 +197,9 @@ pub fn observe(known: Option<&Known>, next: FieldPrints, stamp: ReadStamp, twins
     Observation { moved: Some(sides), takes_values: true, ..Observation::still(Seen::Changed) }
 }
 
-/// Whether a record that is not used is older than the one believed: by the CRM's word, and without one by when it was asked for.
-#[must_use]
-pub const fn is_older(believed: ReadStamp, came: ReadStamp) -> bool {
-    match (believed.changed_at, came.changed_at) {
-        (Some(believed), Some(came)) if believed != came => came < believed,
-        (Some(_) | None, Some(_) | None) => came.asked_at < believed.asked_at,
-    }
-}
-
 /// How old a record is beside the one believed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Age {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
     /// It counts.
     Newer,
     /// The CRM says that it is older.
@@ -221,7 +212,8 @@ enum Age {
 
 /// A lower change time does not move what is desired by itself: where such a record was asked for later, it counts when it
 /// is seen once more in a later read. Without change times the later-asked read wins.
-fn age_of(known: &Known, came: ReadStamp, path: Path) -> Age {
+#[must_use]
+pub fn age_of(known: &Known, came: ReadStamp, path: Path) -> Age {
     let believed = known.stamp;
     match (believed.changed_at, came.changed_at) {
         (Some(then), Some(now)) if now > then => Age::Newer,
@@ -238,7 +230,8 @@ fn age_of(known: &Known, came: ReadStamp, path: Path) -> Age {
 }
 
 /// The CRM itself says that it is the newer one.
-fn is_changed_later(believed: ReadStamp, came: ReadStamp) -> bool {
+#[must_use]
+pub fn is_changed_later(believed: ReadStamp, came: ReadStamp) -> bool {
     believed.changed_at.is_some_and(|believed| came.changed_at.is_some_and(|came| came > believed))
 }
 
