@@ -4,6 +4,7 @@
 mod support;
 
 use reteno_sync::checkpoint::Rereading;
+use reteno_sync::clock::Clock;
 use reteno_sync::contact::{Contact, Field, WriteRule};
 use reteno_sync::daemon::sender::{RestoreDeleted, SendSettings};
 use reteno_sync::plan::Lane;
@@ -162,4 +163,48 @@ async fn a_story_tells_of_a_last_record_that_is_not_believed() {
     });
     page.await.unwrap();
     assert!(story(&world).await.starts_with("a record that can be used"), "{}", story(&world).await);
+}
+
+/// The clock was days ahead when the lower change time was first seen, and is set right: the next whole read is the second
+/// sighting, and what was asked for before a whole read counts no more than it did.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_keeps_the_order_of_reads() {
+    for days in [1, 10] {
+        let ahead = days * 24 * HOUR;
+        let mut world = World::begin().await;
+        world.clock = Clock::simulated(world.clock.now().plus(ahead));
+        world.crash().await;
+        whole(&world, vec![at("Kyiv", HOUR_MS)]).await;
+        world.send_for(HOUR).await;
+        tokio::time::advance(HOUR).await;
+        whole(&world, vec![at("Lviv", HOUR_MS / 2)]).await;
+        world.send_for(HOUR).await;
+        assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("Kyiv"), "{days} days");
+        world.clock = Clock::simulated(world.clock.now().minus(ahead));
+        world.crash().await;
+        tokio::time::advance(HOUR).await;
+        whole(&world, vec![at("Lviv", HOUR_MS / 2)]).await;
+        world.send_for(HOUR).await;
+        assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("Lviv"), "{days} days");
+    }
+}
+
+/// A fetch is asked for, the source is read whole, the clock is set right, and the fetch answers late.
+#[tokio::test(start_paused = true)]
+async fn a_late_fetch_moves_nothing_back_after_the_clock_was_set_back() {
+    let ahead = 10 * 24 * HOUR;
+    let mut world = World::begin().await;
+    world.crm_says(&[("ann", &[(TOWN, "A")])]).await;
+    world.send_for(HOUR).await;
+    world.clock = Clock::simulated(world.clock.now().plus(ahead));
+    world.crash().await;
+    let asked = world.clock.now().minus(ahead).0;
+    tokio::time::advance(HOUR).await;
+    world.reads_all(&[("ann", &[(TOWN, "A")])]).await;
+    world.hours(1).await;
+    world.clock = Clock::simulated(world.clock.now().minus(ahead));
+    world.crash().await;
+    world.crm_said(asked, None, &[("ann", &[(TOWN, "B")])]).await;
+    world.send_until_quiet().await;
+    assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("A"));
 }

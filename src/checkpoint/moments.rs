@@ -16,7 +16,7 @@ const BACK_MIN: Duration = Duration::from_mins(2);
 impl Checkpoint {
     /// Notes the present moment. Where it lies before the last one that is known, here (`last`) or from an earlier
     /// process, all stored times that are still to come are moved back by as much. Costs one small write, and a walk
-    /// over all that waits where the clock was set back.
+    /// over all contacts where the clock was set back.
     pub fn heed_clock(&mut self, now: Timestamp, last: Option<Timestamp>) -> Result<(), CheckpointError> {
         let last = self.load_setting(CLOCK)?.map(Timestamp).max(last);
         if let Some(last) = last.filter(|last| last.since(now) >= BACK_MIN) {
@@ -43,6 +43,9 @@ impl Checkpoint {
         moved("deed", &["not_before", "expires_at"], "TRUE")?;
         moved("contact", &["not_before"], "not_before > ?1 AND id IN (SELECT contact FROM waiting)")?;
         moved("contact", &["doubt_until"], "doubt_until > ?1")?;
+        // which read began before which: without them a later one would not count, or an earlier one would
+        moved("source", &["full_began_at", "covered_at"], "TRUE")?;
+        moved("contact", &["older_read"], "older_read > ?1")?;
         transaction.commit().attempt(ACTION)
     }
 }
