@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use reteno_sync::checkpoint::ReadContext;
 use reteno_sync::contact::Field;
 use reteno_sync::daemon::sender::Until;
 use reteno_sync::sandbox::{CallKind, Effect, Fault, SandboxOptions};
@@ -70,4 +71,52 @@ async fn a_page_between_two_steps_frees_no_lock_of_another_call() {
         }
     }
     assert!(found.is_empty(), "{found:?}");
+}
+
+const TOWN: Field = Field::Town;
+const HOME: &str = "home@example.com";
+
+/// One page of a source that tells towns only, of contacts that it shares with the CRM.
+async fn shop_tells(world: &World, town: &str) {
+    let shop = world.other_source("shop").await;
+    let change = |context: &mut ReadContext| {
+        (context.source, context.source_name) = (shop, "shop".to_owned());
+        context.mapped = vec![Field::ExternalCustomerId, TOWN];
+    };
+    let mut ann = contact("ann", &[(TOWN, town)]);
+    ann.fields.retain(|(field, _)| *field != Field::Email);
+    world.told(vec![ann], change).await;
+}
+
+/// The shop's call about Ann names her by the address that the CRM tells; Bob has the same one, which shows only when the
+/// call is begun. Who is planned with them never waits for that, whether Bob is in the same call or in one under way.
+#[tokio::test(start_paused = true)]
+async fn a_contact_that_collides_holds_up_no_neighbour() {
+    let mut world = World::begin().await;
+    (world.policy.shares_ids, world.policy.unique) = (true, Vec::new());
+    let bob = |town| contact("bob", &[(Field::Email, HOME), (TOWN, town)]);
+    let eve = |town| contact("eve", &[(Field::Email, "eve@example.com"), (TOWN, town)]);
+    world.crm_tells(vec![contact("ann", &[(Field::Email, HOME)]), bob("Kyiv"), eve("Kyiv")]).await;
+    world.send_until_quiet().await;
+    shop_tells(&world, "Kyiv").await;
+    world.send_until_quiet().await;
+    let towns = |world: &World| ["ann", "bob", "eve"].map(|key| world.reteno_holds(key, "town").unwrap_or_default());
+    assert_eq!(towns(&world), ["Kyiv", "Kyiv", "Kyiv"]);
+    // all three in one call
+    world.crm_tells(vec![bob("Lviv"), eve("Lviv")]).await;
+    shop_tells(&world, "Lviv").await;
+    world.send_for(10 * MINUTE).await;
+    assert_eq!(towns(&world), ["Lviv", "Lviv", "Lviv"]);
+    // Bob's is under way for an hour
+    world.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::DelayImport(HOUR)));
+    world.crm_tells(vec![bob("Rivne")]).await;
+    work(&mut world, MINUTE).await;
+    world.crm_tells(vec![eve("Rivne")]).await;
+    shop_tells(&world, "Rivne").await;
+    work(&mut world, 10 * MINUTE).await;
+    assert_eq!(towns(&world), ["Lviv", "Lviv", "Rivne"]);
+    world.send_until_quiet().await;
+    assert_eq!(towns(&world), ["Rivne", "Rivne", "Rivne"]);
+    let overlaps: Vec<_> = world.sandbox.overlaps().into_iter().map(|overlap| overlap.shared).collect();
+    assert!(overlaps.is_empty(), "{overlaps:?}");
 }

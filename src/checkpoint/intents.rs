@@ -26,10 +26,8 @@ pub struct BegunImport {
     pub import: ImportId,
     /// The exact body.
     pub body: Bytes,
-    /// The identities that no other call may share until it has ended.
-    pub locks: Vec<Lock>,
-    /// Its members.
-    pub contacts: Vec<ContactId>,
+    /// Its members, each with the identities that no other call may share until it has ended.
+    pub members: Vec<(ContactId, Vec<Lock>)>,
 }
 
 /// What a call says.
@@ -89,14 +87,14 @@ impl Checkpoint {
             None => body.to_vec(),
         };
         let import = intent.store(&transaction, &kept, members.len(), now)?;
-        let mut all_locks = Vec::new();
+        let mut locked = Vec::new();
         for (member, sides) in members.iter().zip(&rows) {
             let mut locks = locks_of(sides, member.reteno_id, &self.hash);
             if !has_channel(&sides.desired, &self.hash) {
                 locks.extend(locks_of_borrowed(&member.values, &self.hash));
             }
             take_member(&transaction, import, (member.contact, sides), &mask, &locks)?;
-            all_locks.extend(locks);
+            locked.push((member.contact, locks));
             if fires {
                 transaction
                     .execute("UPDATE contact SET fired = 1 WHERE id = ?1", [member.contact.0])
@@ -107,8 +105,7 @@ impl Checkpoint {
             link.store(&transaction, import)?;
         }
         transaction.commit().attempt("store an intent")?;
-        let contacts = members.into_iter().map(|member| member.contact).collect();
-        Ok(Ok(Some(BegunImport { import, body, locks: all_locks, contacts })))
+        Ok(Ok(Some(BegunImport { import, body, members: locked })))
     }
 }
 

@@ -1,6 +1,5 @@
 //! Turns a planned batch into a call: the intent with its exact body is on disk before anything is sent.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,9 +7,9 @@ use bytes::Bytes;
 use crate::checkpoint::{BegunImport, CallKind, CheckpointError, MemberValues, OpenImport, Settlement, UnknownFate};
 use crate::clock::Timestamp;
 use crate::contact::{Field, Personal};
-use crate::plan::Lane;
 use crate::plan::batch::{Batch, Route};
 use crate::plan::outcome::MemberOutcome;
+use crate::plan::{ContactId, Lane};
 use crate::reteno::body::{BodyError, BulkContact, BulkRequest, DedupeOn, bulk_body, contact_body};
 use crate::reteno::lists::subscriptions_body;
 use crate::reteno::start::subscribe_body;
@@ -80,7 +79,7 @@ impl Sender {
         let begun =
             self.store.call(move |checkpoint| checkpoint.begin_import(call, &batch, &rules, now, build)).await?;
         match begun {
-            Ok(Some(begun)) => self.send(call, begun, now).await,
+            Ok(Some(begun)) => Ok(self.send(call, begun, now).await? == Sent::Posted),
             Ok(None) | Err(_) => Ok(false),
         }
     }
@@ -135,7 +134,10 @@ impl Sender {
                 })
                 .await?;
             match begun {
-                Ok(Some(begun)) => has_begun |= self.send(CallKind::Bulk, begun, now).await?,
+                Ok(Some(begun)) => match self.send(CallKind::Bulk, begun, now).await? {
+                    Sent::Posted => has_begun = true,
+                    Sent::TakenBack { others } => parts.extend((!others.is_empty()).then_some(others)),
+                },
                 Ok(None) => {}
                 // contacts with different channels and only additional fields due find no field in common
                 Err(_) if part.len() > 1 => {
@@ -161,26 +163,39 @@ impl Sender {
         Ok(has_begun)
     }
 
-    /// Sends what is written down, unless a page has meanwhile given a member an identity that another call holds: then
-    /// it is taken back, and planned anew.
+    /// Sends what is written down, unless a member has an identity that another call or another member has: a page has given
+    /// it to it meanwhile, or another source tells it. Then the call is taken back, and begun anew without such members, which
+    /// wait.
     pub(super) async fn send(
         &mut self,
         call: CallKind,
         begun: BegunImport,
         now: Timestamp,
-    ) -> Result<bool, CheckpointError> {
-        let BegunImport { import, body, locks, contacts } = begun;
-        let distinct: BTreeSet<_> = locks.iter().collect();
-        if distinct.len() < locks.len() || !self.locks.is_free(&locks) {
-            let members = contacts.iter().map(|contact| (*contact, MemberOutcome::Unknown)).collect();
+    ) -> Result<Sent, CheckpointError> {
+        let BegunImport { import, body, members } = begun;
+        let others = self.locks.part_members(&members);
+        if others.len() < members.len() {
+            let members = members.iter().map(|(contact, _)| (*contact, MemberOutcome::Unknown)).collect();
             let settlement = Settlement { members, fate: UnknownFate::Release, wrote_nothing: true, ghost_until: None };
             self.store.call(move |checkpoint| checkpoint.settle_import(import, &settlement, now)).await?;
-            return Ok(false);
+            return Ok(Sent::TakenBack { others });
         }
-        self.locks.take(import, locks);
+        self.locks.take(import, members.into_iter().flat_map(|(_, locks)| locks));
         self.post(import, call, body);
-        Ok(true)
+        Ok(Sent::Posted)
     }
+}
+
+/// What became of a call that was begun.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It is on its way.
+    Posted,
+    /// It is not.
+    TakenBack {
+        /// Its members that stand in nobody's way: fewer than it had.
+        others: Vec<ContactId>,
+    },
 }
 
 /// What a bulk request says besides its contacts.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::checkpoint::{CallKind, CheckpointError, Due, ImportState, Letter, MemberValues, OpenImport, UnknownFate};
+use crate::checkpoint::{
+    BegunImport, CallKind, CheckpointError, Due, ImportState, Letter, MemberValues, OpenImport, UnknownFate,
+};
 use crate::clock::Timestamp;
 use crate::contact::Field;
 use crate::plan::batch::Batch;
@@ -15,7 +17,7 @@ use crate::reteno::file::{FileError, columns, write_rows};
 use crate::reteno::start::{FileDedupeOn, UploadRequest, upload_body};
 use crate::reteno::wire::CatalogField;
 
-use super::batches::Shape;
+use super::batches::{Sent, Shape};
 use super::exports::write_file;
 use super::sender::Sender;
 use super::sending::UploadSettings;
@@ -91,18 +93,44 @@ impl Sender {
             .await
     }
 
-    /// The file is on disk before the intent that names it, and the intent before the call.
-    pub(super) async fn begin_upload(&mut self, batch: Batch, now: Timestamp) -> Result<bool, CheckpointError> {
+    /// The file is on disk before the intent that names it, and the intent before the call. One that is taken back is begun
+    /// anew without those that stand in its way.
+    pub(super) async fn begin_upload(&mut self, mut batch: Batch, now: Timestamp) -> Result<bool, CheckpointError> {
+        loop {
+            match self.begin_file(batch.clone(), now).await? {
+                Ok(None) => return Ok(false),
+                Ok(Some(begun)) => match self.send(CallKind::Upload, begun, now).await? {
+                    Sent::Posted => return Ok(true),
+                    Sent::TakenBack { others } => batch.contacts = others,
+                },
+                Err(error) => {
+                    self.exports.is_broken = true;
+                    let text = format!("first loads go by bulk: cannot {}", crate::report::chain(&error));
+                    let hint = "make room and give rights to exports/ in the state directory";
+                    self.alarm.raise(ALERT, &text, hint).await?;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    async fn begin_file(
+        &mut self,
+        batch: Batch,
+        now: Timestamp,
+    ) -> Result<Result<Option<BegunImport>, FileError>, CheckpointError> {
         let (Some(upload), Some(dedupe_on)) = (&self.settings.upload, file_dedupe_on(self.settings.dedupe_on)) else {
-            return Ok(false);
+            return Ok(Ok(None));
         };
+        if batch.contacts.is_empty() {
+            return Ok(Ok(None));
+        }
         let (token, link) = self.exports.draw(now.plus(upload.link_lifetime));
         let url = format!("{}/exports/{token}.csv", upload.public_url.trim_end_matches('/'));
         let path = self.exports.claim(&link);
         let shape = Shape::of(&batch, &self.settings);
         let rules = self.rules.clone();
-        let begun = self
-            .store
+        self.store
             .call(move |checkpoint| {
                 let names = columns(&checkpoint.load_catalog::<CatalogField>()?.unwrap_or_default());
                 checkpoint.begin_import(CallKind::Upload, &batch, &rules, now, |members: &[MemberValues]| {
@@ -112,17 +140,7 @@ impl Sender {
                     Ok::<_, FileError>(Letter { body: shape.upload(&url, dedupe_on), link: Some(link) })
                 })
             })
-            .await?;
-        match begun {
-            Ok(Some(begun)) => self.send(CallKind::Upload, begun, now).await,
-            Ok(None) => Ok(false),
-            Err(error) => {
-                self.exports.is_broken = true;
-                let text = format!("first loads go by bulk: cannot {}", crate::report::chain(&error));
-                self.alarm.raise(ALERT, &text, "make room and give rights to exports/ in the state directory").await?;
-                Ok(true)
-            }
-        }
+            .await
     }
 
     /// A file was refused, or its import failed: nobody in it is to blame yet, and bulk calls tell who is.

@@ -122,7 +122,9 @@ pub fn plan_batches(
     let (favoured, others): (Vec<_>, Vec<_>) = candidates.iter().partition(|candidate| Some(candidate.lane) == last);
     for candidate in favoured.into_iter().chain(others) {
         let mask = candidate.mask.as_slice();
-        if !held.is_free(&candidate.locks) || candidate.locks.iter().any(|lock| taken.contains(lock)) {
+        if !held.is_free_for(candidate.contact, &candidate.locks)
+            || candidate.locks.iter().any(|lock| taken.contains(lock))
+        {
             continue;
         }
         match gate(mask) {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contact::{Field, Fingerprinter};
 
-use super::ImportId;
 use super::change::Sides;
+use super::{ContactId, ImportId};
 
 /// Which identity a lock stands for. The number is stored: never renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +97,9 @@ pub fn decode_locks(bytes: &[u8]) -> Vec<Lock> {
 pub struct LockSet {
     held: BTreeMap<Lock, usize>,
     by_import: BTreeMap<ImportId, Vec<Lock>>,
+    /// What calls about these contacts really touch, where that is more than could be told when they were planned (an
+    /// address that another source tells), for as long as another call holds any of it.
+    collided: BTreeMap<ContactId, Vec<Lock>>,
 }
 
 impl LockSet {
@@ -104,6 +107,28 @@ impl LockSet {
     #[must_use]
     pub fn is_free(&self, locks: &[Lock]) -> bool {
         locks.iter().all(|lock| !self.held.contains_key(lock))
+    }
+
+    /// Whether a call about a contact, with these locks as far as they can be told, may be planned.
+    #[must_use]
+    pub fn is_free_for(&self, contact: ContactId, locks: &[Lock]) -> bool {
+        self.is_free(locks) && self.collided.get(&contact).is_none_or(|real| self.is_free(real))
+    }
+
+    /// The members of a call that share nothing with an unfinished call, nor with a member before them. The others wait
+    /// until what they touch is free.
+    pub fn part_members(&mut self, members: &[(ContactId, Vec<Lock>)]) -> Vec<ContactId> {
+        let (mut apart, mut taken) = (Vec::new(), BTreeSet::<Lock>::new());
+        for (contact, locks) in members {
+            if self.is_free(locks) && locks.iter().all(|lock| !taken.contains(lock)) {
+                taken.extend(locks);
+                apart.push(*contact);
+                self.collided.remove(contact);
+            } else {
+                self.collided.insert(*contact, locks.clone());
+            }
+        }
+        apart
     }
 
     /// Takes `locks` for an import.
@@ -132,6 +157,8 @@ impl LockSet {
         for import in ended {
             self.release(import);
         }
+        let held = &self.held;
+        self.collided.retain(|_, locks| locks.iter().any(|lock| held.contains_key(lock)));
     }
 }
 
@@ -177,6 +204,27 @@ mod tests {
         );
         set.release(ImportId(1));
         assert!(set.is_free(&[email]));
+    }
+
+    #[test]
+    fn only_who_collides_waits_until_what_it_touches_is_free() {
+        let mut set = LockSet::default();
+        let [one, two, held] = [1, 2, 3].map(|hash| Lock { kind: LockKind::Email, hash });
+        set.take(ImportId(1), [held]);
+        let members = [
+            (ContactId(1), vec![one, one]),
+            (ContactId(2), vec![held]),
+            (ContactId(3), vec![two, one]),
+            (ContactId(4), vec![two]),
+        ];
+        assert_eq!(set.part_members(&members), [ContactId(1), ContactId(4)], "what collides with itself is alone");
+        set.take(ImportId(2), [one, two]);
+        assert!(!set.is_free_for(ContactId(2), &[]) && !set.is_free_for(ContactId(3), &[]));
+        assert!(set.is_free_for(ContactId(5), &[]));
+        set.retain_imports(&BTreeSet::from([ImportId(1)]));
+        assert!(!set.is_free_for(ContactId(2), &[]) && set.is_free_for(ContactId(3), &[]));
+        set.retain_imports(&BTreeSet::new());
+        assert!(set.is_free_for(ContactId(2), &[]) && set.collided.is_empty());
     }
 
     #[test]
