@@ -3,15 +3,19 @@
 
 mod support;
 
+use std::fs;
 use std::time::Duration;
 
 use http::StatusCode;
+use reteno_sync::checkpoint::CheckpointError;
 use reteno_sync::clock::Clock;
 use reteno_sync::contact::Field;
+use reteno_sync::daemon::sender::Until;
 use reteno_sync::plan::policy::Ending;
 use reteno_sync::sandbox::{Applied, CallKind, Canned, Effect, Fault};
 use support::reads::Record;
 use support::{HOUR, MINUTE, World};
+use tokio_util::sync::CancellationToken;
 
 const TOWN: Field = Field::Town;
 
@@ -212,4 +216,39 @@ async fn a_clock_that_is_set_back_makes_nobody_wait() {
         let status = world.status().await;
         assert_eq!((status.open, status.imports.len(), status.deeds.len()), (0, 0, 0), "{days} days");
     }
+}
+
+/// The disk is full when the intent of a deletion is written, and its counter beside the database is not. Nothing goes out
+/// from that sender any more; the one that begins anew makes the call, and nothing else about the contact before it.
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_could_not_be_counted_keeps_other_calls_off() {
+    let mut world = World::begin().await;
+    world.policy.ending = Ending::Delete;
+    world.reads_all(&[("ann", &[]), ("other", &[])]).await;
+    world.send_for(HOUR).await;
+    world.loses(&[("other", &[])]).await;
+    let counter = world.dir.path().join("generation");
+    let (kept, aside) = (fs::read(&counter).unwrap(), counter.with_extension("new"));
+    fs::remove_file(&counter).unwrap();
+    fs::create_dir(&aside).unwrap();
+    let calls = world.call_count();
+    let mut sender = world.sender.take().unwrap();
+    let failed = sender.run(Until::Drained(HOUR), &CancellationToken::new()).await;
+    assert!(matches!(failed, Err(CheckpointError::File { .. })), "{failed:?}");
+    drop(sender);
+    assert_eq!((world.call_count(), world.status().await.imports.len()), (calls, 1));
+    fs::remove_dir(&aside).unwrap();
+    fs::write(&counter, &kept).unwrap();
+    // she is back, and no deletion gets through for a while
+    let page = Effect::Answer(Canned::html(StatusCode::NOT_FOUND));
+    world.sandbox.fault(Fault::on(CallKind::DeleteContact, page).times(3));
+    tokio::time::advance(MINUTE).await;
+    world.crm_says(&[("ann", &[(TOWN, "Lviv")])]).await;
+    world.resume().await;
+    world.hours(12).await;
+    let kinds = world.kinds_since(calls);
+    let submits = kinds.iter().position(|kind| *kind == CallKind::SubmitContacts).unwrap_or(kinds.len());
+    let deletes = |kinds: &[CallKind]| kinds.iter().filter(|kind| **kind == CallKind::DeleteContact).count();
+    assert_eq!((deletes(&kinds[..submits]), deletes(&kinds[submits..])), (4, 0), "{kinds:?}");
+    assert!(fs::read(&counter).unwrap() > kept, "the deletion is counted before it goes out");
 }

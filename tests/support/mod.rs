@@ -130,7 +130,7 @@ impl World {
         world
     }
 
-    async fn resume(&mut self) {
+    pub(crate) async fn resume(&mut self) {
         let sender = Sender::resume(
             self.store.clone(),
             Arc::clone(&self.client),
