@@ -217,7 +217,7 @@ async fn a_no_with_an_erased_address_is_of_the_known_one() {
 #[tokio::test(start_paused = true)]
 async fn a_no_of_a_detached_contact_goes_out() {
     for (ending, is_lowered) in [(Ending::Detach, true), (Ending::Delete, false)] {
-        let mut world = world(Policy { ending, groups: vec![7], ..consenting() }).await;
+        let mut world = world(Policy { ending, groups: vec![9401], ..consenting() }).await;
         let all = || vec![person("ann", ANN, YES), person("bob", "bob@example.com", YES)];
         world.crm_is(all()).await;
         world.send_for(HOUR).await;
