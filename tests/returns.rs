@@ -477,3 +477,25 @@ async fn very_many_deeds_that_wait_do_not_hide_a_raise() {
     assert_eq!(due.len(), 11, "ten of each kind");
     assert_eq!(due[0].kind, reteno_sync::plan::deed::DeedKind::Resubscribe);
 }
+
+/// A deletion gets no answer and is made again; she returns and is restored; then the first copy of the deletion lands.
+#[tokio::test(start_paused = true)]
+async fn a_late_copy_of_a_deletion_does_not_take_away_who_is_back() {
+    let mut world = World::begin().await;
+    world.policy.ending = Ending::Delete;
+    let is_there = |world: &World| world.sandbox.contact_by_external_id("ann").is_some_and(|ann| !ann.deleted);
+    world.reads_all(&[("ann", &[(TOWN, "Kyiv")]), ("other", &[])]).await;
+    world.send_for(HOUR).await;
+    world.sandbox.fault(Fault::on(CallKind::DeleteContact, Effect::LoseRequest));
+    world.loses(&[("other", &[])]).await;
+    world.send_for(HOUR).await;
+    assert!(!is_there(&world), "the repeat has deleted her");
+    world.reads_all(&[("ann", &[(TOWN, "Lviv")]), ("other", &[])]).await;
+    world.send_for(10 * MINUTE).await;
+    assert!(is_there(&world), "restored");
+    // what the late copy does
+    assert!(world.sandbox.delete_contact("ann"));
+    world.hours(14).await;
+    assert!(is_there(&world), "{:?}", world.rejections().await);
+    assert_eq!(world.reteno_holds("ann", "town").as_deref(), Some("Lviv"));
+}

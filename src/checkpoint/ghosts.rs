@@ -15,7 +15,25 @@ use super::renewal::{forget_told, renew_opt_outs};
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// What other copies that nobody watches may still write.
-pub(super) struct Ghosts(BTreeMap<Lock, Vec<(FieldPrints, Timestamp)>>);
+pub(super) struct Ghosts(BTreeMap<Lock, Vec<Ghost>>);
+
+struct Ghost {
+    carried: FieldPrints,
+    /// It deletes the contact: nothing of it is there when it lands.
+    removes: bool,
+    until: Timestamp,
+}
+
+/// What late copies of other calls may do to a contact that a call has just written.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Doubt {
+    /// The fields on which one would put another value.
+    pub(super) fields: Vec<Field>,
+    /// When the last of these copies cannot land any more.
+    pub(super) until: Option<Timestamp>,
+    /// One of them deletes the contact: it is restored then.
+    pub(super) removes: bool,
+}
 
 impl Checkpoint {
     /// Forgets the ghosts whose time is over, once no call that went out in their time is unfinished.
@@ -59,7 +77,7 @@ impl Ghosts {
     ) -> Result<Self, CheckpointError> {
         let mut query = transaction
             .prepare_cached(
-                "SELECT m.locks, m.carried, i.ghost_until FROM import i CROSS JOIN member m ON m.import = i.id \
+                "SELECT m.locks, m.carried, i.ghost_until, i.call = 'delete' FROM import i CROSS JOIN member m ON m.import = i.id \
                  WHERE i.ghost_until > ?2 AND i.ghost_until <= ?3 AND i.id <> ?1",
             )
             .attempt("read ghosts")?;
@@ -70,25 +88,30 @@ impl Ghosts {
             let carried: Vec<u8> = row.get(1).attempt("read a ghost")?;
             let carried = FieldPrints::decode(&carried).map_err(unreadable("list of prints"))?;
             let until = Timestamp(row.get(2).attempt("read a ghost")?);
+            let removes: bool = row.get(3).attempt("read a ghost")?;
             for lock in decode_locks(&locks) {
-                ghosts.entry(lock).or_default().push((carried.clone(), until));
+                ghosts.entry(lock).or_default().push(Ghost { carried: carried.clone(), removes, until });
             }
         }
         Ok(Self(ghosts))
     }
 
-    /// The fields on which some ghost would put another value, and when the last such ghost's time is over.
-    pub(super) fn over(&self, locks: &[Lock], wanted: &FieldPrints) -> (Vec<Field>, Option<Timestamp>) {
-        let mut fields = Vec::new();
-        let mut until = None;
-        for (carried, ghost_until) in locks.iter().filter_map(|lock| self.0.get(lock)).flatten() {
-            let doubtful = doubtful_fields(wanted, carried);
+    /// What they may still do to a contact with these locks whose call carried `wanted`.
+    pub(super) fn over(&self, locks: &[Lock], wanted: &FieldPrints) -> Doubt {
+        let mut doubt = Doubt::default();
+        for ghost in locks.iter().filter_map(|lock| self.0.get(lock)).flatten() {
+            let doubtful = if ghost.removes {
+                wanted.iter().map(|(field, _)| field).collect()
+            } else {
+                doubtful_fields(wanted, &ghost.carried)
+            };
             if !doubtful.is_empty() {
-                until = until.max(Some(*ghost_until));
-                fields.extend(doubtful);
+                doubt.until = doubt.until.max(Some(ghost.until));
+                doubt.fields.extend(doubtful);
+                doubt.removes |= ghost.removes;
             }
         }
-        (fields, until)
+        doubt
     }
 }
 
@@ -146,9 +169,9 @@ mod tests {
                 .unwrap();
             let over =
                 |besides| Ghosts::load(&transaction, ImportId(besides), posted, now).unwrap().over(&[lock], &wanted);
-            assert_eq!(!over(1).0.is_empty(), is_doubtful, "{until}");
-            assert_eq!(over(1).1, is_doubtful.then_some(until));
-            assert!(over(5).0.is_empty(), "an import is no ghost of its own");
+            assert_eq!(!over(1).fields.is_empty(), is_doubtful, "{until}");
+            assert_eq!(over(1).until, is_doubtful.then_some(until));
+            assert!(over(5).fields.is_empty(), "an import is no ghost of its own");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::plan::{ContactId, ImportId, Lane, SourceId};
 use super::doubtful::Starts;
 use super::duplicates::Duplicates;
 use super::exports::forget_upload;
-use super::ghosts::Ghosts;
+use super::ghosts::{Doubt, Ghosts};
 use super::rejections::{RejectionKind, record_rejection};
 use super::renewal::{forget_told, renew_opt_outs};
 use super::wanted::drop_rereadable;
@@ -172,7 +172,7 @@ impl MemberEnd<'_> {
         reteno_id: Option<i64>,
         ghosts: &Ghosts,
     ) -> Result<(), CheckpointError> {
-        let (doubtful, until) = ghosts.over(&self.stored.locks, &self.stored.carried);
+        let Doubt { fields: doubtful, until, removes } = ghosts.over(&self.stored.locks, &self.stored.carried);
         let mut sides = self.stored.sides.applied(&self.stored.carried, &doubtful);
         if self.is_form {
             // what was edited meanwhile, too: a form's contact is never updated
@@ -193,14 +193,14 @@ impl MemberEnd<'_> {
         transaction
             .prepare_cached(
                 "UPDATE contact SET import = NULL, acknowledged = ?2, reteno_id = coalesce(?3, reteno_id), \
-                 not_before = ?4, attempts = 0, split = NULL, restores = 0, weighed = iif(?2 IS NULL, NULL, weighed), \
+                 not_before = ?4, attempts = 0, split = NULL, restores = ?7, weighed = iif(?2 IS NULL, NULL, weighed), \
                  stuck = iif(?2 IS NULL AND stuck <> 3, 0, stuck), doubt = ?5, doubt_until = ?6 WHERE id = ?1",
             )
             .and_then(|mut update| {
                 let known = sides.acknowledged.as_ref().map(FieldPrints::encode);
                 let not_before = doubt_until.filter(|_| waits).unwrap_or(0);
                 let prints = doubt.as_ref().map(|(prints, _)| prints.encode());
-                update.execute(params![self.contact.0, known, reteno_id, not_before, prints, doubt_until])
+                update.execute(params![self.contact.0, known, reteno_id, not_before, prints, doubt_until, removes])
             })
             .attempt("acknowledge a contact")
             .map(|_| ())
