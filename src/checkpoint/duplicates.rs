@@ -103,14 +103,6 @@ impl<'a> Duplicates<'a> {
             .attempt(ACTION)
     }
 
-    pub(super) fn add_address(&self, contact: ContactId, print: Fingerprint) -> Result<(), CheckpointError> {
-        self.transaction
-            .prepare_cached("INSERT OR IGNORE INTO channel (print, contact) VALUES (?1, ?2)")
-            .and_then(|mut insert| insert.execute(params![stored(print), contact.0]))
-            .attempt(ACTION)
-            .map(|_| ())
-    }
-
     /// The contact has the address no more.
     pub(super) fn drop_address(&self, contact: ContactId, print: Fingerprint) -> Result<(), CheckpointError> {
         let dropped = self
@@ -325,18 +317,19 @@ impl<'a> Duplicates<'a> {
 
     /// Whether the contact that is sent with an address is sent before this one: nothing has changed for it.
     pub(super) fn stays_blocked(&self, me: &Rival, print: Fingerprint) -> Result<bool, CheckpointError> {
-        let first = match self.rule {
-            SharedChannel::Oldest => "c.id < ?2",
-            SharedChannel::Newest => "c.id > ?2",
-            SharedChannel::FirstSource => "(c.source, c.id) < (?3, ?2)",
-        };
-        self.transaction
-            .prepare_cached(&format!(
-                "SELECT EXISTS (SELECT 1 FROM duplicate d JOIN contact c ON c.id = d.holder \
-                 WHERE d.print = ?1 AND ?3 = ?3 AND {first})"
-            ))
-            .and_then(|mut query| query.query_row(params![stored(print), me.contact.0, me.source.0], |row| row.get(0)))
-            .attempt(ACTION)
+        let holder: Option<Rival> = self
+            .transaction
+            .prepare_cached(
+                "SELECT c.source, c.id FROM duplicate d JOIN contact c ON c.id = d.holder WHERE d.print = ?1",
+            )
+            .and_then(|mut query| {
+                let rival = |row: &rusqlite::Row<'_>| {
+                    Ok(Rival { source: SourceId(row.get(0)?), contact: ContactId(row.get(1)?) })
+                };
+                query.query_row([stored(print)], rival).optional()
+            })
+            .attempt(ACTION)?;
+        Ok(holder.is_some_and(|holder| outranks(&holder, me, self.rule)))
     }
 
     /// Nobody is sent in its place any more: its values are read again.
@@ -374,6 +367,19 @@ impl<'a> Duplicates<'a> {
             addresses: ADDRESSES.into_iter().filter_map(address).collect(),
         }))
     }
+}
+
+/// Notes that a contact has an address; who is sent with it is not decided by that.
+pub(super) fn add_address(
+    transaction: &Transaction<'_>,
+    contact: ContactId,
+    print: Fingerprint,
+) -> Result<(), CheckpointError> {
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO channel (print, contact) VALUES (?1, ?2)")
+        .and_then(|mut insert| insert.execute(params![stored(print), contact.0]))
+        .attempt("store an address")
+        .map(|_| ())
 }
 
 /// Whether another contact that the CRM still has bears the same address or external id.

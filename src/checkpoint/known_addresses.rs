@@ -5,7 +5,9 @@
 use rusqlite::params;
 
 use crate::contact::FieldPrints;
+use crate::plan::ContactId;
 
+use super::duplicates::add_address;
 use super::endings::SIGHTINGS_NEEDED;
 use super::open::put_setting;
 use super::page_addresses::addresses_of;
@@ -44,10 +46,7 @@ impl Checkpoint {
         for (contact, source, desired) in &contacts {
             let desired = FieldPrints::decode(desired).map_err(unreadable("list of prints"))?;
             for (_, print) in addresses_of(&desired, configured.shares_ids(source).unwrap_or_default(), &self.hash) {
-                transaction
-                    .prepare_cached("INSERT OR IGNORE INTO channel (print, contact) VALUES (?1, ?2)")
-                    .and_then(|mut insert| insert.execute(params![print.to_u64().cast_signed(), contact]))
-                    .attempt(ACTION)?;
+                add_address(&transaction, ContactId(*contact), print)?;
             }
         }
         let last = contacts.last().map(|(contact, ..)| *contact);

@@ -6,7 +6,7 @@ use crate::contact::{Field, FieldPrints, Fingerprint, Fingerprinter};
 use crate::plan::ContactId;
 use crate::plan::identity::Rival;
 
-use super::duplicates::{ADDRESSES, Duplicates};
+use super::duplicates::{ADDRESSES, Duplicates, add_address};
 use super::incoming::PageMode;
 use super::pages::Page;
 use super::removal::take_removed;
@@ -54,7 +54,7 @@ impl Page<'_> {
             duplicates.drop_address(ContactId(id), *print)?;
         }
         for (_, print) in &new {
-            duplicates.add_address(ContactId(id), *print)?;
+            add_address(self.transaction, ContactId(id), *print)?;
         }
         if policy.shares_ids && old != new {
             wake_siblings(self.transaction, ContactId(id), now, self.hash)?;
@@ -74,7 +74,7 @@ impl Page<'_> {
     pub(super) fn contend_again(&self, id: i64, now: &FieldPrints) -> Result<(), CheckpointError> {
         let duplicates = self.duplicates();
         for (_, print) in addresses_of(now, self.context.policy.shares_ids, self.hash) {
-            duplicates.add_address(ContactId(id), print)?;
+            add_address(self.transaction, ContactId(id), print)?;
         }
         duplicates.contend(ContactId(id))
     }

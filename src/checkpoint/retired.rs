@@ -9,7 +9,7 @@ use crate::contact::{Field, FieldPrints, Fingerprinter};
 use crate::plan::ContactId;
 use crate::plan::identity::SharedChannel;
 
-use super::duplicates::Duplicates;
+use super::duplicates::{Duplicates, add_address};
 use super::endings::SIGHTINGS_NEEDED;
 use super::page_addresses::addresses_of;
 use super::sharing_rule::note_rule;
@@ -126,7 +126,7 @@ fn put_back(
     let duplicates =
         Duplicates { transaction, rule: configured.rule, unique: Cow::Borrowed(&configured.unique), now: 0 };
     for (_, print) in addresses_of(&desired, shares_ids, hash) {
-        duplicates.add_address(ContactId(contact), print)?;
+        add_address(transaction, ContactId(contact), print)?;
     }
     duplicates.contend(ContactId(contact))
 }

@@ -1,9 +1,8 @@
 //! The daemon outlasts what time or room mends: a backup that holds the database's lock, a disk that is full. Its tasks
 //! wait, under one alert, and begin anew where they stood in the checkpoint.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
