@@ -15,7 +15,9 @@ use reteno_sync::plan::Lane;
 use reteno_sync::plan::guard::{Bound, Guard, Verb};
 use reteno_sync::plan::policy::{Ending, Policy};
 use reteno_sync::sandbox::{Applied, CallKind, Canned, ConsentAction, Effect, Fault, Readings, SandboxOptions};
-use support::{HOUR, MINUTE, World, consenting, contact, guarded, person, person_in, settings};
+use support::{
+    HOUR, MINUTE, World, change_mapping, consenting, contact, guarded, last_cycle, person, person_in, settings, undo,
+};
 use tokio_util::sync::CancellationToken;
 
 const NO: Option<Consent> = Some(Consent::No);
@@ -73,21 +75,6 @@ fn raises(world: &World) -> usize {
 async fn rejections(world: &World) -> Vec<(Option<String>, String)> {
     let rows = world.store.call(|checkpoint| checkpoint.load_rejections()).await.unwrap();
     rows.into_iter().map(|row| (row.key, row.reason)).collect()
-}
-
-/// Another table says how consent stands in the records.
-async fn change_mapping(world: &World, shape: u64) {
-    let source = world.source;
-    world.store.call(move |checkpoint| checkpoint.note_consent_mapping(source, Some(shape))).await.unwrap();
-}
-
-async fn last_cycle(world: &World) -> i64 {
-    world.store.call(|checkpoint| checkpoint.load_consent_cycles()).await.unwrap()[0].id
-}
-
-async fn undo(world: &World, cycle: i64) -> (u64, u64) {
-    let now = world.clock.now();
-    world.store.call(move |checkpoint| checkpoint.undo_opt_outs(cycle, now)).await.unwrap()
 }
 
 async fn restore(world: &World) {

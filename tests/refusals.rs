@@ -16,7 +16,7 @@ use reteno_sync::reteno::body::DedupeOn;
 use reteno_sync::sandbox::{CallKind, Effect, Fault, SandboxOptions};
 use support::reads::body_of;
 use support::tables::Tables;
-use support::{HOUR, MINUTE, World, consenting, contact, guarded, person, settings};
+use support::{HOUR, MINUTE, World, change_mapping, consenting, contact, guarded, last_cycle, person, settings, undo};
 use tokio_util::sync::CancellationToken;
 
 const NO: Option<Consent> = Some(Consent::No);
@@ -61,20 +61,6 @@ async fn approve(world: &World, hold: i64) -> Approved {
         Approval::Released(approved) => approved,
         other @ (Approval::Unknown | Approval::Unseen) => panic!("{other:?}"),
     }
-}
-
-async fn change_mapping(world: &World, shape: u64) {
-    let source = world.source;
-    world.store.call(move |checkpoint| checkpoint.note_consent_mapping(source, Some(shape))).await.unwrap();
-}
-
-async fn last_cycle(world: &World) -> i64 {
-    world.store.call(|checkpoint| checkpoint.load_consent_cycles()).await.unwrap()[0].id
-}
-
-async fn undo(world: &World, cycle: i64) -> (u64, u64) {
-    let now = world.clock.now();
-    world.store.call(move |checkpoint| checkpoint.undo_opt_outs(cycle, now)).await.unwrap()
 }
 
 async fn undo_also_unknown(world: &World, cycle: i64) -> (u64, u64) {

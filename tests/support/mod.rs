@@ -330,3 +330,18 @@ pub(crate) fn consenting() -> Policy {
 pub(crate) fn guarded() -> Policy {
     Policy { guard: Guard::default(), ..consenting() }
 }
+
+/// Another table says how consent stands in the records.
+pub(crate) async fn change_mapping(world: &World, shape: u64) {
+    let source = world.source;
+    world.store.call(move |checkpoint| checkpoint.note_consent_mapping(source, Some(shape))).await.unwrap();
+}
+
+pub(crate) async fn last_cycle(world: &World) -> i64 {
+    world.store.call(|checkpoint| checkpoint.load_consent_cycles()).await.unwrap()[0].id
+}
+
+pub(crate) async fn undo(world: &World, cycle: i64) -> (u64, u64) {
+    let now = world.clock.now();
+    world.store.call(move |checkpoint| checkpoint.undo_opt_outs(cycle, now)).await.unwrap()
+}
