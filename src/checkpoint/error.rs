@@ -1,7 +1,10 @@
 //! What goes wrong with a checkpoint, and what repairs it.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use super::owner::name_of;
 
 /// What goes wrong with a checkpoint, by what the operator can do.
 #[derive(Debug, thiserror::Error)]
@@ -26,12 +29,12 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// Root would leave files that the owner of the directory cannot use.
-    #[error("cannot use {} as root: it belongs to user {owner}", dir.display())]
+    #[error("cannot use {} as root: it belongs to user {user}", dir.display())]
     NotOwner {
         /// The state directory.
         dir: PathBuf,
-        /// Its owner's number.
-        owner: u32,
+        /// Its owner, as a command line names them.
+        user: String,
     },
     /// There is no checkpoint yet.
     #[error("there is no checkpoint in {}", .0.display())]
@@ -101,7 +104,7 @@ impl CheckpointError {
         Some(match self {
             Self::Busy { .. } => "stop it first, or let it do the work: one process sends".to_owned(),
             Self::File { path, source, .. } => file_hint(path, source),
-            Self::NotOwner { owner, .. } => format!("run the command as that user: sudo -u '#{owner}' reteno-sync …"),
+            Self::NotOwner { user, .. } => format!("run the command as that user: {}", as_user(user)),
             Self::Missing(_) => {
                 "run `reteno-sync --authorize` and then the daemon or `reteno-sync sync`, or check state_dir".to_owned()
             }
@@ -160,7 +163,16 @@ impl CheckpointError {
 /// What repairs a file that cannot be made, read or written.
 fn file_hint(path: &Path, source: &io::Error) -> String {
     match source.kind() {
-        io::ErrorKind::PermissionDenied => format!("give this user the rights to {}", path.display()),
+        io::ErrorKind::PermissionDenied => match owner_of(path) {
+            Some(user) => {
+                format!(
+                    "run the command as user {user}: {}; or give this user the rights to {}",
+                    as_user(&user),
+                    path.display()
+                )
+            }
+            None => format!("give this user the rights to {}", path.display()),
+        },
         io::ErrorKind::StorageFull => "make room on the disk of the state directory".to_owned(),
         io::ErrorKind::QuotaExceeded => {
             "this user may write no more to the disk of the state directory: raise its quota".to_owned()
@@ -171,6 +183,22 @@ fn file_hint(path: &Path, source: &io::Error) -> String {
         io::ErrorKind::InvalidData => format!("restore {} from a backup", path.display()),
         _ => format!("look at {} and its disk: the system's log may say what is wrong", path.display()),
     }
+}
+
+/// How a command is run as another user; in a shell a bare `#` would begin a comment.
+fn as_user(user: &str) -> String {
+    if user.starts_with('#') {
+        format!("sudo -u '{user}' reteno-sync …")
+    } else {
+        format!("sudo -u {user} reteno-sync …")
+    }
+}
+
+/// Another user than this one, whose file it is, or else whose directory it would be in.
+fn owner_of(path: &Path) -> Option<String> {
+    let owner = path.ancestors().find_map(|place| std::fs::metadata(place).ok())?.uid();
+    let is_other = owner != 0 && owner != rustix::process::geteuid().as_raw();
+    is_other.then(|| name_of(owner))
 }
 
 fn is_full(source: &io::Error) -> bool {

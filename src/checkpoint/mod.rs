@@ -31,6 +31,7 @@ mod learnt;
 mod listing;
 mod moments;
 mod open;
+mod owner;
 mod page_addresses;
 mod pages;
 mod passed;

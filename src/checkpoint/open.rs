@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::contact::{Fingerprinter, derive};
 use crate::random::Random;
 
 use super::error::database_error;
+use super::owner::check_owner;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 static MIGRATIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
@@ -60,8 +61,8 @@ impl Checkpoint {
         if !options.create && !is_there {
             return Err(CheckpointError::Missing(options.dir.clone()));
         }
-        make_dir(&options.dir)?;
         check_owner(&options.dir)?;
+        make_dir(&options.dir)?;
         let sender_lock = match &options.sender {
             Some(name) => Some(take_lock(&options.dir, name)?),
             None => None,
@@ -147,20 +148,6 @@ fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
         path: dir.to_owned(),
         source,
     })
-}
-
-/// Files that root makes in another user's directory would shut that user out: the next start would fail.
-fn check_owner(dir: &Path) -> Result<(), CheckpointError> {
-    let metadata = fs::metadata(dir).map_err(|source| CheckpointError::File {
-        action: "look at",
-        path: dir.to_owned(),
-        source,
-    })?;
-    let owner = metadata.uid();
-    if rustix::process::geteuid().is_root() && owner != 0 {
-        return Err(CheckpointError::NotOwner { dir: dir.to_owned(), owner });
-    }
-    Ok(())
 }
 
 fn take_lock(dir: &Path, name: &str) -> Result<File, CheckpointError> {
