@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod contact;
 pub mod daemon;
+pub mod disk;
 pub mod http;
 pub mod listener;
 pub mod logging;

@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http", &["clock", "random"]),
     ("backoff", &["random", "clock::Timestamp"]),
     ("clock", &[]),
+    ("disk", &[]),
     ("random", &[]),
 ];
 /// Groups of modules, written in `LAYERS` by name.
@@ -46,7 +47,7 @@ const SEAM: &str = "seam";
 const GROUPS: &[(&str, &[&str])] = &[
     (ADAPTERS, &["source", "reteno", "oauth", "checkpoint", "listener", "config"]),
     (CORE, &["plan", "contact"]),
-    (SEAM, &["clock", "random", "http"]),
+    (SEAM, &["clock", "random", "http", "disk"]),
 ];
 /// What the tests inside `src` may import beside what their module may: the stage, never another adapter.
 const TESTS_MAY_IMPORT: &[&str] = &["sandbox", "clock", "random", "http"];

@@ -55,6 +55,7 @@ mod shared;
 mod sharing_rule;
 mod siblings;
 mod source_vault;
+mod spare;
 mod story;
 mod stuck;
 mod subjects;
@@ -102,7 +103,7 @@ pub use settle_deeds::{DeedEnd, trouble_alert};
 pub use source_vault::{GrantOwner, SourceVault};
 pub use story::{ConsentStory, ContactStory, DeedStory, FieldStory, HeldStory};
 pub use undone::{ConsentCycle, KeptOptOuts};
-pub use vault::{AccountIdentity, CheckpointVault};
+pub use vault::{AccountIdentity, CheckpointVault, load_failed, store_failed};
 pub use wanted::{Rereading, WantedRecord};
 
 /// An open checkpoint. Not shared: [`Store`] hands it from thread to thread.

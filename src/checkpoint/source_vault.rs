@@ -12,6 +12,7 @@ use crate::oauth::token::Grant;
 use crate::oauth::{Admission, AuthorizeError, Candidate, GrantVault, StateHash, VaultError};
 use crate::random::Random;
 
+use super::vault::{load_failed, store_failed};
 use super::{Attempt, Checkpoint, CheckpointError, Store, unreadable};
 
 const GRANT: &str = "grant";
@@ -47,7 +48,13 @@ struct Form {
 impl Checkpoint {
     /// The grant of a source, where it was given to the same app.
     pub fn load_source_grant(&self, owner: &GrantOwner) -> Result<Option<Grant>, CheckpointError> {
-        Ok(self.load_form(GRANT, owner)?.map(|(grant, _)| grant))
+        let stored = self.load_form(GRANT, owner)?.map(|(grant, _)| grant);
+        self.newest_grant(&spare(owner), stored, &|sealed| self.open_source_grant(owner, sealed))
+    }
+
+    /// What is sealed as a grant of `owner`; `None` where it is anything else.
+    fn open_source_grant(&self, owner: &GrantOwner, sealed: &[u8]) -> Option<Grant> {
+        self.open_form(GRANT, owner, sealed).ok().flatten().map(|(grant, _)| grant)
     }
 
     /// Replaces it.
@@ -58,7 +65,8 @@ impl Checkpoint {
         random: &Random,
     ) -> Result<(), CheckpointError> {
         let sealed = self.seal_form(GRANT, owner, (grant, StateHash([0; 32])), random)?;
-        self.store_setting(&setting(GRANT, owner), sealed)
+        let unseal = |sealed: &[u8]| self.open_source_grant(owner, sealed);
+        self.store_sealed_grant((&setting(GRANT, owner), &spare(owner)), &sealed, &unseal)
     }
 
     /// Keeps a fresh grant aside until it is in force: its code is spent, so it must not be lost.
@@ -104,7 +112,16 @@ impl Checkpoint {
 
     fn load_form(&self, name: &'static str, owner: &GrantOwner) -> Result<Option<(Grant, StateHash)>, CheckpointError> {
         let Some(sealed) = self.load_setting::<Vec<u8>>(&setting(name, owner))? else { return Ok(None) };
-        let text = self.unseal_at(name, &setting(name, owner), &sealed)?;
+        self.open_form(name, owner, &sealed)
+    }
+
+    fn open_form(
+        &self,
+        name: &'static str,
+        owner: &GrantOwner,
+        sealed: &[u8],
+    ) -> Result<Option<(Grant, StateHash)>, CheckpointError> {
+        let text = self.unseal_at(name, &setting(name, owner), sealed)?;
         let form: Form = serde_json::from_slice(&text).map_err(unreadable(name))?;
         if form.client_id != owner.client_id {
             return Ok(None);
@@ -130,6 +147,11 @@ impl Checkpoint {
     }
 }
 
+/// The file beside the database that is kept for a source's grant.
+fn spare(owner: &GrantOwner) -> String {
+    format!("tokens-{}", owner.source)
+}
+
 fn setting(name: &str, owner: &GrantOwner) -> String {
     format!("{name} of {}", owner.source)
 }
@@ -153,7 +175,7 @@ impl SourceVault {
     ) -> Result<T, VaultError> {
         let owner = self.owner.clone();
         let read = self.store.call(move |checkpoint| read(checkpoint, &owner)).await;
-        read.map_err(|error| VaultError::Load(error.into()))
+        read.map_err(load_failed)
     }
 
     async fn write<T: Send + 'static>(
@@ -162,13 +184,19 @@ impl SourceVault {
     ) -> Result<T, VaultError> {
         let (owner, random) = (self.owner.clone(), self.random.clone());
         let written = self.store.call(move |checkpoint| write(checkpoint, &owner, &random)).await;
-        written.map_err(|error| VaultError::Store(error.into()))
+        written.map_err(store_failed)
     }
 }
 
 impl GrantVault for SourceVault {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
         Box::pin(self.read(|checkpoint, owner| checkpoint.load_source_grant(owner)))
+    }
+
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
+        Box::pin(self.write(|checkpoint, owner, _| {
+            checkpoint.reserve_grant(&spare(owner), &|sealed| checkpoint.open_source_grant(owner, sealed))
+        }))
     }
 
     fn store<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Result<(), VaultError>> {
@@ -180,6 +208,10 @@ impl GrantVault for SourceVault {
 impl Admission for SourceVault {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
         GrantVault::load(self)
+    }
+
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
+        Box::pin(self.write(|checkpoint, _, _| checkpoint.prove_room()))
     }
 
     fn keep<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>> {

@@ -21,6 +21,8 @@ use super::{Attempt, Checkpoint, CheckpointError, Store, unreadable};
 
 const GRANT: &str = "grant";
 const CANDIDATE: &str = "grant under proof";
+/// The file beside the database that is kept for the grant.
+const SPARE: &str = "tokens";
 
 /// The vault and the desk of one authorization, on the checkpoint.
 #[derive(Clone)]
@@ -65,16 +67,20 @@ struct CandidateForm {
 impl Checkpoint {
     /// The stored grant.
     pub fn load_grant(&self) -> Result<Option<Grant>, CheckpointError> {
-        let Some(sealed) = self.load_setting::<Vec<u8>>(GRANT)? else { return Ok(None) };
-        let text = String::from_utf8(self.unseal(GRANT, &sealed)?).map_err(|_| CheckpointError::Sealed(GRANT))?;
-        Grant::from_sealed_form(&text).map(Some).map_err(unreadable("grant"))
+        let stored = self.load_setting::<Vec<u8>>(GRANT)?.map(|sealed| self.open_grant(&sealed)).transpose()?;
+        self.newest_grant(SPARE, stored, &|sealed| self.open_grant(sealed).ok())
     }
 
     /// Replaces the stored grant.
     pub fn store_grant(&mut self, grant: &Grant, random: &Random) -> Result<(), CheckpointError> {
         let form = grant.to_sealed_form();
         let sealed = self.seal(GRANT, form.expose_secret().as_bytes(), random)?;
-        self.store_setting(GRANT, sealed)
+        self.store_sealed_grant((GRANT, SPARE), &sealed, &|sealed| self.open_grant(sealed).ok())
+    }
+
+    fn open_grant(&self, sealed: &[u8]) -> Result<Grant, CheckpointError> {
+        let text = String::from_utf8(self.unseal(GRANT, sealed)?).map_err(|_| CheckpointError::Sealed(GRANT))?;
+        Grant::from_sealed_form(&text).map_err(unreadable("grant"))
     }
 
     /// The name of the account that was authorized first.
@@ -280,20 +286,36 @@ fn read_outcome(text: &str) -> Settled {
 
 impl GrantVault for CheckpointVault {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
+        Box::pin(async { self.store.call(|checkpoint| checkpoint.load_grant()).await.map_err(load_failed) })
+    }
+
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
         Box::pin(async {
-            self.store.call(|checkpoint| checkpoint.load_grant()).await.map_err(|error| VaultError::Load(error.into()))
+            let reserved = self
+                .store
+                .call(|checkpoint| checkpoint.reserve_grant(SPARE, &|sealed| checkpoint.open_grant(sealed).ok()));
+            reserved.await.map_err(store_failed)
         })
     }
 
     fn store<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Result<(), VaultError>> {
         let (grant, random) = (grant.clone(), self.random.clone());
         Box::pin(async move {
-            self.store
-                .call(move |checkpoint| checkpoint.store_grant(&grant, &random))
-                .await
-                .map_err(|error| VaultError::Store(error.into()))
+            self.store.call(move |checkpoint| checkpoint.store_grant(&grant, &random)).await.map_err(store_failed)
         })
     }
+}
+
+/// The vault cannot be read, with what mends it.
+pub fn load_failed(error: CheckpointError) -> VaultError {
+    let hint = error.hint();
+    VaultError::Load { source: error.into(), hint }
+}
+
+/// The vault cannot be written, with what mends it.
+pub fn store_failed(error: CheckpointError) -> VaultError {
+    let hint = error.hint();
+    VaultError::Store { source: error.into(), hint }
 }
 
 impl AuthorizationDesk for CheckpointVault {

@@ -33,6 +33,18 @@ impl Checkpoint {
         transaction.commit().attempt(ACTION)
     }
 
+    /// Proves that there is room for a grant that is about to be received, and that it can be written.
+    pub fn prove_room(&mut self) -> Result<(), CheckpointError> {
+        const ACTION: &str = "be written";
+        /// As much as the tokens of any party that is known.
+        const ROOM_BYTES: i64 = 64 << 10;
+        self.connection
+            .execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('room', zeroblob(?1))", [ROOM_BYTES])
+            .and_then(|_| self.connection.execute("DELETE FROM setting WHERE name = 'room'", []))
+            .attempt(ACTION)
+            .map(|_| ())
+    }
+
     /// Until when Reteno has asked for peace.
     pub fn load_asked_until(&self) -> Result<Option<Timestamp>, CheckpointError> {
         Ok(self.load_setting(ASKED)?.map(Timestamp))

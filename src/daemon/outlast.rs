@@ -1,17 +1,21 @@
 //! The daemon outlasts what time or room mends: a backup that holds the database's lock, a disk that is full. Its tasks
-//! wait, under one alert, and begin anew where they stood in the checkpoint.
+//! wait, under one alert, and begin anew where they stood in the checkpoint. Nothing ends a process that alone has the newest
+//! tokens.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sd_notify::NotifyState;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Store};
+use crate::oauth::Refresher;
 use crate::report::chain;
 
+use super::compose::{Account, Surroundings};
 use super::line::Line;
 use super::run_error::RunError;
 use super::systemd::tell_systemd;
@@ -30,7 +34,11 @@ pub(super) struct Trouble {
     line: Line,
     stop: CancellationToken,
     told: Mutex<Told>,
+    tokens: Tokens,
 }
+
+/// Stores tokens that could not be stored, and says whether none are left that only this process has.
+pub(super) type Tokens = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 #[derive(Default)]
 struct Told {
@@ -38,9 +46,22 @@ struct Told {
     last: Option<Instant>,
 }
 
+/// Stores tokens that could not be stored when they came, of all who give us any.
+pub(super) fn save_tokens(account: &Account, around: &Surroundings) -> Tokens {
+    let crms = around.crms.iter().map(|crm| crm.refresher.clone());
+    let all: Arc<[Refresher]> = std::iter::once(account.refresher.clone()).chain(crms).collect();
+    Box::new(move || {
+        let all = Arc::clone(&all);
+        Box::pin(async move {
+            let saved = all.iter().map(Refresher::saves_unstored);
+            futures_util::future::join_all(saved).await.into_iter().all(|is_saved| is_saved)
+        })
+    })
+}
+
 impl Trouble {
-    pub(super) fn of(store: Store, line: Line, stop: CancellationToken) -> Self {
-        Self { store, line, stop, told: Mutex::default() }
+    pub(super) fn of(store: Store, line: Line, stop: CancellationToken, tokens: Tokens) -> Self {
+        Self { store, line, stop, told: Mutex::default(), tokens }
     }
 
     /// Does `task` again and again for as long as only a passing trouble of the checkpoint ends it; `None` where a stop
@@ -51,7 +72,7 @@ impl Trouble {
     {
         loop {
             match task().await {
-                Err(RunError::Checkpoint(error)) if error.is_temporary() => {
+                Err(RunError::Checkpoint(error)) if error.is_temporary() || !(self.tokens)().await => {
                     if !self.wait(&error).await? {
                         return Ok(None);
                     }
@@ -75,7 +96,8 @@ impl Trouble {
             match self.store.call(Checkpoint::prove_writable).await {
                 Ok(()) => break,
                 Err(error) if error.is_temporary() => wait = (wait * 2).min(WAIT_MAX),
-                Err(error) => return Err(error.into()),
+                Err(error) if (self.tokens)().await => return Err(error.into()),
+                Err(_) => wait = WAIT_MAX,
             }
         }
         self.tell_end();
@@ -124,7 +146,7 @@ mod tests {
             import_age_max: Duration::from_hours(6),
         };
         let store = Store::share(Checkpoint::open(&options, &Random::seeded(1)).unwrap().checkpoint);
-        Trouble::of(store, Line::default(), stop.clone())
+        Trouble::of(store, Line::default(), stop.clone(), Box::new(|| Box::pin(async { true })))
     }
 
     fn broken(kind: ErrorKind) -> RunError {
@@ -161,5 +183,20 @@ mod tests {
             Err::<(), _>(broken(ErrorKind::StorageFull))
         });
         assert_eq!(ending.await.unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_ends_a_process_that_alone_has_the_newest_tokens() {
+        let dir = tempfile::tempdir().unwrap();
+        let tries = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&tries);
+        let tokens: Tokens = Box::new(move || {
+            let tried = counted.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move { tried >= 3 })
+        });
+        let trouble = Trouble { tokens, ..trouble(&dir, &CancellationToken::new()) };
+        let refused = trouble.outlast(|| async { Err::<(), _>(broken(ErrorKind::PermissionDenied)) }).await;
+        assert!(refused.is_err());
+        assert_eq!(tries.load(Ordering::Relaxed), 4, "it goes on until they are stored");
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::backoff::Backoff;
-use crate::checkpoint::{AccountIdentity, Checkpoint, CheckpointError, CheckpointVault};
+use crate::checkpoint::{AccountIdentity, Checkpoint, CheckpointError, CheckpointVault, load_failed, store_failed};
 use crate::contact::Personal;
 use crate::http::Exchange;
 use crate::oauth::token::Grant;
@@ -132,11 +132,11 @@ fn account_identity(info: AccountInfo) -> AccountIdentity {
 }
 
 fn unreadable(error: CheckpointError) -> AuthorizeError {
-    AuthorizeError::Vault(VaultError::Load(error.into()))
+    AuthorizeError::Vault(load_failed(error))
 }
 
 fn unwritable(error: CheckpointError) -> AuthorizeError {
-    AuthorizeError::Vault(VaultError::Store(error.into()))
+    AuthorizeError::Vault(store_failed(error))
 }
 
 impl Admission for ProvingVault {
@@ -144,18 +144,22 @@ impl Admission for ProvingVault {
         self.vault.load()
     }
 
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
+        Box::pin(async { self.around.store.call(Checkpoint::prove_room).await.map_err(store_failed) })
+    }
+
     fn keep<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>> {
         let (candidate, random) = (candidate.clone(), self.around.random.clone());
         Box::pin(async move {
             let kept = self.around.store.call(move |checkpoint| checkpoint.store_candidate(&candidate, &random)).await;
-            kept.map_err(|error| VaultError::Store(error.into()))
+            kept.map_err(store_failed)
         })
     }
 
     fn kept(&self) -> BoxFuture<'_, Result<Option<Candidate>, VaultError>> {
         Box::pin(async {
             let kept = self.around.store.call(|checkpoint| checkpoint.load_candidate()).await;
-            kept.map_err(|error| VaultError::Load(error.into()))
+            kept.map_err(load_failed)
         })
     }
 

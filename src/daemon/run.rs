@@ -27,7 +27,7 @@ use super::hooks::{HookDesk, open_hooks};
 use super::lifecycle::Stop;
 use super::links::CrmLinks;
 use super::listening::{bind, finish_callbacks, serve_private, serve_public};
-use super::outlast::Trouble;
+use super::outlast::{Trouble, save_tokens};
 use super::proof::LateProof;
 pub use super::run_error::RunError;
 use super::sender::{Line, Sender, Until};
@@ -80,7 +80,8 @@ pub async fn run_session(
     }
     let account = compose::connect(&config, &around, false)?;
     let around = Surroundings { crms: connect_crms(&config, &around), ..around };
-    let trouble = Trouble::of(around.store.clone(), line.clone(), stop.soft.clone());
+    let tokens = save_tokens(&account, &around);
+    let trouble = Trouble::of(around.store.clone(), line.clone(), stop.soft.clone(), tokens);
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     let listener = bind(config.listen.address).await?;
     let public = bind(config.listen.public_address).await?;

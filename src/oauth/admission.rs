@@ -26,6 +26,9 @@ pub trait Admission: Send + Sync {
     /// The grant in force.
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>>;
 
+    /// Proves that a fresh grant can be kept: its code is spent once it is asked for.
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>>;
+
     /// Keeps a fresh grant aside, in place of an earlier one. Durable before it returns.
     fn keep<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>>;
 

@@ -207,8 +207,9 @@ impl Authorizer {
         code: AuthorizationCode,
         record: &PendingRecord,
     ) -> Result<Grant, AuthorizeError> {
-        // Before the exchange: where the vault cannot even be read, the code is not spent for nothing.
+        // Before the exchange: where the vault cannot be read or written, the code is not spent for nothing.
         let serial = self.vault.load().await?.map_or(1, |stored| stored.serial.saturating_add(1));
+        self.vault.reserve().await?;
         let issued = self.endpoint.exchange_code(&code).await?;
         let refresh_token = issued.answer.refresh_token.clone().ok_or(AuthorizeError::NoRefreshToken)?;
         let code = SecretString::from(code.into_secret());

@@ -32,6 +32,10 @@ impl GrantVault for MemoryVault {
         ready(Ok(held(&self.grant).clone())).boxed()
     }
 
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
+        ready(Ok(())).boxed()
+    }
+
     fn store<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Result<(), VaultError>> {
         *held(&self.grant) = Some(grant.clone());
         ready(Ok(())).boxed()
@@ -41,6 +45,10 @@ impl GrantVault for MemoryVault {
 impl Admission for MemoryVault {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
         GrantVault::load(self)
+    }
+
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
+        ready(Ok(())).boxed()
     }
 
     fn keep<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>> {

@@ -18,6 +18,7 @@ pub mod party;
 pub mod reaction;
 pub mod refresher;
 pub mod response;
+mod standing;
 pub mod token;
 pub mod vault;
 
@@ -36,8 +37,9 @@ pub use lock::{LockError, RefreshLock};
 pub use memory::{MemoryDesk, MemoryVault};
 pub use party::Party;
 pub use reaction::{TokenAnswer, TokenError, react_token};
-pub use refresher::{Refresher, Standing};
+pub use refresher::Refresher;
 pub use response::{Origin, read_response};
+pub use standing::Standing;
 pub use token::{Condition, Grant, NoToken};
 pub use vault::{GrantVault, VaultError};
 

@@ -17,6 +17,7 @@ use super::known::{BACKOFF_FIRST, Known, Retry, Setback};
 use super::lock::{LockError, RefreshLock};
 use super::party::Party;
 use super::reaction::TokenError;
+use super::standing::Standing;
 use super::token::{Condition, Grant, NoToken};
 use super::vault::{GrantVault, VaultError};
 use crate::clock::{Clock, Timestamp};
@@ -28,6 +29,8 @@ const REREAD_ACTIVE: Duration = Duration::from_secs(30);
 const REREAD_WAITING: Duration = Duration::from_secs(1);
 /// How long a caller without any usable token waits for another process: longer than a token request may take.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long another process is waited for before a pair that could not be stored is stored: as a refresh takes.
+const SAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// The idle refresh looks at least this often, so that a clock that was set is noticed.
 const TICK_MAX: Duration = Duration::from_mins(10);
 
@@ -37,29 +40,6 @@ const NONE: &str = "";
 /// Owns the current grant of one authorization. Clones share it.
 #[derive(Clone)]
 pub struct Refresher(Arc<Inner>);
-
-/// What `status` and alerts say about the tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// Nobody has authorized yet.
-    Unauthorized,
-    /// The vault cannot be read and nothing is known.
-    Unknown {
-        /// Why, in words.
-        problem: String,
-    },
-    /// There is a grant.
-    Granted {
-        /// May it be refreshed, or is a person needed?
-        condition: Condition,
-        /// When the access token ends.
-        access_token_expires_at: Timestamp,
-        /// When the refresh token dies unused, where that is known.
-        refresh_token_expires_at: Option<Timestamp>,
-        /// Why the last refresh failed, while it does.
-        problem: Option<String>,
-    },
-}
 
 struct Inner {
     endpoint: TokenEndpoint,
@@ -137,7 +117,7 @@ impl Refresher {
     /// The state of the authorization, as `status`, alerts and exit codes need it.
     pub async fn condition(&self) -> Standing {
         self.0.reread_when_stale().await;
-        self.0.standing()
+        self.0.known().standing(self.0.endpoint.app())
     }
 
     /// Reads the vault at once: someone has just put a grant there.
@@ -146,9 +126,29 @@ impl Refresher {
     }
 
     /// Waits until no refresh of this process is under way: before the process ends, so that an answer on its way
-    /// still reaches the vault.
+    /// still reaches the vault; and stores what the vault did not take before.
     pub async fn quiesce(&self) {
-        drop(self.0.flight.lock().await);
+        if self.saves_unstored().await {
+            return;
+        }
+        let who = self.0.party().in_words();
+        tracing::error!("the newest tokens of {who} are lost with this process: they could not be stored");
+    }
+
+    /// Tries once more to store a pair that the vault did not take; false where the vault still does not. While there is
+    /// such a pair, it stands nowhere but in this process.
+    pub async fn saves_unstored(&self) -> bool {
+        let _flight = self.0.flight.lock().await;
+        if self.0.known().unstored.is_none() {
+            return true;
+        }
+        match self.0.save_unstored().await {
+            Ok(()) => true,
+            Err(setback) => {
+                self.0.known().problem = Some(chain(&setback));
+                false
+            }
+        }
     }
 }
 
@@ -283,6 +283,8 @@ impl Inner {
         if let Some(unstored) = unstored.filter(|unstored| unstored.serial == serial) {
             return Ok(self.store(unstored).await?);
         }
+        // once it is asked for, the stored refresh token may be dead
+        self.vault.reserve().await?;
         let was_refused = self.known().is_refused();
         let asks_nobody = self.known().asks_nobody();
         let asked = match &present {
@@ -303,6 +305,22 @@ impl Inner {
             }
             (Err(TokenError::InvalidGrant), Some(present)) if !asks_nobody => Ok(self.take_refusal(&present).await?),
             (Err(error), _) => Err(error.into()),
+        }
+    }
+
+    /// Stores the pair that the vault did not take, unless another process has stored one meanwhile.
+    async fn save_unstored(&self) -> Result<(), Setback> {
+        let _held = self.lock.acquire(SAVE_PATIENCE).await?;
+        let stored = self.vault.load().await?;
+        let serial = stored.as_ref().map_or(0, |stored| stored.serial);
+        let unstored = {
+            let mut known = self.known();
+            known.adopt(stored);
+            known.unstored.take()
+        };
+        match unstored.filter(|unstored| unstored.serial > serial) {
+            Some(unstored) => Ok(self.store(unstored).await?),
+            None => Ok(()),
         }
     }
 
@@ -366,22 +384,5 @@ impl Inner {
         // At least a second: where another process holds the lock, asking again at once would only spin.
         let wait = grant.refresh_due_at().since(now).max(backing_off).max(REREAD_WAITING);
         now.plus(wait.min(TICK_MAX))
-    }
-
-    fn standing(&self) -> Standing {
-        let known = self.known();
-        match (&known.grant, &known.problem) {
-            (Some(grant), problem) => Standing::Granted {
-                condition: grant.condition.clone(),
-                access_token_expires_at: grant.expires_at(),
-                refresh_token_expires_at: self.endpoint.app().refresh_token_expires_at(grant),
-                problem: problem.clone(),
-            },
-            (None, Some(problem)) => Standing::Unknown { problem: problem.clone() },
-            (None, None) if known.asks_nobody() => {
-                Standing::Unknown { problem: "no access token was had yet".to_owned() }
-            }
-            (None, None) => Standing::Unauthorized,
-        }
     }
 }

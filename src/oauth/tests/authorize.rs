@@ -166,16 +166,23 @@ async fn nothing_is_taken_that_nobody_began_or_that_is_too_old_or_of_another_sou
     assert_eq!(world.script.count(), 0);
 }
 
-/// A vault on a full disk.
-struct Full;
+/// A vault on a full disk; one that is known to be full, or one that fills up while a code is exchanged.
+struct Full {
+    is_known: bool,
+}
 
 impl Admission for Full {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
         ready(Ok(None)).boxed()
     }
 
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
+        let full = VaultError::Store { source: "no space left on device".into(), hint: None };
+        ready(if self.is_known { Err(full) } else { Ok(()) }).boxed()
+    }
+
     fn keep<'a>(&'a self, _: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>> {
-        ready(Err(VaultError::Store("no space left on device".into()))).boxed()
+        ready(Err(VaultError::Store { source: "no space left on device".into(), hint: None })).boxed()
     }
 
     fn kept(&self) -> BoxFuture<'_, Result<Option<Candidate>, VaultError>> {
@@ -197,6 +204,10 @@ struct Doubtful {
 impl Admission for Doubtful {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
         Admission::load(&self.inner)
+    }
+
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
+        ready(Ok(())).boxed()
     }
 
     fn keep<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), VaultError>> {
@@ -337,13 +348,22 @@ async fn an_unwritable_state_directory_is_named_before_the_code_is_spent() {
 async fn a_grant_that_cannot_be_stored_is_no_grant() {
     let world = World::of(vec![tokens(1)]);
     world.begun().await;
-    let full = authorizer(Arc::new(Full), &world.script, &world.folder);
+    let full = authorizer(Arc::new(Full { is_known: false }), &world.script, &world.folder);
     let error = full.complete(&world.desk, "C1", Origin::Pasted).await.unwrap_err();
     assert_eq!(
         crate::oauth::chain(&error),
         "cannot keep the authorization: cannot store the tokens: no space left on device"
     );
     assert_eq!(world.outcome().await, Some(error.settled(PROGRAM)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_code_is_spent_for_a_grant_that_could_not_be_kept() {
+    let world = World::of(vec![tokens(1)]);
+    world.begun().await;
+    let full = authorizer(Arc::new(Full { is_known: true }), &world.script, &world.folder);
+    assert!(full.complete(&world.desk, "C1", Origin::Pasted).await.is_err());
+    assert_eq!(world.script.count(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,8 @@ use crate::oauth::endpoint::{App, ClientAuth, TokenEndpoint};
 use crate::oauth::memory::{MemoryDesk, MemoryVault};
 use crate::oauth::party::Party;
 use crate::oauth::reaction::TokenError;
-use crate::oauth::refresher::{Refresher, Standing};
+use crate::oauth::refresher::Refresher;
+use crate::oauth::standing::Standing;
 use crate::oauth::token::{Condition, Grant, NoToken};
 use crate::oauth::vault::{GrantVault, VaultError};
 use crate::random::Random;
@@ -78,9 +79,13 @@ impl GrantVault for Vault {
         GrantVault::load(&self.inner)
     }
 
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
+        ready(Ok(())).boxed()
+    }
+
     fn store<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Result<(), VaultError>> {
         if self.store_fails.load(Ordering::SeqCst) {
-            return ready(Err(VaultError::Store("disk full".into()))).boxed();
+            return ready(Err(VaultError::Store { source: "disk full".into(), hint: None })).boxed();
         }
         self.inner.store(grant)
     }

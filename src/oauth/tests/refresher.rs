@@ -13,7 +13,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::oauth::endpoint::TokenEndpoint;
 use crate::oauth::lock::RefreshLock;
 use crate::oauth::memory::MemoryVault;
-use crate::oauth::refresher::{Refresher, Standing};
+use crate::oauth::refresher::Refresher;
+use crate::oauth::standing::Standing;
 use crate::oauth::token::{Condition, Grant, NoToken};
 use crate::oauth::vault::{GrantVault, VaultError};
 use crate::random::Random;
@@ -27,19 +28,27 @@ struct Vault {
     inner: MemoryVault,
     load_fails: AtomicBool,
     store_fails: AtomicBool,
+    reserve_fails: AtomicBool,
 }
 
 impl GrantVault for Vault {
     fn load(&self) -> BoxFuture<'_, Result<Option<Grant>, VaultError>> {
         if self.load_fails.load(Ordering::SeqCst) {
-            return ready(Err(VaultError::Load("disk error".into()))).boxed();
+            return ready(Err(VaultError::Load { source: "disk error".into(), hint: None })).boxed();
         }
         self.inner.load()
     }
 
+    fn reserve(&self) -> BoxFuture<'_, Result<(), VaultError>> {
+        if self.reserve_fails.load(Ordering::SeqCst) {
+            return ready(Err(VaultError::Store { source: "disk full".into(), hint: None })).boxed();
+        }
+        ready(Ok(())).boxed()
+    }
+
     fn store<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Result<(), VaultError>> {
         if self.store_fails.load(Ordering::SeqCst) {
-            return ready(Err(VaultError::Store("disk full".into()))).boxed();
+            return ready(Err(VaultError::Store { source: "disk full".into(), hint: None })).boxed();
         }
         self.inner.store(grant)
     }
@@ -381,6 +390,31 @@ async fn a_pair_that_could_not_be_stored_is_not_used_and_is_stored_before_anothe
     assert_eq!(world.token().await, "access-1");
     assert_eq!(world.script.count(), 1);
     assert_eq!(world.stored().await.refresh_token.expose_secret(), "refresh-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_refresh_is_asked_for_that_could_not_be_stored() {
+    let world = World::of(vec![tokens(1)]).await;
+    pass(500).await;
+    world.vault.reserve_fails.store(true, Ordering::SeqCst);
+    assert_eq!(world.token().await, "access-0", "it lives, and so does its refresh token");
+    assert_eq!(world.script.count(), 0);
+    world.vault.reserve_fails.store(false, Ordering::SeqCst);
+    pass(20).await;
+    assert_eq!(world.token().await, "access-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_could_not_be_stored_is_stored_on_the_way_out() {
+    let world = World::of(vec![tokens(1)]).await;
+    pass(500).await;
+    world.vault.store_fails.store(true, Ordering::SeqCst);
+    world.token().await;
+    assert!(!world.refresher.saves_unstored().await);
+    world.vault.store_fails.store(false, Ordering::SeqCst);
+    world.refresher.quiesce().await;
+    assert_eq!(world.stored().await.refresh_token.expose_secret(), "refresh-1");
+    assert!(world.refresher.saves_unstored().await);
 }
 
 #[tokio::test(start_paused = true)]
