@@ -66,18 +66,26 @@ struct Closed {
 }
 
 /// An answer that means something.
-#[derive(Debug)]
 pub(super) struct Answer {
     /// The body; where its records are read one by one, their list holds those alone that the paths of the question need.
     pub(super) body: Value,
     /// The records as they stand in the body, where they are read one by one and there is a list of them.
     pub(super) records: Option<Vec<Bytes>>,
+    /// The address that gave it. It may hold people and secrets.
+    pub(super) address: String,
     /// The moment before it was asked for.
     pub(super) asked_at: Timestamp,
 }
 
+/// The way to the next page, as an answer gave it.
+#[derive(Clone, Copy)]
+pub(super) struct NextLink<'a> {
+    pub(super) text: &'a str,
+    /// The address that gave the answer: a relative link is relative to it.
+    pub(super) from: &'a str,
+}
+
 /// What came of a request.
-#[derive(Debug)]
 pub(super) enum Reply {
     /// An answer.
     Answer(Answer),
@@ -98,8 +106,8 @@ pub(super) struct Ask<'a> {
     /// For people: `the list`, `fetch`, `deletes.archived`.
     pub(super) what: &'a str,
     pub(super) call: &'a Call,
-    /// The whole address, where the last answer gave it.
-    pub(super) next_link: Option<&'a str>,
+    /// The address, where the last answer gave it.
+    pub(super) next_link: Option<NextLink<'a>>,
     pub(super) bindings: Bindings,
     pub(super) empty_statuses: &'a [u16],
     /// Where the answer has its records.
@@ -163,7 +171,7 @@ impl Link {
             let request = build_request(&self.description.base_url, ask, &bindings)?;
             let (mut parts, body) = request.into_parts();
             parts.headers.extend(authorization);
-            let asked_at = self.clock.now();
+            let (asked_at, address) = (self.clock.now(), parts.uri.to_string());
             let outcome = tokio::select! {
                 outcome = self.exchange.exchange(http::Request::from_parts(parts, body)) => outcome,
                 () = stop.cancelled() => return Err(SourceError::Stopped),
@@ -176,7 +184,9 @@ impl Link {
             let asked = Asked { what: ask.what, empty_statuses: ask.empty_statuses, keys, paths: &ask.paths };
             let reaction = react(outcome, &self.description.errors, &asked, self.clock.now());
             match reaction {
-                Reaction::Answer { body, records } => return Ok(Reply::Answer(Answer { body, records, asked_at })),
+                Reaction::Answer { body, records } => {
+                    return Ok(Reply::Answer(Answer { body, records, address, asked_at }));
+                }
                 Reaction::Empty { is_told } => return Ok(Reply::Empty { asked_at, is_told }),
                 Reaction::Restart => return Ok(Reply::Restart),
                 Reaction::Reauthorize(error) if is_renewed => return Err(error),

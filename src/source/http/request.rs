@@ -1,11 +1,11 @@
-//! Builds a request from its description. An address that an answer gave must lead to the host that was asked: it would
-//! carry the token elsewhere.
+//! Builds a request from its description. An address that an answer gave is read as RFC 3986 says, and must lead to the host
+//! that was asked: it would carry the token elsewhere.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use url::Url;
 
-use super::link::Ask;
+use super::link::{Ask, NextLink};
 use super::template::{Bindings, Template};
 use crate::source::SourceError;
 
@@ -19,7 +19,7 @@ pub(super) fn build_request(
     let base = base_url.text(bindings).ok_or_else(|| unusable("the access token came without an address"))?;
     let base = Url::parse(&base).map_err(|_| unusable("base_url is no address"))?;
     let url = match ask.next_link {
-        Some(link) => follow(&base, link).ok_or_else(|| unusable("the next page's address leads to another host"))?,
+        Some(link) => follow(&base, &link).ok_or_else(|| unusable("the next page's address leads to another host"))?,
         None => address(&base, ask, bindings).ok_or_else(|| unusable("its path lacks a value, or is none"))?,
     };
     let mut request = Request::builder().method(ask.call.method.clone()).uri(url.as_str());
@@ -69,13 +69,25 @@ fn escape_segment(text: &str) -> String {
     url.path().trim_start_matches('/').to_owned()
 }
 
-/// A link of an answer: relative ones are of the same host, others must be.
-fn follow(base: &Url, link: &str) -> Option<Url> {
-    let url = base.join(link).ok()?;
-    let is_same = url.scheme() == base.scheme()
-        && url.host() == base.host()
-        && url.port_or_known_default() == base.port_or_known_default();
-    (is_same && url.username().is_empty() && url.password().is_none()).then_some(url)
+/// Where a link of an answer leads. A relative one is relative to the address that gave the answer (RFC 3986, 5.1.3). It must
+/// stay on the host of `base`, and is asked for by its scheme: a CRM behind a proxy that ends TLS writes `http` into its
+/// links.
+fn follow(base: &Url, link: &NextLink<'_>) -> Option<Url> {
+    let from = Url::parse(link.from).ok()?;
+    let mut url = from.join(link.text.trim()).ok()?;
+    let is_same_port = if url.scheme() == base.scheme() {
+        url.port_or_known_default() == base.port_or_known_default()
+    } else {
+        url.port() == base.port() || url.port() == base.port_or_known_default()
+    };
+    let is_web = matches!(url.scheme(), "http" | "https");
+    if !is_web || !is_same_port || url.host() != base.host() || !url.username().is_empty() || url.password().is_some() {
+        return None;
+    }
+    url.set_scheme(base.scheme()).ok()?;
+    url.set_port(base.port()).ok()?;
+    url.set_fragment(None);
+    Some(url)
 }
 
 #[cfg(test)]
@@ -83,22 +95,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn relative_next_links_stay_on_the_same_host() {
-        let base = Url::parse("https://acme.my.example.com/services/data/v63.0").unwrap();
-        #[rustfmt::skip]
+    fn next_links_are_read_as_rfc_3986_says_and_stay_on_the_same_host() {
+        let base = Url::parse("https://acme.my.example.com/services/data").unwrap();
+        let from = "https://acme.my.example.com/services/data/people/list?limit=5&page=1";
+        let host = |rest: &str| Some(format!("https://acme.my.example.com{rest}"));
         let rows = [
-            ("/services/data/v63.0/query/01g-2000", Some("https://acme.my.example.com/services/data/v63.0/query/01g-2000")),
-            ("https://acme.my.example.com/x?page=2", Some("https://acme.my.example.com/x?page=2")),
-            ("https://acme.my.example.com:443/x", Some("https://acme.my.example.com/x")),
+            ("/services/data/query/01g-2000", host("/services/data/query/01g-2000")),
+            ("?after=2", host("/services/data/people/list?after=2")),
+            ("list?page=2", host("/services/data/people/list?page=2")),
+            ("./list?page=2", host("/services/data/people/list?page=2")),
+            ("../more/7", host("/services/data/more/7")),
+            ("//acme.my.example.com/x", host("/x")),
+            ("https://acme.my.example.com/x?page=2", host("/x?page=2")),
+            ("HTTPS://ACME.my.example.com:443/x", host("/x")),
+            (" https://acme.my.example.com/x\n", host("/x")),
+            ("?after=2#top", host("/services/data/people/list?after=2")),
+            ("?q=Іва", host("/services/data/people/list?q=%D0%86%D0%B2%D0%B0")),
+            // as a CRM behind a proxy writes it
+            ("http://acme.my.example.com/x", host("/x")),
+            ("http://acme.my.example.com:443/x", host("/x")),
+            ("http://acme.my.example.com:8080/x", None),
             ("https://evil.example.com/x", None),
-            ("http://acme.my.example.com/x", None),
+            ("http://evil.example.com/x", None),
             ("https://acme.my.example.com:8443/x", None),
             ("//evil.example.com/x", None),
             ("https://u:p@acme.my.example.com/x", None),
+            ("file:///etc/passwd", None),
+            ("javascript:alert(1)", None),
+            ("https://", None),
         ];
-        for (link, wanted) in rows {
-            assert_eq!(follow(&base, link).as_ref().map(Url::as_str), wanted, "{link}");
+        for (text, wanted) in rows {
+            assert_eq!(follow(&base, &NextLink { text, from }).map(String::from), wanted, "{text}");
         }
+        let (base, from) = (Url::parse("http://127.0.0.1:8069/api").unwrap(), "http://127.0.0.1:8069/api/people");
+        let followed = |text| follow(&base, &NextLink { text, from }).map(String::from);
+        assert_eq!(followed("https://127.0.0.1:8069/api/2").as_deref(), Some("http://127.0.0.1:8069/api/2"));
+        assert_eq!(followed("https://127.0.0.1/api/2"), None, "another service may listen there");
     }
 
     #[test]

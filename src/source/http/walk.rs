@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::description::{Pagination, Paging, Restart};
 use super::fetch::MISSING;
-use super::link::{Ask, Link, Reply};
+use super::link::{Ask, Link, NextLink, Reply};
 use super::pages::{More, Pages};
 use super::place::covered_by;
 use super::query::{Found, Query, Step};
@@ -40,6 +40,8 @@ pub(super) struct Walk<'a> {
     pages: u64,
     /// What they have shown.
     shown: Pages,
+    /// The address that gave the last one.
+    address: String,
     /// Records of the present query that were read.
     records: u64,
     last: Option<ChangeTime>,
@@ -93,6 +95,7 @@ impl<'a> Walk<'a> {
             pages: 0,
             records: 0,
             shown: Pages::of(query.largest_page),
+            address: String::new(),
             last: None,
             seen: BTreeSet::new(),
             passes: None,
@@ -140,7 +143,10 @@ impl<'a> Walk<'a> {
             Some(answer) => self.query.list.records.items(answer).ok_or_else(|| no_records(&self.query.what))?,
             None => Vec::new(),
         };
-        let body = answer.map_or(Value::Null, |answer| answer.body);
+        let body = answer.map_or(Value::Null, |answer| {
+            self.address = answer.address;
+            answer.body
+        });
         if items.is_empty() && self.pages == 0 && self.restarts > 0 && !self.is_doubted {
             // it began at the last record that was seen, which cannot all at once be none: a CRM that stumbles says that
             self.is_doubted = true;
@@ -187,10 +193,11 @@ impl<'a> Walk<'a> {
         let Query { what, list, pagination, cursor, end, .. } = &self.query;
         let written = |at: Option<ChangeTime>| cursor.and_then(|cursor| at.map(|at| cursor.param_format.write(at)));
         let is_link = pagination.kind == Paging::NextLink && self.pages > 0;
+        let next_link = self.shown.next().filter(|_| is_link).and_then(Value::as_str);
         Ask {
             what,
             call: &list.call,
-            next_link: self.shown.next().filter(|_| is_link).and_then(Value::as_str),
+            next_link: next_link.map(|text| NextLink { text, from: &self.address }),
             bindings: Bindings {
                 start: written(self.start),
                 end: written(*end),
