@@ -13,6 +13,7 @@ pub mod contact;
 pub mod daemon;
 pub mod disk;
 pub mod http;
+pub(crate) mod json;
 pub mod listener;
 pub mod logging;
 pub mod oauth;

@@ -24,9 +24,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("daemon", &["report", "logging", ADAPTERS, CORE, SEAM, "backoff"]),
     ("report", &[ADAPTERS, CORE, SEAM]),
     ("logging", &["config", "clock"]),
-    ("source", &["oauth", CORE, SEAM, "backoff"]),
-    ("reteno", &[CORE, SEAM, "backoff"]),
-    ("oauth", &[CORE, SEAM, "backoff"]),
+    ("source", &["oauth", CORE, SEAM, "backoff", "json"]),
+    ("reteno", &[CORE, SEAM, "backoff", "json"]),
+    ("oauth", &[CORE, SEAM, "backoff", "json"]),
     ("checkpoint", &["oauth", CORE, SEAM]), // it implements the vault that oauth keeps its tokens in
     ("listener", &[CORE, SEAM]),
     // a description is resolved into what reads by it
@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sandbox", &[SEAM]), // it shares no type or rule with what it is there to judge
     ("http", &["clock", "random"]),
     ("backoff", &["random", "clock::Timestamp"]),
+    ("json", &["contact"]), // a value that cannot be kept is one that a mapping knows
     ("clock", &[]),
     ("disk", &[]),
     ("random", &[]),

@@ -3,6 +3,7 @@
 //! Everything that talks HTTP as a client (Reteno, OAuth, CRMs) goes through [`Exchange`], so that a simulation can
 //! put the sandbox behind it without a socket. It never logs a body, a query or a header.
 
+pub mod charset;
 pub mod paced;
 pub mod socket;
 
@@ -16,7 +17,7 @@ use futures_util::future::BoxFuture;
 
 /// Sends one request and reads its whole answer.
 pub trait Exchange: Send + Sync {
-    /// Performs `request` (absolute URI). The answer's body is complete and bounded.
+    /// Performs `request` (absolute URI). The answer's body is complete, unpacked, bounded, and in UTF-8.
     fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, ExchangeError>>;
 }
 

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use url::{Host, Url};
 
+use super::charset::in_utf8;
 use super::{Exchange, ExchangeError};
 
 const USER_AGENT: &str = concat!("reteno-sync/", env!("CARGO_PKG_VERSION"));
@@ -67,7 +68,7 @@ pub struct HttpExchange {
 type Built = Result<reqwest::Client, Arc<reqwest::Error>>;
 
 impl HttpExchange {
-    /// `body_bytes_max` bounds an answer's body; a longer one is [`ExchangeError::Lost`].
+    /// `body_bytes_max` bounds an answer's body as it is unpacked; a longer one is [`ExchangeError::Lost`].
     ///
     /// Requests over TLS go through the proxy of `HTTPS_PROXY`, where set. Clear text to loopback never does: the
     /// proxy is another machine, and a token would reach it in clear.
@@ -107,7 +108,7 @@ impl HttpExchange {
             Ok(body) => body,
             Err(source) => return Err(ExchangeError::Lost { host, source }),
         };
-        let mut answer = http::Response::new(body);
+        let mut answer = http::Response::new(in_utf8(response.headers(), &body).map_or(body, Bytes::from));
         *answer.status_mut() = response.status();
         *answer.version_mut() = response.version();
         *answer.headers_mut() = std::mem::take(response.headers_mut());

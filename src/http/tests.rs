@@ -47,14 +47,14 @@ async fn read_request(stream: &mut TcpStream) -> String {
 }
 
 /// A server that takes one request, answers with `answer` as it stands, and then closes or keeps the connection.
-async fn serve(answer: impl Into<String>, keep_open: bool) -> (String, tokio::task::JoinHandle<String>) {
+async fn serve(answer: impl Into<Vec<u8>>, keep_open: bool) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/v1/contacts?q=private", listener.local_addr().expect("an address"));
     let answer = answer.into();
     let served = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let request = read_request(&mut stream).await;
-        stream.write_all(answer.as_bytes()).await.expect("the answer is taken");
+        stream.write_all(&answer).await.expect("the answer is taken");
         if keep_open {
             std::future::pending::<()>().await;
         }
@@ -186,6 +186,58 @@ async fn an_answer_over_the_bound_is_lost_and_one_at_the_bound_is_not() {
     }
     let (url, _served) = serve(format!("{chunked}3e8\r\n{exact}\r\n1\r\ny\r\n0\r\n\r\n"), false).await;
     assert_lost(client().exchange(request("GET", &url, "")).await);
+}
+
+#[tokio::test]
+async fn packed_answers_are_asked_for_and_unpacked_within_the_bound() {
+    let text = format!("{{\"n\":\"{}\"}}", "Іван ".repeat(8));
+    let packed: [(&str, &[u8]); 4] = [
+        (
+            "gzip",
+            b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xab\x56\xca\x53\xb2\x52\xba\xd0\x76\x61\xd3\x85\x0d\x17\xf6\x2a\x50\xc8\x50\xaa\
+            \x05\0\x6d\xe1\x94\x6e\x50\0\0\0",
+        ),
+        (
+            "deflate",
+            b"\x78\x9c\xab\x56\xca\x53\xb2\x52\xba\xd0\x76\x61\xd3\x85\x0d\x17\xf6\x2a\x50\xc8\x50\xaa\x05\0\xc8\x40\x32\x51",
+        ),
+        (
+            "br",
+            b"\x1b\x4f\0\xf8\x9d\x09\x76\x4c\x64\xc4\x08\x7f\x61\xd6\x53\x42\xef\xb9\xa5\x08\x88\x61\xc2\xca\xf6\x96\x4e\x5f\
+            \x49\xf2\x54\x30\xb0\x5c\xb0\x70\x04",
+        ),
+        (
+            "zstd",
+            b"\x28\xb5\x2f\xfd\x20\x50\xbd\0\0\x88\x7b\x22\x6e\x22\x3a\x22\xd0\x86\xd0\xb2\xd0\xb0\xd0\xbd\x20\x22\x7d\x01\0\
+            \xa4\x54\xea",
+        ),
+    ];
+    let head =
+        |name: &str, length| format!("HTTP/1.1 200 OK\r\ncontent-encoding: {name}\r\ncontent-length: {length}\r\n\r\n");
+    for (name, body) in packed {
+        let (url, served) = serve([head(name, body.len()).as_bytes(), body].concat(), false).await;
+        let answer = client().exchange(request("GET", &url, "")).await.expect("an answer");
+        assert_eq!(answer.body(), &text, "{name}");
+        let seen = served.await.expect("a request");
+        let asked = seen.lines().find(|line| line.starts_with("accept-encoding: ")).expect("it is asked for");
+        assert!(asked.contains(name), "{asked}");
+        let (url, _served) =
+            serve([head(name, body.len() - 9).as_bytes(), &body[..body.len() - 9]].concat(), false).await;
+        assert_lost(client().exchange(request("GET", &url, "")).await);
+    }
+    // a megabyte in fourteen bytes
+    let bomb = b"\x5b\x3f\x42\x8f\x5f\x02\x26\x1e\x0b\x04\xf2\x73\x1e\0";
+    let (url, _served) = serve([head("br", bomb.len()).as_bytes(), bomb].concat(), false).await;
+    let words = assert_lost(client().exchange(request("GET", &url, "")).await);
+    assert!(words.ends_with("the answer is longer than 1000 bytes"), "{words}");
+}
+
+#[tokio::test]
+async fn an_answer_in_another_charset_comes_in_utf8() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=windows-1251\r\ncontent-length: 12\r\n\r\n";
+    let (url, _served) = serve([head.as_bytes(), b"{\"n\":\"\xb2\xe2\xe0\xed\"}"].concat(), false).await;
+    let answer = client().exchange(request("GET", &url, "")).await.expect("an answer");
+    assert_eq!(answer.body(), "{\"n\":\"Іван\"}");
 }
 
 #[tokio::test]

@@ -8,18 +8,20 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use oauth2::basic::BasicErrorResponseType;
 use secrecy::SecretString;
-use serde::Deserialize;
 use serde_json::Value;
 use url::{Host, Url};
 
 use super::dialect::AnswerShape;
 use crate::backoff;
 use crate::http::ExchangeError;
+use crate::json;
 
 /// No lifetime is taken as shorter: one of zero would ask for a refresh before every call.
 const LIFETIME_MIN: Duration = Duration::from_secs(2);
 /// No lifetime is taken as longer: half of it must come in the time of this process's users.
 const LIFETIME_MAX: Duration = Duration::from_hours(24 * 365);
+/// A token answer has a dozen values; a profile that comes with it some hundreds.
+const VALUES_MAX: usize = 20_000;
 /// An error code of a server is shown up to this length.
 const CODE_LENGTH_MAX: usize = 60;
 
@@ -142,16 +144,16 @@ pub fn react(outcome: Result<Response<Bytes>, ExchangeError>, shape: &AnswerShap
         let cause = format!("status {}", status.as_u16());
         return Err(TokenError::Temporary { cause, retry_after: retry_after(response.headers()), source: None });
     }
-    let code = serde_json::from_slice::<ErrorWire>(response.body()).ok().map(|wire| wire.error);
-    let code = told_error(response.body(), shape).or(code);
+    let code = json::read(response.body(), VALUES_MAX).ok().and_then(|answer| {
+        told_error(&answer, shape).or_else(|| answer.get("error").and_then(Value::as_str).map(str::to_owned))
+    });
     Err(react_refusal(status, code.as_deref(), shape))
 }
 
 /// The error that an answer tells at the place of this shape.
-fn told_error(body: &[u8], shape: &AnswerShape) -> Option<String> {
+fn told_error(answer: &Value, shape: &AnswerShape) -> Option<String> {
     let path = shape.error.as_ref()?;
-    let answer: Value = serde_json::from_slice(body).ok()?;
-    let mut told = path.query(&answer).into_iter().filter(|told| !told.is_null());
+    let mut told = path.query(answer).into_iter().filter(|told| !told.is_null());
     told.next().map(|told| told.as_str().map_or_else(|| told.to_string(), str::to_owned))
 }
 
@@ -208,39 +210,26 @@ fn react_crm(code: &str) -> Option<TokenError> {
     }
 }
 
-#[derive(Deserialize)]
-struct ErrorWire {
-    error: String,
-}
-
 /// Lenient on purpose: a refusal to read an answer that holds tokens would lose them.
-#[derive(Deserialize)]
-struct TokenWire {
-    access_token: Option<String>,
-    token_type: Option<Value>,
-    refresh_token: Option<String>,
-    expires_in: Option<Value>,
-    scope: Option<Value>,
-    error: Option<Value>,
-}
-
 fn read_tokens(body: &[u8], shape: &AnswerShape) -> Result<TokenAnswer, TokenError> {
     let not_understood = |cause: &str| TokenError::NotUnderstood { cause: cause.to_owned() };
-    let wire: TokenWire = match serde_json::from_slice(body) {
-        Ok(wire) => wire,
+    let mut answer = match json::read(body, VALUES_MAX) {
+        Ok(answer @ Value::Object(_)) => answer,
         // A connection that was cut may still end in a well-formed, shorter answer.
-        Err(error) if error.is_eof() => {
+        Err(broken) if broken.is_cut_off() => {
             return Err(TokenError::Uncertain { cause: "the answer is cut off", source: None });
         }
-        Err(_) => return Err(not_understood("it is not the JSON of a token answer")),
+        Ok(_) | Err(_) => return Err(not_understood("it is not the JSON of a token answer")),
     };
-    if let Some(code) = told_error(body, shape) {
+    if let Some(code) = told_error(&answer, shape) {
         return Err(react_refusal(StatusCode::OK, Some(&code), shape));
     }
-    let Some(access_token) = wire.access_token else {
-        return Err(match wire.error {
-            Some(Value::String(code)) => react_refusal(StatusCode::OK, Some(&code), shape),
-            Some(_) | None => not_understood("it holds no access token"),
+    let base_url = base_url(&answer, shape);
+    let mut taken = |key: &str| answer.get_mut(key).map_or(Value::Null, Value::take);
+    let Value::String(access_token) = taken("access_token") else {
+        return Err(match taken("error") {
+            Value::String(code) => react_refusal(StatusCode::OK, Some(&code), shape),
+            _ => not_understood("it holds no access token"),
         });
     };
     if !is_token(&access_token) {
@@ -248,25 +237,22 @@ fn read_tokens(body: &[u8], shape: &AnswerShape) -> Result<TokenAnswer, TokenErr
     }
     // a CRM's word for them is the configuration's business
     let has_kind = !shape.is_crm;
-    if has_kind
-        && wire.token_type.as_ref().and_then(Value::as_str).is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer"))
-    {
+    if has_kind && taken("token_type").as_str().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(not_understood("its tokens are not bearer tokens"));
     }
     Ok(TokenAnswer {
         access_token: SecretString::from(access_token),
-        refresh_token: wire.refresh_token.filter(|token| !token.is_empty()).map(SecretString::from),
-        expires_in: lifetime(wire.expires_in.as_ref(), shape.lifetime_default),
-        scope: wire.scope.and_then(|scope| scope.as_str().map(str::to_owned)),
-        base_url: base_url(body, shape),
+        refresh_token: text(taken("refresh_token")).filter(|token| !token.is_empty()).map(SecretString::from),
+        expires_in: lifetime(&taken("expires_in"), shape.lifetime_default),
+        scope: text(taken("scope")),
+        base_url,
     })
 }
 
 /// The host that the answer names. One that tokens may not be sent to counts as none: to refuse the whole answer would
 /// lose its tokens.
-fn base_url(body: &[u8], shape: &AnswerShape) -> Option<String> {
-    let answer: Value = serde_json::from_slice(body).ok()?;
-    let told = shape.base_url.as_ref()?.query(&answer).at_most_one().ok()??.as_str()?.trim_end_matches('/');
+fn base_url(answer: &Value, shape: &AnswerShape) -> Option<String> {
+    let told = shape.base_url.as_ref()?.query(answer).at_most_one().ok()??.as_str()?.trim_end_matches('/');
     let url = Url::parse(told).ok()?;
     let is_loopback = match url.host()? {
         Host::Domain(name) => name == "localhost",
@@ -278,15 +264,19 @@ fn base_url(body: &[u8], shape: &AnswerShape) -> Option<String> {
     (is_safe && is_plain && url.fragment().is_none()).then(|| told.to_owned())
 }
 
+fn text(value: Value) -> Option<String> {
+    if let Value::String(text) = value { Some(text) } else { None }
+}
+
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn lifetime(expires_in: Option<&Value>, default: Duration) -> Duration {
+fn lifetime(expires_in: &Value, default: Duration) -> Duration {
     let seconds = match expires_in {
-        Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => text.trim().parse::<f64>().ok(),
-        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => None,
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse::<f64>().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
     match seconds {
         Some(seconds) if seconds.is_finite() => {

@@ -7,19 +7,23 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::contact::Personal;
+use crate::json::{self, ANSWER_VALUES_MAX};
 use crate::plan::answer::FailedContact;
 use crate::reteno::text;
 
+/// A session is a UUID of 36 letters; the longest path that servers take is some thousands.
+const SESSION_LENGTH_MAX: usize = 500;
+
 /// The JSON of an answer, or what it is instead, in words without any of its content.
 pub fn parse(body: &[u8]) -> Result<Value, String> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    serde_json::from_slice(body).map_err(|error| {
-        // serde_json's own text may quote the body.
+    json::read(body, ANSWER_VALUES_MAX).map_err(|broken| {
         if body.trim_ascii().is_empty() {
             "an empty body".to_owned()
         } else if text::is_page(&String::from_utf8_lossy(body)) {
             "a page of markup instead of JSON".to_owned()
-        } else if error.is_eof() {
+        } else if broken.is_too_much() {
+            format!("JSON with {}", broken.what)
+        } else if broken.is_cut_off() {
             "JSON that is cut off".to_owned()
         } else {
             "text that is not JSON".to_owned()
@@ -96,12 +100,16 @@ impl SubmitResult {
     pub fn read(body: &[u8]) -> Result<Self, String> {
         let answer = parse_object(body)?;
         Ok(Self {
-            // A dot segment cannot stand in a path, so such a session could never be asked about.
-            session: text(answer.get("asyncSessionId")).filter(|session| !matches!(session.as_str(), "." | "..")),
+            session: text(answer.get("asyncSessionId")).filter(|session| can_be_asked_about(session)),
             failed: one_or_many(answer.get("failedContacts")).iter().map(failed_contact).collect(),
             error_message: text(answer.get("errorMessage")).map(|message| text::clean(&message)),
         })
     }
+}
+
+/// A dot segment cannot stand in a path, and no server takes a path of any length.
+fn can_be_asked_about(session: &str) -> bool {
+    session.len() <= SESSION_LENGTH_MAX && !matches!(session, "." | "..")
 }
 
 fn failed_contact(entry: &Value) -> FailedContact {

@@ -7,7 +7,6 @@
 mod error;
 pub mod file;
 pub mod http;
-pub(crate) mod json;
 mod lines;
 mod page;
 pub mod presets;

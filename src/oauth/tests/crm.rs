@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::http::Response;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use oauth2::AuthorizationCode;
@@ -26,7 +28,7 @@ use crate::oauth::dialect::{AnswerShape, Basis, Dialect, Statement, TokenBody};
 use crate::oauth::endpoint::{App, ClientAuth, TokenEndpoint};
 use crate::oauth::memory::{MemoryDesk, MemoryVault};
 use crate::oauth::party::Party;
-use crate::oauth::reaction::TokenError;
+use crate::oauth::reaction::{TokenError, react};
 use crate::oauth::refresher::Refresher;
 use crate::oauth::standing::Standing;
 use crate::oauth::token::{Condition, Grant, NoToken};
@@ -300,6 +302,32 @@ async fn words_of_crms_for_a_dead_token_and_a_wrong_client() {
         };
         assert_eq!(meant, expected, "{code} {body}");
     }
+}
+
+/// Every refused answer costs the grant: the refresh token that it brought is the only one that still works.
+#[test]
+fn what_cannot_be_kept_of_a_token_answer_costs_no_token() {
+    let bodies: [&[u8]; 6] = [
+        b"\xef\xbb\xbf{\"access_token\":\"A\",\"refresh_token\":\"R\"}",
+        b"{\"access_token\":\"A\",\"refresh_token\":\"R\",\"expires_in\":NaN}",
+        b"{\"access_token\":\"A\",\"refresh_token\":\"R\",\"user\":{\"name\":\"\\ud83d\"}}",
+        b"{\"access_token\":\"A\",\"refresh_token\":\"R\",\"scope\":\"\xff\",\"token_type\":7}",
+        b"{\"access_token\":\"A\",\"refresh_token\":\"R\",\"id\":1,\"id\":2}",
+        b"{\"access_token\":\"A\",\"refresh_token\":\"R\",\"account\":123456789012345678901234567890}",
+    ];
+    for body in bodies {
+        let answer = Response::new(Bytes::from_static(body));
+        let given = react(Ok(answer), &AnswerShape::reteno()).expect("tokens");
+        let refresh_token = given.refresh_token.expect("a refresh token");
+        assert_eq!((given.access_token.expose_secret(), refresh_token.expose_secret()), ("A", "R"));
+    }
+    for body in ["{\"access_token\":\"A\",\"refr", "{\"access_token\":\"A\"", ""] {
+        let cut = react(Ok(Response::new(Bytes::from(body))), &AnswerShape::reteno());
+        assert!(matches!(cut, Err(TokenError::Uncertain { .. })), "{body}: asked for again with the old token");
+    }
+    let many = format!("{{\"access_token\":\"A\",\"x\":[{}0]}}", "{},".repeat(100_000));
+    let refused = react(Ok(Response::new(Bytes::from(many))), &AnswerShape::reteno());
+    assert!(matches!(refused, Err(TokenError::NotUnderstood { .. })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -84,6 +84,8 @@ fn submit_accepted() {
         (with("\"\""), accepted("s1", vec![])),
         (answer(200, r#"{"asyncSessionId":"s1","somethingNew":{"a":1}}"#), accepted("s1", vec![])),
         (answer(202, r#"{"asyncSessionId":42}"#), accepted("42", vec![])),
+        // What cannot be kept is none of what is asked for.
+        (answer(200, r#"{"asyncSessionId":"s1","time":NaN,"note":"\ud83d","n":1,"n":2}"#), accepted("s1", vec![])),
         // A failure that cannot be read is still a failure.
         (with("[7]"), accepted("s1", vec![FailedContact::default()])),
         // An errorMessage beside a session: the import tells how it ends.

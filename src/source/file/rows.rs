@@ -13,8 +13,8 @@ use super::header::{self, header_error};
 use super::table::{Next, ROW_BYTES_MAX, Table};
 use super::{Scan, unreadable};
 use crate::contact::{Columns, Record, Row};
+use crate::json::{self, RECORD_VALUES_MAX};
 use crate::source::SourceError;
-use crate::source::json::{self, RECORD_VALUES_MAX};
 use crate::source::lines::{Fed, Lines};
 
 /// About what a row costs beside its text: three allocations and a pointer to each cell's end.

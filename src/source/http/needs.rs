@@ -2,7 +2,7 @@
 
 use serde_json_path::JsonPath;
 
-use crate::source::json::Kept;
+use crate::json::Kept;
 
 /// Which records have to stay in an answer so that a path finds in it what it finds in the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use super::needs::{Needs, needs};
 use crate::backoff::retry_after;
 use crate::clock::Timestamp;
 use crate::http::ExchangeError;
+use crate::json::{self, ANSWER_VALUES_MAX, Broken, Kept, Split};
 use crate::source::SourceError;
-use crate::source::json::{self, ANSWER_VALUES_MAX, Broken, Kept, Split};
 
 /// No wait that an answer asks for is taken as longer: a number in another unit would stop the source for good.
 const WAIT_MAX: Duration = Duration::from_hours(24);
@@ -137,9 +137,9 @@ fn reason_of(response: &Response<Bytes>, broken: &Broken) -> String {
     let encoding = response.headers().get(http::header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
     match encoding {
         Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
-            let known = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"];
+            let known = ["x-gzip", "compress", "gzip, gzip", "dcb", "dcz"];
             let name = known.into_iter().find(|known| encoding.eq_ignore_ascii_case(known)).unwrap_or("an unknown way");
-            format!("its body is compressed ({name}), which nobody asked for")
+            format!("its body is packed in a way that this program does not know ({name})")
         }
         Some(_) | None => format!("it cannot be read as JSON ({broken})"),
     }

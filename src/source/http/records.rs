@@ -8,7 +8,7 @@ use super::description::{Deletes, Description};
 use super::link::Answer;
 use super::query::Found;
 use crate::contact::{Read, Record, Selector};
-use crate::source::json::{self, Broken, RECORD_VALUES_MAX};
+use crate::json::{self, Broken, RECORD_VALUES_MAX};
 use crate::source::{Item, Place, SourceError};
 
 /// Where the records of an answer are.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::{ReplicationMethod, SingerOptions};
+use crate::json as tolerant;
 use crate::source::SourceError;
 
 /// How many names an error offers.
@@ -55,7 +56,7 @@ pub(super) fn select(discovered: &[u8], options: &SingerOptions) -> Result<(Sele
 
 fn parse(text: &[u8], origin: &str) -> Result<Value, SourceError> {
     let wrong = |reason: &str| SourceError::Catalog { origin: origin.to_owned(), reason: reason.to_owned() };
-    let catalog: Value = serde_json::from_slice(text).map_err(|_| wrong("it is not JSON"))?;
+    let catalog = tolerant::read(text, usize::MAX).map_err(|_| wrong("it is not JSON"))?;
     let streams = catalog.get("streams").and_then(Value::as_array).ok_or_else(|| wrong("it has no list of streams"))?;
     if streams.iter().all(Value::is_object) { Ok(catalog) } else { Err(wrong("a stream in it is not an object")) }
 }

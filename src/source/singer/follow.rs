@@ -11,7 +11,7 @@ use super::message::{self, BATCH_FORM, Message};
 use super::{ReplicationMethod, is_known_version};
 use crate::clock::Timestamp;
 use crate::contact::{Moment, Record};
-use crate::source::json::{self, RECORD_VALUES_MAX};
+use crate::json::{self, RECORD_VALUES_MAX};
 use crate::source::page::Gather;
 use crate::source::{Cursor, Item, Page, Place, ReadEnd, SourceError};
 

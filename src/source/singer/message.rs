@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::source::json;
+use crate::json;
 
 /// One message. What is passed on borrows from the line.
 #[derive(Debug)]

@@ -26,7 +26,8 @@ pub use form::FormError;
 pub use verify::Verification;
 
 use crate::clock::Timestamp;
-use crate::source::json;
+use crate::http::charset::in_utf8;
+use crate::json;
 
 /// Without a bound of its own: more than any CRM sends, and little to hold while it is looked at.
 pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
@@ -199,7 +200,8 @@ impl Webhook {
             return Err(Refused::TooLarge { bytes_max: self.body_bytes_max });
         }
         self.verification.verify(delivery)?;
-        let body = self.decode(delivery.body)?;
+        let in_utf8 = in_utf8(delivery.headers, delivery.body);
+        let body = self.decode(in_utf8.as_deref().unwrap_or(delivery.body))?;
         self.verification.verify_decoded(&body)?;
         for requirement in &self.requirements {
             requirement.check(&body)?;

@@ -256,3 +256,11 @@ fn an_event_that_cannot_be_understood_costs_itself_alone() {
     let taken = take(&json!([{"what": "object.change", "id": 2}, {"what": "changed", "id": 4}])).unwrap();
     assert_eq!((taken.events, taken.unknown_word), (vec![changed("4")], None));
 }
+
+#[test]
+fn a_body_in_the_charset_of_its_header_is_read_in_it() {
+    let webhook = hook(Verification::None);
+    let mut request = Request::of("").with("content-type", "application/json; charset=windows-1251");
+    request.body = b"{\"id\":\"\xb2\xe2\xe0\xed\"}".to_vec();
+    assert_eq!(request.to(&webhook).unwrap(), [changed("Іван")]);
+}

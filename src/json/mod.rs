@@ -26,6 +26,11 @@ const MESSAGE_KEYS_MAX: usize = 1_000;
 /// As deep as values may stand in one another: each level costs stack.
 const DEPTH_MAX: usize = 128;
 
+const INVALID: &str = "not valid JSON";
+const TOO_MANY_VALUES: &str = "too many values";
+const TOO_DEEP: &str = "values too deep in one another";
+const CUT_OFF: &str = "JSON that is cut off";
+
 /// Why a text cannot be read at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {at}")]
@@ -33,6 +38,18 @@ pub(crate) struct Broken {
     /// From 1.
     pub(crate) at: usize,
     pub(crate) what: &'static str,
+}
+
+impl Broken {
+    /// The text ends too early: a connection that was cut.
+    pub(crate) fn is_cut_off(self) -> bool {
+        self.what == CUT_OFF
+    }
+
+    /// It has more than anybody who means well sends.
+    pub(crate) fn is_too_much(self) -> bool {
+        matches!(self.what, TOO_MANY_VALUES | TOO_DEEP)
+    }
 }
 
 /// Which of the records stay in the list of an answer that has its records apart.
@@ -98,7 +115,15 @@ impl<'a> Reader<'a> {
     }
 
     fn broken(&self, what: &'static str) -> Broken {
+        let what = if what == INVALID && self.at >= self.text.len() { CUT_OFF } else { what };
         Broken { at: self.at + 1, what }
+    }
+
+    /// A word that could go on where the text ends is cut off.
+    fn broken_word(&self, word: &str) -> Broken {
+        let goes_on = ["null", "true", "false", "NaN", "Infinity"].iter().any(|known| known.starts_with(word));
+        let is_number = word.starts_with(|letter: char| letter == '-' || letter.is_ascii_digit());
+        if goes_on || is_number { self.broken(INVALID) } else { Broken { at: self.at + 1, what: INVALID } }
     }
 
     /// The next byte that is no blank; it stays.
@@ -111,7 +136,7 @@ impl<'a> Reader<'a> {
 
     fn expect(&mut self, byte: u8) -> Result<(), Broken> {
         if self.peek() != Some(byte) {
-            return Err(self.broken("not valid JSON"));
+            return Err(self.broken(INVALID));
         }
         self.at += 1;
         Ok(())
@@ -130,7 +155,7 @@ impl<'a> Reader<'a> {
         if count > 0 {
             self.expect(b',')?;
             if self.peek() == Some(close) {
-                return Err(self.broken("not valid JSON"));
+                return Err(self.broken(INVALID));
             }
         }
         Ok(true)
@@ -145,9 +170,9 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, depth: usize) -> Result<Value, Broken> {
         if depth > DEPTH_MAX {
-            return Err(self.broken("JSON that is too deep"));
+            return Err(self.broken(TOO_DEEP));
         }
-        self.values_left = self.values_left.checked_sub(1).ok_or_else(|| self.broken("too many values"))?;
+        self.values_left = self.values_left.checked_sub(1).ok_or_else(|| self.broken(TOO_MANY_VALUES))?;
         match self.peek() {
             Some(b'{') => {
                 self.at += 1;
@@ -274,7 +299,7 @@ impl<'a> Reader<'a> {
         let mut depth = 0_usize;
         loop {
             match self.peek() {
-                None => return Err(self.broken("JSON that is cut off")),
+                None => return Err(self.broken(CUT_OFF)),
                 Some(b'"') => {
                     self.at += 1;
                     self.pass_letters()?;
@@ -283,7 +308,7 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                     depth += 1;
                 }
-                Some(b'}' | b']' | b',' | b':') if depth == 0 => return Err(self.broken("not valid JSON")),
+                Some(b'}' | b']' | b',' | b':') if depth == 0 => return Err(self.broken(INVALID)),
                 Some(b'}' | b']') => {
                     self.at += 1;
                     depth -= 1;
@@ -306,7 +331,7 @@ impl<'a> Reader<'a> {
     fn pass_letters(&mut self) -> Result<(), Broken> {
         loop {
             match self.text.get(self.at) {
-                None => return Err(self.broken("JSON that is cut off")),
+                None => return Err(self.broken(CUT_OFF)),
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(());
@@ -338,7 +363,7 @@ impl<'a> Reader<'a> {
                 self.at += word.len();
                 Ok(word)
             }
-            Ok(_) | Err(_) => Err(self.broken("not valid JSON")),
+            Ok(_) | Err(_) => Err(self.broken(INVALID)),
         }
     }
 
@@ -349,7 +374,7 @@ impl<'a> Reader<'a> {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
             "NaN" | "-NaN" | "Infinity" | "+Infinity" | "-Infinity" => unreadable_value(NO_NUMBER),
-            word => number(word).ok_or(Broken { at, what: "not valid JSON" })?,
+            word => number(word).ok_or_else(|| Broken { at, ..self.broken_word(word) })?,
         })
     }
 }
@@ -436,6 +461,12 @@ mod tests {
             assert!(split(text.as_bytes(), &[], Kept::default()).is_err() || text.starts_with('"'), "{text}");
         }
         assert_eq!(of(b"{\"a\": secret}").unwrap_err().to_string(), "not valid JSON at byte 7");
+        for text in ["", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "[1", "\"a", "[tru", "[\"\\u12"] {
+            assert!(of(text.as_bytes()).unwrap_err().is_cut_off(), "{text}");
+        }
+        for text in ["{\"a\" 1}", "[1 2]", "x]", "{}x", "[1,]"] {
+            assert!(!of(text.as_bytes()).unwrap_err().is_cut_off(), "{text}");
+        }
         let deep = "[".repeat(100_000);
         assert!(of(deep.as_bytes()).is_err());
         let many = format!("[{}0]", "{\"a\":0},".repeat(RECORD_VALUES_MAX));
