@@ -4,7 +4,11 @@
 #[path = "support/program.rs"]
 mod program;
 
-use program::Installation;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use program::{Installation, PATIENCE};
+use rustix::process::Signal;
 
 fn edit(installation: &Installation, change: impl Fn(String) -> String) {
     let path = installation.path("config.toml");
@@ -73,4 +77,155 @@ async fn root_makes_no_state_in_a_directory_that_is_the_services() {
     std::os::unix::fs::chown(&state, Some(54321), Some(54321)).unwrap();
     let refused = installation.run(&["plan"]).await;
     assert!(refused.stderr.contains("sudo -u '#54321' reteno-sync"), "{refused:?}");
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Waits until so many alerts stand.
+async fn alerts_become(installation: &Installation, count: usize) -> Vec<serde_json::Value> {
+    let look = async {
+        loop {
+            let status = installation.run(&["status", "--output", "json"]).await.json();
+            let alerts = status["alerts"].as_array().unwrap().clone();
+            if alerts.len() == count {
+                return alerts;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.expect("so many alerts stand")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_of_a_bad_file_is_an_alert_until_a_good_one_is_loaded() {
+    let installation = Installation::begin().await;
+    installation.authorize().await;
+    let good = std::fs::read_to_string(installation.path("config.toml")).unwrap();
+    let mut daemon = installation.start(&["run"]);
+    daemon.says("is running").await;
+    std::fs::write(installation.path("config.toml"), good.replace("client_secret =", "client_sekret =")).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.says("the old configuration stays").await;
+    std::fs::write(installation.path("config.toml"), &good).unwrap();
+    let alert = alerts_become(&installation, 1).await.remove(0);
+    let text = alert["text"].as_str().unwrap();
+    assert!(text.contains("was not reloaded") && text.contains("client_sekret is not a known key"), "{alert}");
+    assert!(!text.contains("sandbox-secret") && !text.contains('\n'), "{alert}");
+    daemon.signal(Signal::HUP);
+    daemon.says("is running").await;
+    alerts_become(&installation, 0).await;
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().await.code, 0);
+}
+
+/// What `check` says of this configuration, which is right.
+async fn doubts(installation: &Installation) -> Vec<String> {
+    let checked = installation.run(&["check", "--output", "json"]).await;
+    assert_eq!(checked.code, 0, "{checked:?}");
+    assert!(!format!("{checked:?}").contains("sandbox-secret"), "{checked:?}");
+    let document = checked.json();
+    document["doubts"].as_array().unwrap().iter().map(|doubt| doubt.as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_who_else_may_read_or_write() {
+    let installation = Installation::begin().await;
+    let (config, state) = (installation.path("config.toml"), installation.path("state"));
+    let one = |doubts: Vec<String>, words: &str| {
+        assert!(doubts.len() == 1 && doubts[0].contains(words), "{words}: {doubts:?}");
+    };
+    for (bits, words) in
+        [(0o640, ""), (0o644, "holds a secret and can be read by every user"), (0o642, "can be changed")]
+    {
+        mode(&config, bits);
+        let said = doubts(&installation).await;
+        if words.is_empty() { assert_eq!(said, [""; 0]) } else { one(said, words) }
+    }
+    mode(&config, 0o640);
+    std::fs::create_dir(&state).unwrap();
+    for (bits, words) in [(0o700, ""), (0o755, ""), (0o777, "can be written to"), (0o770, "can be written to")] {
+        mode(&state, bits);
+        let said = doubts(&installation).await;
+        if words.is_empty() { assert_eq!(said, [""; 0]) } else { one(said, words) }
+    }
+    mode(&state, 0o700);
+    // the file that the unit hands over beside a secret that stands in the configuration
+    std::fs::write(installation.path("reteno_client_secret"), "other\n").unwrap();
+    mode(&installation.path("reteno_client_secret"), 0o600);
+    one(doubts(&installation).await, "reteno.client_secret is set, and");
+    // a file with the secret that everybody may read is an error
+    edit(&installation, |text| {
+        text.replace("client_secret = \"sandbox-secret\"", "client_secret_file = \"reteno_client_secret\"")
+    });
+    mode(&installation.path("reteno_client_secret"), 0o604);
+    let checked = installation.run(&["check"]).await;
+    assert!(checked.code == 78 && checked.stderr.contains("is open to every user"), "{checked:?}");
+    // then it is no matter who reads the configuration
+    mode(&installation.path("reteno_client_secret"), 0o600);
+    mode(&config, 0o644);
+    one(doubts(&installation).await, "reteno.client_secret_file is set, and");
+    // what a tap reads
+    std::fs::remove_file(installation.path("reteno_client_secret")).unwrap();
+    edit(&installation, |text| {
+        text.replace("client_secret_file = \"reteno_client_secret\"", "").replace(
+            "kind = \"file\"\npath = \"contacts.csv\"",
+            "kind = \"singer\"\ncommand = [\"tap-x\"]\nconfig = \"tap.json\"\nstream = \"x\"",
+        )
+    });
+    std::fs::write(installation.path("tap.json"), "{}").unwrap();
+    mode(&installation.path("tap.json"), 0o644);
+    one(doubts(&installation).await, "the tap's configuration");
+    mode(&installation.path("tap.json"), 0o600);
+    assert_eq!(doubts(&installation).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_where_nothing_is_read_and_where_the_browsers_answer_is_lost() {
+    let installation = Installation::begin().await;
+    mode(&installation.path("config.toml"), 0o600);
+    let good = std::fs::read_to_string(installation.path("config.toml")).unwrap();
+    let with =
+        |redirect: &str, listen: &str| good.replace(program::REDIRECT, redirect).replace("address = \"off\"", listen);
+    let cases = [
+        (with("http://127.0.0.1:8400/callback", "address = \"127.0.0.1:8400\""), ""),
+        (with("http://127.0.0.1:8400/callback", "address = \"0.0.0.0:8400\""), ""),
+        (with("http://localhost:8400/callback", "address = \"127.0.0.1:8400\""), ""),
+        (with("http://127.0.0.1:8400/callback", "address = \"off\""), ""),
+        (with("https://ops.example.com/cb", "address = \"127.0.0.1:8400\""), ""),
+        (with("http://127.0.0.1:8400/callback", "address = \"127.0.0.1:8500\""), "listen.address is 127.0.0.1:8500"),
+        (with("http://127.0.0.1:8400/callback", "address = \"192.0.2.1:8400\""), "listen.address is 192.0.2.1:8400"),
+        (
+            with("http://127.0.0.1:8400/callback", "address = \"off\"\npublic_address = \"0.0.0.0:8400\""),
+            "have the same port 8400",
+        ),
+        (with("http://127.0.0.1:8400/back", "address = \"127.0.0.1:8400\""), "only http://127.0.0.1:PORT/callback"),
+        (good.split("[source.crm]").next().unwrap().to_owned(), "no source is configured"),
+    ];
+    for (text, words) in cases {
+        std::fs::write(installation.path("config.toml"), &text).unwrap();
+        let said = doubts(&installation).await;
+        let is_right = if words.is_empty() { said.is_empty() } else { said.len() == 1 && said[0].contains(words) };
+        assert!(is_right, "{words}: {said:?}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blank_credential_is_none() {
+    // the units hand one over where its file is not there
+    let installation = Installation::begin().await;
+    let credentials = installation.path("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    std::fs::write(credentials.join("reteno_client_secret"), "\n").unwrap();
+    mode(&credentials.join("reteno_client_secret"), 0o400);
+    let check = || async {
+        let mut command = installation.command(&["check"]);
+        command.env("CREDENTIALS_DIRECTORY", &credentials);
+        command.output().await.unwrap()
+    };
+    let with_secret = check().await;
+    assert!(with_secret.status.success() && with_secret.stderr.is_empty(), "{with_secret:?}");
+    edit(&installation, |text| text.replace("client_secret = \"sandbox-secret\"", ""));
+    let without = check().await;
+    assert!(String::from_utf8_lossy(&without.stderr).contains("no client secret"), "{without:?}");
 }

@@ -176,7 +176,7 @@ async fn converse(
     (config, around, run): (&Config, &Surroundings, &Arc<Run>),
     doors: &mut Doors,
 ) -> Result<Concluded, AuthorizeError> {
-    let listening = match callback_address(&run.authorizer.app().redirect_uri) {
+    let listening = match callback_address(run.authorizer.app().redirect_uri.url()) {
         Some(address) => doors.open(address, config, run).await,
         None => None,
     };

@@ -1,8 +1,7 @@
 //! `check`: the configuration, without a connection.
 
-use super::{Context, Exit, Failure, Output, session};
+use super::{Context, Exit, Failure, Output, doubts, session};
 use crate::config::MissingCredentials;
-use crate::contact::Catalog;
 use crate::report;
 
 pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
@@ -16,13 +15,7 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
         Err(missing @ (MissingCredentials::Id | MissingCredentials::Both)) => return Err(missing.into()),
     }
     let obstacles = config.upload_obstacles();
-    // without a connection nobody knows which fields are dates
-    let catalog = Catalog::empty();
-    let doubts: Vec<String> = config
-        .sources
-        .iter()
-        .flat_map(|source| source.doubt().into_iter().chain(source.clock_doubt(&catalog)))
-        .collect();
+    let doubts = doubts::all(&config, &context.config);
     match context.output {
         Output::Text => {
             for (source, why) in &obstacles {

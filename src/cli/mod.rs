@@ -6,6 +6,7 @@ mod check;
 mod consent;
 mod crm_tokens;
 mod demo;
+mod doubts;
 mod erased;
 mod estimate;
 mod exit;

@@ -4,11 +4,15 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
+use crate::daemon::alarm::Alarm;
+use crate::daemon::compose::Surroundings;
 use crate::daemon::lifecycle::{self, Stop};
 use crate::daemon::listening::bind;
 use crate::daemon::run::{RunError, run_session};
 use crate::daemon::sender::Line;
 use crate::daemon::systemd::{feed_watchdog, tell_systemd};
+
+use crate::report;
 
 use super::session::{self, Role};
 use super::{Context, Exit, Failure};
@@ -33,7 +37,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
             session.soft.cancel();
             ended
         };
-        let reloading = await_reload(context, &config, &mut hang_up, &session);
+        let reloading = await_reload((context, &around), &config, &mut hang_up, &session);
         let (ended, next) = tokio::join!(running, reloading);
         ended.map_err(failure)?;
         match next {
@@ -46,8 +50,20 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Waits for a HUP with a configuration that can take over, and then ends the session. A bad file keeps the old one.
-async fn await_reload(context: &Context, old: &Config, hang_up: &mut Signal, session: &Stop) -> Option<Config> {
+/// The alert that the file is another one than the daemon works by.
+const NOT_RELOADED: &str = "configuration";
+
+/// Waits for a HUP with a configuration that can take over, and then ends the session. A bad file keeps the old one, under
+/// an alert that stands until a good one is loaded.
+async fn await_reload(
+    (context, around): (&Context, &Surroundings),
+    old: &Config,
+    hang_up: &mut Signal,
+    session: &Stop,
+) -> Option<Config> {
+    let alarm = Alarm::open(around.store.clone(), around.clock.clone());
+    // what runs now was read from the file as it is
+    end_alert(&alarm).await;
     loop {
         tokio::select! {
             _ = hang_up.recv() => {}
@@ -63,10 +79,35 @@ async fn await_reload(context: &Context, old: &Config, hang_up: &mut Signal, ses
                 session.soft.cancel();
                 return Some(next);
             }
-            Err(failure) => tracing::error!("the old configuration stays: {failure}"),
+            Err(failure) => {
+                let text = not_reloaded(&failure.to_string());
+                tracing::error!("the old configuration stays: {failure}");
+                let hint = format!("mend the file (`{} check`), then `systemctl reload` or send HUP", old.program);
+                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&text)]);
+                let now = around.clock.now();
+                let raised =
+                    around.store.call(move |checkpoint| checkpoint.raise_alert(NOT_RELOADED, &text, &hint, now)).await;
+                if let Err(error) = raised {
+                    tracing::error!("{}", report::chain(&error));
+                }
+            }
         }
-        tell_systemd(&[NotifyState::Ready]);
     }
+}
+
+async fn end_alert(alarm: &Alarm) {
+    if let Err(error) = alarm.end(NOT_RELOADED).await {
+        // it stands too long; that is no reason to stop
+        tracing::error!("{}", report::chain(&error));
+    }
+}
+
+/// In one line, with the first problem.
+fn not_reloaded(failure: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    let lines: Vec<&str> = failure.lines().map(str::trim).filter(|line| !line.is_empty()).take(2).collect();
+    let text = format!("the configuration was not reloaded, the old one stays: {}", lines.join(": "));
+    text.chars().take(CHARS_MAX).collect()
 }
 
 /// A configuration that can take over: whole, with all that a start asks for.

@@ -39,6 +39,18 @@ pub fn effective_source(
     Ok(table.filter(|_| is_there).map(|table| veiled_table(table, Veil::BySort)))
 }
 
+/// Whether the file at `path` itself holds a secret, not only the place of one.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn holds_secrets(path: &Path) -> Result<bool, ConfigProblems> {
+    let file = file::read(path).map_err(ConfigProblems::sorted)?;
+    let is_secret = |table: &Table| veiled_table(table.clone(), Veil::BySort) != *table;
+    let (sources, rest): (Table, Table) = file.table.into_iter().partition(|(name, _)| name == "source");
+    let of_sources = sources.values().filter_map(Value::as_table).flat_map(Table::values).filter_map(Value::as_table);
+    Ok(is_secret(&rest) || of_sources.into_iter().any(is_secret))
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Veil {
     /// By the names of keys.
@@ -126,5 +138,25 @@ mod tests {
         }
         assert!(!shown.contains("hunter"), "{shown}");
         assert!(effective_source(&path, std::iter::empty(), "other").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_with_a_secret_is_told_from_one_that_only_says_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let cases = [
+            ("[reteno]\nclient_secret = \"s\"\n", true),
+            ("[reteno]\nclient_secret_file = \"/s\"\nclient_id = \"x\"\n", false),
+            ("[source.crm]\nkey = \"$.id\"\nsecrets = { s = { file = \"s.txt\" } }\n", false),
+            ("[source.crm]\nsecrets = { s = \"x\" }\n", true),
+            ("[source.crm.auth]\nkind = \"bearer\"\ntoken = \"x\"\n", true),
+            ("[source.crm.auth]\nkind = \"bearer\"\ntoken = \"{secret.s}\"\n", false),
+            ("[source.crm.webhook]\nverify = \"basic\"\npassword = \"x\"\n", true),
+            ("[source.token.contact]\nemail = \"token\"\n", false),
+        ];
+        for (text, holds) in cases {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(holds_secrets(&path).unwrap(), holds, "{text}");
+        }
     }
 }

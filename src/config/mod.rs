@@ -30,7 +30,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Table;
 
-pub use effective::effective_source;
+pub use effective::{effective_source, holds_secrets};
 pub use guard::{Bound, Guard};
 pub use identity::{Identity, SharedChannel};
 pub use listen::Listen;
@@ -101,6 +101,8 @@ pub struct Config {
     pub log: Log,
     /// The sources, in the order of their names; there may be none.
     pub sources: Vec<SourceConfig>,
+    /// What is right in the file and beside it, and yet worth a word to the operator.
+    pub doubts: Vec<String>,
 }
 
 /// Reads the file at `path` and the variables in `env`, and resolves them; `credentials_dir` is systemd's
@@ -125,7 +127,7 @@ pub fn load(
         variables: variables.names,
     };
     let problems = file.problems.into_iter().chain(variables.problems).collect();
-    let mut reader = Reader { origins, problems };
+    let mut reader = Reader { origins, problems, doubts: Vec::new() };
     let resolved = match merged {
         Ok(table) => resolve(&mut reader, table, environment.get(STATE_DIRECTORY)),
         Err(error) => {
@@ -193,6 +195,7 @@ fn resolve(reader: &mut Reader, table: Table, state_directory: Option<&String>) 
         upload: upload?,
         log: log?,
         sources: sources?,
+        doubts: std::mem::take(&mut reader.doubts),
     })
 }
 

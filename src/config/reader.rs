@@ -65,6 +65,8 @@ impl Origins {
 pub(super) struct Reader {
     pub(super) origins: Origins,
     pub(super) problems: Vec<Problem>,
+    /// What is right, and yet worth a word to the operator.
+    pub(super) doubts: Vec<String>,
 }
 
 impl Reader {
@@ -267,11 +269,11 @@ impl Reader {
         const ACCEPTED: &str = "https://HOST/PATH, or http:// to this machine (127.0.0.1, [::1], localhost)";
         let text = self.text(leaf, ACCEPTED)?;
         let leaf = leaf?;
+        let veiled = Leaf::of(leaf.key.clone(), Value::String(veil_url(text)));
+        let leaf = &veiled;
         let Ok(url) = Url::parse(text) else { return self.refuse(leaf, "is not a URL", ACCEPTED) };
         if !url.username().is_empty() || url.password().is_some() {
-            let problem = self.problem(&leaf.key, "carries a user name or password").value("****").accepted(ACCEPTED);
-            self.push(problem);
-            return None;
+            return self.refuse(leaf, "carries a user name or password", ACCEPTED);
         }
         let local = is_loopback(&url);
         match url.scheme() {
@@ -316,11 +318,39 @@ fn show(leaf: &Leaf) -> String {
     if is_secret(&leaf.key) {
         return "****".to_owned();
     }
-    let text = leaf.value.to_string();
+    let text = veil_urls(&leaf.value).to_string();
     if text.chars().count() <= SHOWN_CHARS_MAX {
         return text;
     }
     text.chars().take(SHOWN_CHARS_MAX).chain("…".chars()).collect()
+}
+
+/// A value without what URLs in it may tell of secrets.
+fn veil_urls(value: &Value) -> Value {
+    match value {
+        Value::String(text) if text.contains("://") => Value::String(veil_url(text)),
+        Value::Array(items) => Value::Array(items.iter().map(veil_urls).collect()),
+        Value::Table(table) => {
+            Value::Table(table.iter().map(|(name, value)| (name.clone(), veil_urls(value))).collect())
+        }
+        Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {
+            value.clone()
+        }
+    }
+}
+
+/// A URL, also one that is not well formed, without its query and fragment; and of one with a user nothing but the
+/// scheme, since a password may hold any sign.
+fn veil_url(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    if rest.contains('@') {
+        return format!("{scheme}****");
+    }
+    match rest.find(['?', '#']) {
+        Some(end) => format!("{scheme}{}****", &rest[..=end]),
+        None => format!("{scheme}{rest}"),
+    }
 }
 
 fn type_in_words(value: &Value) -> &'static str {
@@ -371,7 +401,7 @@ mod tests {
     }
 
     fn reader() -> Reader {
-        Reader { origins: Origins::default(), problems: Vec::new() }
+        Reader { origins: Origins::default(), problems: Vec::new(), doubts: Vec::new() }
     }
 
     #[test]
@@ -420,6 +450,32 @@ mod tests {
             assert_eq!(reader.problems.is_empty(), good, "{text}");
             assert!(!format!("{:?}", reader.problems).contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn what_a_url_may_hold_of_a_secret_is_not_shown() {
+        let cases = [
+            ("https://user:hunter2@reteno.com/api", "\"https://****\""),
+            ("http://us/er:hunter2@reteno.com", "\"http://****\""),
+            ("https://user:hun#ter2@reteno.com", "\"https://****\""),
+            ("https://reteno.com:hunter2@x y/", "\"https://****\""),
+            ("user:hunter2@reteno.com", "\"****\""),
+            ("https://reteno.com/api?key=hunter2", "\"https://reteno.com/api?****\""),
+            ("https://reteno.com/api#hunter2", "\"https://reteno.com/api#****\""),
+            ("reteno.com/api?key=hunter2", "\"reteno.com/api?****\""),
+            ("http://reteno.com/api", "\"http://reteno.com/api\""),
+        ];
+        for (text, shown) in cases {
+            let mut reader = reader();
+            assert_eq!(reader.url(Some(&leaf(text))), None, "{text}");
+            assert_eq!(reader.problems[0].value.as_deref(), Some(shown), "{text}");
+        }
+        // also where another type was asked for, and within lists
+        let mut reader = reader();
+        let list = Value::Array(vec![Value::String("https://u:hunter2@x/".to_owned())]);
+        assert_eq!(reader.whole(Some(&leaf(list)), 1..=9), None);
+        assert_eq!(reader.whole(Some(&leaf("https://reteno.com?hunter2")), 1..=9), None);
+        assert!(!format!("{:?}", reader.problems).contains("hunter2"), "{:?}", reader.problems);
     }
 
     #[test]

@@ -42,9 +42,18 @@ pub(super) fn resolve(
 ) -> Option<SecretString> {
     // What cannot even be looked at counts as there, so that reading it tells why.
     let credential = reader.origins.credentials.as_ref().map(|directory| directory.join(place.credential));
-    let credential = credential.filter(|path| path.try_exists().unwrap_or(true));
+    let credential = credential.filter(|path| path.try_exists().unwrap_or(true) && !is_blank(path));
     let given = [value.is_some(), file.is_some(), credential.is_some()];
-    let beside = (!given.contains(&true)).then(|| beside(&reader.origins.path, place.credential)).flatten();
+    let beside = beside(&reader.origins.path, place.credential);
+    if let (Some(leaf), None, Some(path)) = (value.or(file), &credential, &beside) {
+        let doubt = format!(
+            "{} is set, and {} is there too: where systemd hands that file over, two secrets stop the start; keep one",
+            leaf.key,
+            path.display()
+        );
+        reader.doubts.push(doubt);
+    }
+    let beside = beside.filter(|_| !given.contains(&true));
     if given.iter().filter(|given| **given).count() > 1 {
         refuse_two(reader, place, (value, file), credential.is_some());
         return None;
@@ -70,6 +79,11 @@ pub(super) fn resolve(
     reader.text(value, place.accepted).map(|text| SecretString::from(text.to_owned()))
 }
 
+/// Whether it is what the units give where the file of a credential is not there: systemd demands some value.
+fn is_blank(credential: &Path) -> bool {
+    std::fs::read(credential).is_ok_and(|bytes| bytes == UNIT_DEFAULT)
+}
+
 /// What the units load the credential from: `reteno_client_secret`, say, beside `config.toml`,
 /// `NAME.reteno_client_secret` beside `NAME.toml`.
 fn beside(config: &Path, credential: &str) -> Option<PathBuf> {
@@ -93,6 +107,9 @@ fn refuse_two(reader: &mut Reader, place: &Place<'_>, (value, file): (Option<&Le
     }
 }
 
+/// `SetCredential=` of the units: an empty line. An empty file is a mistake, and is told.
+const UNIT_DEFAULT: &[u8] = b"\n";
+
 /// Why a file gives no secret.
 enum Refused {
     Unreadable(io::Error),
@@ -106,6 +123,7 @@ impl Refused {
     /// What is wrong, so that it reads on after the file.
     fn what(&self) -> String {
         match self {
+            Self::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => "is missing".to_owned(),
             Self::Unreadable(error) => format!("cannot be read: {error}"),
             Self::WorldReadable(_) => "is open to every user of this machine".to_owned(),
             Self::NotText => "is not UTF-8 text".to_owned(),
@@ -117,7 +135,13 @@ impl Refused {
     /// The problem with all that repairs it.
     fn complete(&self, problem: Problem, path: &Path) -> Problem {
         match self {
-            Self::Unreadable(_) => problem.hint("create the file, or let this user read it"),
+            Self::Unreadable(error) => match error.kind() {
+                io::ErrorKind::NotFound => problem.hint("create the file, or correct its name"),
+                io::ErrorKind::PermissionDenied => {
+                    problem.hint("run the command as the service's user, or let this user read the file")
+                }
+                _ => problem,
+            },
             Self::WorldReadable(mode) => problem
                 .value(format!("mode {:04o}", mode & 0o7777))
                 .accepted("a file that others may neither read nor write, such as mode 0400 or 0640")

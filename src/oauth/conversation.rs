@@ -7,10 +7,9 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use oauth2::RedirectUrl;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 use tokio::time::MissedTickBehavior;
-use url::Host;
+use url::{Host, Url};
 
 use super::authorize::{Authorizer, PendingAuthorization};
 use super::authorize_error::AuthorizeError;
@@ -46,8 +45,8 @@ pub enum Concluded {
 
 /// The address to listen on for a callback, where `redirect_uri` leads to this machine's loopback and to our path.
 #[must_use]
-pub fn callback_address(redirect_uri: &RedirectUrl) -> Option<SocketAddr> {
-    let url = redirect_uri.url();
+pub fn callback_address(redirect_uri: &Url) -> Option<SocketAddr> {
+    let url = redirect_uri;
     let address = match url.host()? {
         Host::Ipv4(address) => IpAddr::V4(address),
         Host::Ipv6(address) => IpAddr::V6(address),

@@ -123,4 +123,53 @@ becomes ActiveState active
 becomes StatusText "2 contacts: 2 acknowledged, 0 waiting*"
 becomes SubState running
 [ "$(x curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1:8400/livez)" = 200 ] || fail "/livez"
+
+# Reloads.
+expect "reload" x systemctl reload reteno-sync
+x sed -i 's/^sms = /smz = /' /etc/reteno-sync/config.toml
+refused "reload of a bad file" 1 x systemctl reload reteno-sync
+becomes StatusText "*configuration was not reloaded, the old one stays: *smz is not a known*"
+[ "$(prop ActiveState)" = active ] || fail "the daemon ended"
+x sed -i 's/^smz = /sms = /' /etc/reteno-sync/config.toml
+expect "reload of the mended file" x systemctl reload reteno-sync
+becomes StatusText "2 contacts: 2 acknowledged, 0 waiting, 0 held, 0 rejected"
+
+# The secret in the configuration, in both places, and nowhere.
+expect "stop" x systemctl stop reteno-sync
+x mv /etc/reteno-sync/reteno_client_secret /etc/reteno-sync/aside
+refused "start without a secret" 1 x systemctl start reteno-sync
+[ "$(prop ExecMainStatus)" = 78 ] || fail "it ended with $(prop ExecMainStatus), not 78"
+x journalctl -u reteno-sync -o cat -n 10 >"$BOX_HOME/out"
+told "without a client secret"
+x sed -i 's/^client_id = .*/&\nclient_secret = "sandbox-secret"/' /etc/reteno-sync/config.toml
+expect "start with the secret in the configuration" x systemctl start reteno-sync
+expect "reload with the secret in the configuration" x systemctl reload reteno-sync
+x systemctl stop reteno-sync
+x mv /etc/reteno-sync/aside /etc/reteno-sync/reteno_client_secret
+expect "check of two secrets" as check
+told "two secrets stop the start"
+refused "start with two secrets" 1 x systemctl start reteno-sync
+x sed -i '/^client_secret = /d' /etc/reteno-sync/config.toml
+expect "start with the credential again" x systemctl start reteno-sync
+
+# The backup, beside the running daemon; then a loss of the database.
+follow "Back up and restore" 1
+becomes StatusText "2 contacts: 2 acknowledged, 0 waiting, 0 held, 0 rejected"
+expect "backup" x bash /tmp/block
+[ "$(x sh -c 'sqlite3 /var/backups/reteno-sync/reteno-sync.db "SELECT count(*) FROM contact"')" = 2 ] || fail "the copy lacks contacts"
+[ "$(x find /var/backups/reteno-sync ! -user reteno-sync)" = '' ] || fail "the copy is not the service's"
+x sh -c 'echo 3,c@example.com,,Petro >>/srv/crm/contacts.csv'
+x systemctl stop reteno-sync
+expect "a cycle after the backup" as sync
+x truncate -s 100 /var/lib/reteno-sync/reteno-sync.db
+refused "start with a damaged database" 1 x systemctl start reteno-sync
+follow "Back up and restore" 2
+expect "restore" x bash /tmp/block
+becomes ActiveState active
+becomes StatusText "*the checkpoint is an older copy*"
+expect "status" as status
+told "is an older copy"
+
+expect "stop at the end" x systemctl stop reteno-sync
+[ "$(prop Result)" = success ] || fail "it stopped with $(prop Result)"
 say "done"

@@ -72,6 +72,9 @@ town = "town"
             self.listening.token_url(),
         );
         std::fs::write(self.path("config.toml"), text).unwrap();
+        // it holds the secret
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(self.path("config.toml"), own).unwrap();
     }
 
     /// What the CRM's file says: the id and the town of each contact.

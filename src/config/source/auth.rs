@@ -325,7 +325,7 @@ mod tests {
         for key in keys.filter(|key| !preset.contains(&key.as_str())) {
             origins.lines.insert(KeyPath::of(&["source", "crm", "auth", key]), 1);
         }
-        let mut reader = Reader { origins, problems: Vec::new() };
+        let mut reader = Reader { origins, problems: Vec::new(), doubts: Vec::new() };
         let scope = scope::resolve(&mut reader, "crm", leaf("vars").as_ref(), leaf("secrets").as_ref());
         let auth = resolve(&mut reader, leaf("auth").as_ref(), &scope);
         let told: Vec<String> = reader.problems.iter().map(ToString::to_string).collect();

@@ -261,7 +261,7 @@ mod tests {
     fn reader(directory: &Path) -> Reader {
         let path = directory.join("config.toml");
         let origins = Origins { path, directory: directory.to_owned(), ..Origins::default() };
-        Reader { origins, problems: Vec::new() }
+        Reader { origins, problems: Vec::new(), doubts: Vec::new() }
     }
 
     fn scope(reader: &mut Reader, text: &str) -> Scope {

@@ -327,7 +327,7 @@ mod tests {
             lines: lines.collect(),
             ..Origins::default()
         };
-        Reader { origins, problems: Vec::new() }
+        Reader { origins, problems: Vec::new(), doubts: Vec::new() }
     }
 
     /// What `text`, of which the operator has set all, means, and what is wrong with it.

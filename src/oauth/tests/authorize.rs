@@ -424,7 +424,7 @@ fn only_a_loopback_callback_is_listened_for() {
         ("https://example.com/callback", None),
     ];
     for (uri, expected) in rows {
-        let address = callback_address(&RedirectUrl::new(uri.to_owned()).unwrap());
+        let address = callback_address(RedirectUrl::new(uri.to_owned()).unwrap().url());
         assert_eq!(address.map(|address| address.to_string()).as_deref(), expected, "{uri}");
     }
 }
