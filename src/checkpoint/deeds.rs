@@ -15,6 +15,7 @@ use crate::plan::{ContactId, ImportId, SourceId};
 use super::addresses::has_address;
 use super::consents::number_of;
 use super::due::WAIT_MAX;
+use super::exports::BODY;
 use super::generation::GENERATION;
 use super::holds::free_contact;
 use super::imports::CallKind;
@@ -254,12 +255,13 @@ impl Checkpoint {
             Ok(body) => body,
             Err(error) => return Ok(Err(error)),
         };
+        let sealed = sealer.seal(BODY, &body, &self.random)?;
         let (name, target) = kind.stored();
         transaction
             .execute(
                 "INSERT INTO import (state, call, target, mask, body, contacts, created_at, posts, posted_at) \
                  VALUES ('intent', ?1, ?2, x'', ?3, ?4, ?5, 1, ?5)",
-                params![name, target, body.as_ref(), members.len().cast_signed(), now.0],
+                params![name, target, sealed, members.len().cast_signed(), now.0],
             )
             .attempt(ACTION)?;
         let import = ImportId(transaction.last_insert_rowid());

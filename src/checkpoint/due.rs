@@ -11,6 +11,7 @@ use crate::plan::batch::Candidate;
 use crate::plan::lock::locks_of;
 use crate::plan::{ContactId, Lane, SourceId};
 
+use super::seal::SEAL_BYTES;
 use super::sendable::{COLUMNS, SendRules, Sendable};
 use super::{Attempt, Checkpoint, CheckpointError};
 
@@ -104,7 +105,7 @@ impl Checkpoint {
         let mut query = self
             .connection
             .prepare_cached(&format!(
-                "SELECT {COLUMNS}, c.split, length(w.vals) \
+                "SELECT {COLUMNS}, c.split, length(w.vals) - {SEAL_BYTES} \
                  FROM contact c INDEXED BY contact_due JOIN waiting w ON w.contact = c.id \
                  WHERE c.acknowledged IS NOT NULL AND c.import IS NULL AND c.stuck = 0 AND c.judged = 1 AND c.lane = ?3 \
                    AND (c.not_before <= ?1 OR c.not_before > ?2) \

@@ -9,7 +9,7 @@ use crate::plan::ImportId;
 
 use super::{Attempt, Checkpoint, CheckpointError};
 
-/// What a body with a link in it is sealed as.
+/// What the body of a call is sealed as; the first that were sealed had a link in them.
 pub(super) const BODY: &str = "body of an upload";
 
 /// A link to a file, without its token.

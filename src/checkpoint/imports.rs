@@ -4,12 +4,14 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints, Values, Wanted};
+use crate::contact::{Field, FieldPrints, Wanted};
 use crate::plan::lock::decode_locks;
 use crate::plan::outcome::Member;
 use crate::plan::{ContactId, ImportId};
 
 use super::exports::{BODY, ExportLink};
+use super::seal::Sealer;
+use super::waiting::open_values;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
 /// Which of Reteno's calls an import is.
@@ -171,19 +173,19 @@ impl Checkpoint {
     /// The body of an unanswered intent is about to go out again, byte for byte: returns it; `None` where it is none any
     /// more.
     pub fn repeat_import(&mut self, import: ImportId, now: Timestamp) -> Result<Option<Bytes>, CheckpointError> {
-        let kept: Option<(Vec<u8>, bool)> = self
+        let sealed: Option<Vec<u8>> = self
             .connection
             .query_row(
                 "UPDATE import SET posts = posts + 1, posted_at = ?2, repeat_at = NULL \
-                 WHERE id = ?1 AND state = 'intent' RETURNING body, link IS NOT NULL",
+                 WHERE id = ?1 AND state = 'intent' RETURNING body",
                 params![import.0, now.0],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                |row| row.get(0),
             )
             .optional()
             .attempt("store that a body goes out again")?;
-        let Some((body, is_sealed)) = kept else { return Ok(None) };
+        let Some(sealed) = sealed else { return Ok(None) };
         self.even_generations()?;
-        Ok(Some(Bytes::from(if is_sealed { self.unseal(BODY, &body)? } else { body })))
+        Ok(Some(Bytes::from(self.unseal(BODY, &sealed)?)))
     }
 
     /// It is not known whether Reteno took the body: it goes out again at `repeat_at`, and the copy that may have
@@ -276,7 +278,7 @@ impl Checkpoint {
             .optional()
             .attempt("read a contact")?;
         let Some((id, values, desired)) = waiting else { return Ok(None) };
-        let values = Values::decode(&values).map_err(unreadable("waiting value"))?;
+        let values = open_values(contact.0, &values, Sealer::of(&self.sealing_key))?;
         let clears_channel = [Field::Email, Field::Sms].iter().any(|field| values.get(*field) == Some(&Wanted::Clear));
         // Reteno may wipe what such a call leaves out: all that is wanted must be at hand
         let desired = FieldPrints::decode(&desired).map_err(unreadable("list of prints"))?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, Fingerprinter, Values};
+use crate::contact::{Field, Fingerprinter};
 use crate::plan::batch::Batch;
 use crate::plan::change::{Sides, carried};
 use crate::plan::lock::{Lock, encode_locks, locks_of};
@@ -16,8 +16,9 @@ use super::imports::{CallKind, encode_mask};
 use super::seal::Sealer;
 use super::sendable::{COLUMNS, SendRules, Sendable};
 use super::siblings::{Channel, channel_of, has_channel, list_without_channel, locks_of_borrowed};
+use super::waiting::open_values;
 use super::wanted::want_contact;
-use super::{Attempt, Checkpoint, CheckpointError, unreadable};
+use super::{Attempt, Checkpoint, CheckpointError};
 
 /// An import whose intent is on disk.
 #[derive(Debug)]
@@ -82,11 +83,8 @@ impl Checkpoint {
         };
         let fires = batch.flavor.fires || call == CallKind::Subscribe;
         let intent = Intent { call, mask: &mask, fires, renames: batch.flavor.renames };
-        let kept = match &link {
-            Some(_) => Sealer::of(&self.sealing_key).seal(BODY, &body, &self.random)?,
-            None => body.to_vec(),
-        };
-        let import = intent.store(&transaction, &kept, members.len(), now)?;
+        let sealed = sealer.seal(BODY, &body, &self.random)?;
+        let import = intent.store(&transaction, &sealed, members.len(), now)?;
         let mut locked = Vec::new();
         for (member, sides) in members.iter().zip(&rows) {
             let mut locks = locks_of(sides, member.reteno_id, &self.hash);
@@ -201,7 +199,7 @@ impl Lookup<'_> {
         }
         let is_still_due = is_single || (mask == self.batch.mask && flavor == self.batch.flavor);
         let values: Vec<u8> = row.get(14).attempt(ACTION)?;
-        let mut values = Values::decode(&values).map_err(unreadable("waiting value"))?;
+        let mut values = open_values(contact.0, &values, self.sealer)?;
         let (source, attempts) = (row.get(1).attempt(ACTION)?, row.get(15).attempt(ACTION)?);
         drop(rows);
         if mask.iter().any(|field| values.get(*field).is_none()) {

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::clock::Timestamp;
-use crate::contact::{Field, FieldPrints, Values};
+use crate::contact::{Field, FieldPrints};
 use crate::plan::change::Sides;
 use crate::plan::deed::{DeedId, DeedKind};
 use crate::plan::{ContactId, ImportId};
@@ -13,8 +13,10 @@ use super::duplicates::Duplicates;
 use super::rejections::{RejectionKind, record_rejection};
 use super::removal::end_row;
 use super::renewal::renew_opt_outs;
+use super::seal::Sealer;
 use super::settle::close;
 use super::settle_deeds::{ACTION, Deed, REFUSED_WAIT_MS, forget_trouble, load_deed, load_deeds, trouble_alert};
+use super::waiting::load_values;
 use super::wanted::drop_rereadable;
 use super::{Attempt, Checkpoint, CheckpointError, unreadable};
 
@@ -64,18 +66,17 @@ impl Checkpoint {
     /// Asks for Reteno's id of a contact whose categories are to be set.
     pub fn want_id(&mut self, contact: ContactId, now: Timestamp) -> Result<(), CheckpointError> {
         const ACTION: &str = "ask for Reteno's ids";
-        let values: Option<Vec<u8>> = self
+        let is_asked: bool = self
             .connection
-            .query_row(
-                "SELECT vals FROM waiting WHERE contact = ?1 \
-                 AND NOT EXISTS (SELECT 1 FROM deed WHERE deed.contact = ?1 AND kind = 'learn')",
-                [contact.0],
-                |row| row.get(0),
-            )
-            .optional()
+            .query_row("SELECT EXISTS (SELECT 1 FROM deed WHERE contact = ?1 AND kind = 'learn')", [contact.0], |row| {
+                row.get(0)
+            })
             .attempt(ACTION)?;
-        let Some(values) = values else { return Ok(()) };
-        let mut values = Values::decode(&values).map_err(unreadable("waiting value"))?;
+        if is_asked {
+            return Ok(());
+        }
+        let values = load_values(&self.connection, contact.0, Sealer::of(&self.sealing_key))?;
+        let Some(mut values) = values else { return Ok(()) };
         values.retain_fields(&[Field::ExternalCustomerId, Field::Email, Field::Sms]);
         let sealed = self.seal(IDENTITY, &values.encode(), &self.random)?;
         self.connection

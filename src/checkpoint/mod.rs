@@ -63,6 +63,7 @@ mod survival;
 mod tombstones;
 mod undone;
 mod vault;
+mod waiting;
 mod waits;
 mod wanted;
 mod weighed_deeds;

@@ -81,6 +81,7 @@ impl Checkpoint {
             settled_changes: None,
             _sender_lock: sender_lock,
         };
+        checkpoint.seal_waiting()?;
         let was_restored = checkpoint.is_older_copy()?;
         if is_sender {
             checkpoint.take_over(was_restored, options)?;

@@ -10,6 +10,7 @@ use super::incoming::PageMode;
 use super::pages::Page;
 use super::rejections::{RejectionKind, forget_rejections};
 use super::stuck::Stuck;
+use super::waiting::{load_values, store_values};
 use super::wanted::want_record;
 use super::{Attempt, CheckpointError, unreadable};
 
@@ -279,22 +280,13 @@ impl Page<'_> {
         if is_whole || row.known.sides.acknowledged.is_none() {
             return Ok(values);
         }
-        let waiting: Option<Vec<u8>> = self
-            .statement("SELECT vals FROM waiting WHERE contact = ?1")?
-            .query_row([row.id], |row| row.get(0))
-            .optional()
-            .attempt("read waiting values")?;
-        let Some(waiting) = waiting else { return Ok(values) };
-        let mut merged = Values::decode(&waiting).map_err(unreadable("waiting value"))?;
+        let Some(mut merged) = load_values(self.transaction, row.id, self.sealer)? else { return Ok(values) };
         merged.merge(values);
         Ok(merged)
     }
 
     fn store_values(&self, id: i64, values: &Values) -> Result<(), CheckpointError> {
-        self.statement("INSERT OR REPLACE INTO waiting (contact, vals) VALUES (?1, ?2)")?
-            .execute(params![id, values.encode()])
-            .attempt("store waiting values")
-            .map(|_| ())
+        store_values(self.transaction, id, values, (self.sealer, self.random))
     }
 
     pub(super) fn drop_values(&self, id: i64) -> Result<(), CheckpointError> {

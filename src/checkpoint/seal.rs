@@ -9,6 +9,8 @@ use crate::random::Random;
 use super::{Checkpoint, CheckpointError};
 
 const NONCE_BYTES: usize = 24;
+/// What is sealed is longer than it was by so much: the nonce, and what proves that nobody altered it.
+pub(super) const SEAL_BYTES: usize = NONCE_BYTES + 16;
 
 /// Seals and opens with the checkpoint's key.
 #[derive(Clone, Copy)]
