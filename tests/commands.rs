@@ -75,6 +75,56 @@ async fn a_plan_shows_what_a_sync_would_do_and_does_nothing() {
     assert_eq!(plan.code, 0, "{plan:?}");
 }
 
+/// The same records, decided by the same code: repeated ids, shared addresses, unusable fields and records, opt-outs that
+/// go out before their contact.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_counts_as_the_sync_after_it() {
+    let installation = authorized().await;
+    let config = installation.path("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap() + "[source.crm.consent]\nemail = \"news\"\n";
+    std::fs::write(&config, text).unwrap();
+    let mut rows = String::from("id,email,town,news\n");
+    for id in 1..=40 {
+        // two share each address of the first ten
+        let address = if id <= 10 { id / 2 } else { id };
+        let news = if id % 9 == 0 { "no" } else { "" };
+        rows.extend([format!("{id},c{address}@example.com,Kyiv,{news}\n")]);
+    }
+    rows += "7,other@example.com,Lviv,\n41,not an address,Lviv,\n,nobody@example.com,Lviv,\n";
+    std::fs::write(installation.path("contacts.csv"), rows).unwrap();
+    // what a command that was killed has left
+    std::fs::create_dir(installation.path("state/plan-killed")).unwrap();
+    std::fs::write(installation.path("state/plan-killed/lock"), "").unwrap();
+    for _ in 0..2 {
+        let plan = installation.run(&["plan", "--output", "json"]).await.json();
+        let words = installation.run(&["plan"]).await.stdout;
+        let before = installation.sandbox.tally();
+        let sync = installation.run(&["sync", "--output", "json"]).await.json();
+        let after = installation.sandbox.tally();
+        assert_eq!(plan["sources"][0]["balance"], sync["sources"][0]["balance"]);
+        let sent = after.contacts_received - before.contacts_received;
+        assert_eq!(plan["create"].as_u64().unwrap() + plan["update"].as_u64().unwrap(), sent, "{plan}");
+        let told: u64 =
+            plan["rejections"].as_array().unwrap().iter().map(|row| row["contacts"].as_u64().unwrap()).sum();
+        assert_eq!(told, sync["rejections"].as_u64().unwrap(), "{plan}");
+        assert!(words.contains("cannot be sent, because") && words.contains("the e-mail"), "{words}");
+        // some move, one leaves, one address is free again
+        let file = std::fs::read_to_string(installation.path("contacts.csv")).unwrap();
+        let file =
+            file.replace("20,c20@example.com,Kyiv,\n", "").replace("3,c1@example.com,Kyiv", "3,c1@example.com,Lviv");
+        let file = file
+            .replace("5,c2@example.com", "5,c222@example.com")
+            .replace("38,c38@example.com,Kyiv,", "38,c38@example.com,Kyiv,no");
+        std::fs::write(installation.path("contacts.csv"), file).unwrap();
+    }
+    let left: Vec<_> = std::fs::read_dir(installation.path("state"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("plan-"))
+        .collect();
+    assert!(left.is_empty(), "the copy is gone: {left:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_of_a_restored_database_says_that_everything_is_due() {
     let installation = authorized().await;

@@ -284,12 +284,9 @@ async fn a_system_that_only_pushes_is_kept_equal() {
     // nothing to read, whoever asks, and nobody is gone because of it
     let feed = stage.feed();
     let (line, stop) = (Line::default(), CancellationToken::new());
-    for (mode, reach) in [
-        (PageMode::Preview, Reach::Changes),
-        (PageMode::Apply, Reach::Changes),
-        (PageMode::Apply, Reach::Full),
-        (PageMode::Apply, Reach::Full),
-    ] {
+    for (mode, reach) in
+        [(PageMode::Apply, Reach::Changes), (PageMode::Apply, Reach::Full), (PageMode::Apply, Reach::Full)]
+    {
         let (store, clock) = (&stage.world.store, &stage.world.clock);
         let parts = CycleParts { store, clock, line: &line, stop: &stop, mode, on_page: &|_| {} };
         let report = read_feed(&feed, reach, &parts).await.unwrap();

@@ -239,8 +239,6 @@ async fn a_consent_that_is_not_understood_is_told_and_listed() {
         "the consent of 1 records is neither a yes nor a no: a number",
         "the consent of 2 records is neither a yes nor a no: a word of 7 to 10 letters",
     ];
-    let preview = crm.try_read(PageMode::Preview, Reach::Changes).await.unwrap();
-    assert_eq!(told(&preview), wanted);
     let first = crm.baseline().await;
     assert_eq!((told(&first), first.balance.created), (wanted.map(str::to_owned).to_vec(), 6));
     let entries = [

@@ -4,10 +4,8 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::contact::{Consent, Contact, Field, FieldPrints, Fingerprint, Values, Wanted};
 use crate::plan::SourceId;
-use crate::plan::change::{Observation, Sides};
 use crate::plan::consent::{ConsentAct, ConsentState, consent_after, left_address};
 use crate::plan::deed::{DeedCause, DeedKind};
-use crate::plan::guard::Verb;
 
 use super::deeds::{NewDeed, drop_idle_deeds, store_deed};
 use super::holds::{free_contact, free_contacts};
@@ -188,45 +186,6 @@ impl Page<'_> {
             }
         }
         Ok(act)
-    }
-
-    /// Counts what a record would do to its contact's consent.
-    pub(super) fn preview_consent(
-        &mut self,
-        contact: &Contact,
-        observation: &Observation,
-        (moved, row): (Option<&Sides>, Option<&Row>),
-    ) -> Result<(), CheckpointError> {
-        let policy = &self.context.policy;
-        if !policy.has_consent || observation.is_void {
-            return Ok(());
-        }
-        let desired = moved.or(row.map(|row| &row.known.sides)).map(|sides| &sides.desired);
-        let address = desired.and_then(|desired| self.address_of(desired));
-        let heard = row.map(|row| self.load_consent(row.id)).transpose()?.unwrap_or_default();
-        let (known, said) = (heard.state.as_ref(), contact.consent);
-        let leaves = left_address(known, said, address, policy.forgets_consent).is_some();
-        let act = match address {
-            Some(address) => consent_after(known, said, address, policy.forgets_consent).1,
-            None if leaves => ConsentAct::Lower { is_witnessed: true },
-            None => ConsentAct::None,
-        };
-        self.preview_act(act);
-        Ok(())
-    }
-
-    /// Counts what would be done.
-    pub(super) fn preview_act(&mut self, act: ConsentAct) {
-        let preview = &mut self.outcome.preview;
-        match act {
-            ConsentAct::None | ConsentAct::Withdraw => {}
-            ConsentAct::Lower { is_witnessed: true } => preview.opt_outs += 1,
-            ConsentAct::Lower { is_witnessed: false } => *preview.by_verb.entry(Verb::Unsubscribe).or_default() += 1,
-            ConsentAct::Raise => {
-                preview.raises += 1;
-                *preview.by_verb.entry(Verb::Resubscribe).or_default() += 1;
-            }
-        }
     }
 
     pub(super) fn load_consent(&self, id: i64) -> Result<Heard, CheckpointError> {

@@ -80,9 +80,6 @@ impl Page<'_> {
             .execute(params![row.id, sightings, is_confirmed, self.context.asked_at])
             .attempt("mark a gone contact")?;
         if sightings >= SIGHTINGS_NEEDED && (row.sightings < SIGHTINGS_NEEDED || self.ends_anew(row.id)?) {
-            if let Some(verb) = DeedKind::of_ending(self.context.policy.ending).and_then(DeedKind::verb) {
-                *self.outcome.preview.by_verb.entry(verb).or_default() += 1;
-            }
             let of = (self.context.source, self.context.began, self.context.now);
             end_contact(self.transaction, &self.context.policy, row.id, of)?;
         }

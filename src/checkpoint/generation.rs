@@ -8,6 +8,8 @@ use std::path::Path;
 use super::open::write_durably;
 use super::{Checkpoint, CheckpointError};
 
+/// The file beside the database.
+pub(super) const FILE: &str = "generation";
 /// The setting that counts starts, hours, and calls that cannot be taken back.
 pub(super) const GENERATION: &str = "generation";
 
@@ -29,7 +31,7 @@ impl Checkpoint {
 
     /// Writes the counter beside the database, with one fsync.
     pub(super) fn write_generation(&self, next: u64) -> Result<(), CheckpointError> {
-        write_counter(&self.dir.join("generation"), next)
+        write_counter(&self.dir.join(FILE), next)
     }
 
     /// Lets the counter beside the database catch up with the one in it: an earlier attempt may have failed in between.
@@ -40,7 +42,7 @@ impl Checkpoint {
 
     /// The counter beside the database, where there is one that can be read, and the one in it.
     pub(super) fn load_generations(&self) -> Result<(Option<u64>, u64), CheckpointError> {
-        let path = self.dir.join("generation");
+        let path = self.dir.join(FILE);
         let beside = match fs::read(&path) {
             Ok(bytes) => read_counter(&bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

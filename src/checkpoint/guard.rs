@@ -30,6 +30,21 @@ pub struct Weighed {
     pub held: BTreeSet<i64>,
     /// What a changed mapping made due: contacts by their due fields.
     pub by_mapping: BTreeMap<Vec<Field>, u64>,
+    /// What was decided of each verb, and of the values that are held.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What the guard says of one verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What.
+    pub verb: Verb,
+    /// For one value over one field: the field.
+    pub field: Option<Field>,
+    /// How much.
+    pub weight: Weight,
+    /// It is held.
+    pub holds: bool,
 }
 
 /// What all the changed rows of a source come to.
@@ -233,7 +248,9 @@ impl Judge<'_> {
             }
             let weight = Weight { fresh: *fresh, passed: self.count_passed(*verb, None)?, known, doubt: Doubt::Share };
             let weight = self.doubt(*verb, renames, weight)?;
-            if self.guard.holds(*verb, weight) {
+            let holds = self.guard.holds(*verb, weight);
+            weighed.verdicts.push(Verdict { verb: *verb, field: None, weight, holds });
+            if holds {
                 let (hold, is_new) = self.open_hold(*verb, None, weight)?;
                 held.push(Holding { hold: hold.id, verb: *verb, value: None });
                 weighed.holds.extend(is_new.then_some(hold));
@@ -247,6 +264,7 @@ impl Judge<'_> {
             if self.guard.holds(Verb::Overwrite, weight) {
                 let (hold, is_new) = self.open_hold(Verb::Overwrite, Some(*value), weight)?;
                 held.push(Holding { hold: hold.id, verb: Verb::Overwrite, value: Some(*value) });
+                weighed.verdicts.push(Verdict { verb: Verb::Overwrite, field: Some(value.0), weight, holds: true });
                 weighed.holds.extend(is_new.then_some(hold));
             } else {
                 self.note_passed(Verb::Overwrite, Some(*value), *fresh)?;

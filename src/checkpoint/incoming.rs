@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::contact::{Consent, Contact, Field, Fingerprint, Said, Unspoken};
+use crate::contact::{Consent, Contact, Field, Said, Unspoken};
 use crate::plan::balance::Balance;
 use crate::plan::change::ReadStamp;
-use crate::plan::guard::{Harm, Verb};
 use crate::plan::policy::Policy;
 use crate::plan::repair::{Earlier, RepairCause, cause_of_change};
 use crate::plan::{Lane, SourceId};
@@ -16,8 +15,6 @@ use crate::plan::{Lane, SourceId};
 pub enum PageMode {
     /// Moves rows.
     Apply,
-    /// Decides the same, and writes nothing.
-    Preview,
     /// Takes what the CRM says as what Reteno holds.
     Baseline,
 }
@@ -164,71 +161,6 @@ pub enum Origin {
     Pushed,
 }
 
-/// What would be sent, by what `plan` shows.
-#[derive(Clone, Debug, Default)]
-pub struct Preview {
-    /// Contacts by (whether new, set of due fields).
-    pub by_mask: BTreeMap<(bool, Vec<Field>), u64>,
-    /// The first few (CRM id, due fields).
-    pub samples: Vec<(String, Vec<Field>)>,
-    /// Contacts by what the guard counts them under, those that would be unsubscribed or deleted among them.
-    pub by_verb: BTreeMap<Verb, u64>,
-    /// Contacts by the values that would be written over others; the rare ones of very many are left out.
-    pub by_value: BTreeMap<(Field, Fingerprint), u64>,
-    /// Opt-outs that the source's records witness: the guard lets them pass.
-    pub opt_outs: u64,
-    /// Addresses that would get mail again.
-    pub raises: u64,
-    /// Records were rejected: what is missing may stand among them.
-    pub has_rejected: bool,
-}
-
-pub(super) const SAMPLES_MAX: usize = 10;
-/// About 10 MB of them.
-const VALUES_MAX: usize = 100_000;
-
-impl Preview {
-    /// Adds the next page's.
-    pub fn add(&mut self, next: Self) {
-        for (key, count) in next.by_mask {
-            *self.by_mask.entry(key).or_default() += count;
-        }
-        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
-        self.samples.extend(next.samples.into_iter().take(room));
-        for (verb, count) in next.by_verb {
-            *self.by_verb.entry(verb).or_default() += count;
-        }
-        for (value, count) in next.by_value {
-            *self.by_value.entry(value).or_default() += count;
-        }
-        self.bound_values();
-        self.opt_outs += next.opt_outs;
-        self.raises += next.raises;
-        self.has_rejected |= next.has_rejected;
-    }
-
-    /// A value that is to be held is in many contacts: those in few go first where there are too many to remember.
-    fn bound_values(&mut self) {
-        let mut fewest = 1;
-        while self.by_value.len() > VALUES_MAX {
-            self.by_value.retain(|_, count| *count > fewest);
-            fewest *= 2;
-        }
-    }
-
-    /// Counts one contact under each verb of its harms.
-    pub(super) fn weigh(&mut self, harms: &[Harm]) {
-        let verbs: BTreeSet<Verb> = harms.iter().map(|harm| harm.verb).collect();
-        for verb in verbs {
-            *self.by_verb.entry(verb).or_default() += 1;
-        }
-        let overwritten = harms.iter().filter(|harm| harm.verb == Verb::Overwrite);
-        for value in overwritten.filter_map(|harm| harm.field.map(|field| (field, harm.print))) {
-            *self.by_value.entry(value).or_default() += 1;
-        }
-    }
-}
-
 /// What became of a page.
 #[derive(Clone, Debug, Default)]
 pub struct PageOutcome {
@@ -240,8 +172,6 @@ pub struct PageOutcome {
     pub unnamed: u64,
     /// Records whose consent is neither a yes nor a no, by the class of its value.
     pub unclear_consents: BTreeMap<&'static str, u64>,
-    /// What would be sent (only in [`PageMode::Preview`]).
-    pub preview: Preview,
 }
 
 impl Incoming {

@@ -16,7 +16,13 @@ use crate::random::Random;
 
 use super::error::database_error;
 use super::owner::check_owner;
+use super::rehearsal::remove_leftovers;
 use super::{Attempt, Checkpoint, CheckpointError};
+
+/// Files of the state directory.
+pub(super) const DATABASE: &str = "reteno-sync.db";
+pub(super) const KEY: &str = "key";
+pub(super) const LOCK: &str = "lock";
 
 static MIGRATIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
 
@@ -52,7 +58,7 @@ pub struct Opened {
 impl Checkpoint {
     /// Opens the checkpoint of a state directory.
     pub fn open(options: &OpenOptions, random: &Random) -> Result<Opened, CheckpointError> {
-        let path = options.dir.join("reteno-sync.db");
+        let path = options.dir.join(DATABASE);
         let is_there = path.try_exists().map_err(|source| CheckpointError::File {
             action: "look at",
             path: path.clone(),
@@ -64,7 +70,11 @@ impl Checkpoint {
         check_owner(&options.dir)?;
         make_dir(&options.dir)?;
         let sender_lock = match &options.sender {
-            Some(name) => Some(take_lock(&options.dir, name)?),
+            Some(name) => {
+                let lock = take_lock(&options.dir, name)?;
+                remove_leftovers(&options.dir)?;
+                Some(lock)
+            }
             None => None,
         };
         let mut connection = open_database(&path, &MIGRATIONS, BUSY_TIMEOUT)?;
@@ -152,7 +162,7 @@ fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
 }
 
 fn take_lock(dir: &Path, name: &str) -> Result<File, CheckpointError> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     let file_error = |action| {
         let path = path.clone();
         move |source| CheckpointError::File { action, path, source }
@@ -250,7 +260,7 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 
 /// Takes no write lock where the key is known already: whoever only looks waits for no writer.
 fn load_key(connection: &mut Connection, options: &OpenOptions, random: &Random) -> Result<[u8; 32], CheckpointError> {
-    let path = options.dir.join("key");
+    let path = options.dir.join(KEY);
     let at_hand = |path: &Path| match options.key {
         Some(key) => Ok(Some(key)),
         None => read_key(path),

@@ -2,15 +2,14 @@
 
 use rusqlite::{CachedStatement, Transaction, params};
 
-use crate::contact::{Consent, Contact, Field, FieldPrints, Fingerprinter, Unspoken};
+use crate::contact::{Consent, Contact, FieldPrints, Fingerprinter, Unspoken};
 use crate::plan::balance::Seen;
 use crate::plan::change::{Observation, Path, ReadStamp, Sides, Twins, desired_after, observe};
-use crate::plan::guard::harms_of;
 use crate::plan::policy::fields_that_count;
 use crate::random::Random;
 
 use super::endings::SIGHTINGS_NEEDED;
-use super::incoming::{Incoming, PageMode, PageOutcome, ReadContext, SAMPLES_MAX};
+use super::incoming::{Incoming, PageOutcome, ReadContext};
 use super::reads::SeenRows;
 use super::rejections::RejectionKind;
 use super::removal::take_removed;
@@ -92,10 +91,6 @@ impl Checkpoint {
         }
         let outcome = page.outcome;
         add_repaired(&transaction, context.source, &outcome.repaired, context.now)?;
-        if context.mode == PageMode::Preview {
-            transaction.rollback().attempt("leave everything as it was")?;
-            return Ok(outcome);
-        }
         if let (Some(cursor), true) = (cursor, context.stores_cursor) {
             transaction
                 .execute("UPDATE source SET cursor = ?2 WHERE id = ?1", params![context.source.0, cursor])
@@ -135,7 +130,6 @@ impl Page<'_> {
                     self.see(key, seen)?;
                 }
                 self.outcome.unnamed += u64::from(key.is_none());
-                self.outcome.preview.has_rejected = true;
                 self.record_rejected((key.as_deref(), &place), reasons)
             }
         }
@@ -225,12 +219,6 @@ impl Page<'_> {
             (None, Some(row)) if observation.takes_values => Some(row.known.sides.clone()),
             (None, _) => None,
         };
-        if self.context.mode == PageMode::Preview {
-            self.outcome.balance.count(observation.seen);
-            self.preview_consent(contact, &observation, (moved.as_ref(), row.as_ref()))?;
-            self.preview(contact, moved.as_ref(), row.as_ref());
-            return Ok(());
-        }
         self.note_repair(&contact.key, row.as_ref(), (stamp, &observation));
         let (id, sides) = match (moved, &row) {
             (Some(sides), None) => {
@@ -315,7 +303,7 @@ impl Page<'_> {
     /// of the contact. Says whether it counted as gone, and its row is another by now.
     fn find_again(&self, row: &Row) -> Result<bool, CheckpointError> {
         let is_older = self.context.asked_at < row.known.stamp.asked_at;
-        if row.sightings == 0 || is_older || self.context.mode == PageMode::Preview {
+        if row.sightings == 0 || is_older {
             return Ok(false);
         }
         // one read that lacked it is no end, so this is no return: what was known of its consent stands
@@ -336,25 +324,5 @@ impl Page<'_> {
         }
         self.contend_again(row.id, &row.known.sides.desired)?;
         Ok(true)
-    }
-
-    fn preview(&mut self, contact: &Contact, moved: Option<&Sides>, row: Option<&Row>) {
-        let Some(sides) = moved else { return };
-        let due: Vec<Field> = sides.due();
-        // a form's contact is never updated
-        if due.is_empty() || (self.context.policy.is_form && row.is_some()) {
-            return;
-        }
-        let is_new = row.is_none();
-        let returns = row.is_some_and(|row| {
-            row.stuck == Stuck::Ended && row.known.sides.acknowledged.as_ref().is_some_and(FieldPrints::is_empty)
-        });
-        let harms = harms_of(sides, returns || is_new && self.context.lane != crate::plan::Lane::FirstLoad, self.hash);
-        self.outcome.preview.weigh(&harms);
-        let preview = &mut self.outcome.preview;
-        if preview.samples.len() < SAMPLES_MAX {
-            preview.samples.push((contact.key.clone(), due.clone()));
-        }
-        *preview.by_mask.entry((is_new, due)).or_default() += 1;
     }
 }

@@ -73,11 +73,6 @@ impl SeenRows {
         }
         Ok(row()?.is_some_and(|row| self.refusing.contains(row)))
     }
-
-    /// Whether the source speaks of a row.
-    pub(super) fn has_seen(&self, row: i64) -> bool {
-        self.seen.contains(row)
-    }
 }
 
 impl Bits {
@@ -200,7 +195,7 @@ impl Checkpoint {
     }
 
     /// Whether a source was read with another mapping than this before: then all its records are to be read once.
-    pub fn is_other_mapping(&self, source: SourceId, mapping: u64) -> Result<bool, CheckpointError> {
+    fn is_other_mapping(&self, source: SourceId, mapping: u64) -> Result<bool, CheckpointError> {
         self.connection
             .query_row("SELECT mapping FROM source WHERE id = ?1", [source.0], |row| row.get::<_, Option<i64>>(0))
             .attempt("read which mapping a source is read with")

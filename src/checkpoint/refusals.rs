@@ -6,10 +6,10 @@ use rusqlite::params;
 
 use crate::contact::{Consent, Contact, FieldPrints};
 use crate::plan::change::{Age, Path, ReadStamp, Twins, age_of, is_changed_later};
-use crate::plan::consent::{ConsentAct, consent_after};
+use crate::plan::consent::ConsentAct;
 
 use super::consents::Heard;
-use super::incoming::{Origin, PageMode, Way};
+use super::incoming::{Origin, Way};
 use super::pages::Page;
 use super::reads::SeenRows;
 use super::rows::Row;
@@ -62,14 +62,6 @@ impl Page<'_> {
             }
         }
         let desired = &row.known.sides.desired;
-        if self.context.mode == PageMode::Preview {
-            let policy = &self.context.policy;
-            if let Some(address) = self.address_of(desired) {
-                let act = consent_after(heard.state.as_ref(), Some(Consent::No), address, policy.forgets_consent).1;
-                self.preview_act(act);
-            }
-            return Ok(true);
-        }
         let lowers = match self.record_consent((row.id, key), Some(Consent::No), &heard, desired)? {
             ConsentAct::Lower { .. } => true,
             ConsentAct::None | ConsentAct::Raise | ConsentAct::Withdraw => false,
@@ -91,7 +83,7 @@ impl Page<'_> {
     /// counts when a later read shows it again.
     fn doubt_no(&self, (row, key): (&Row, &str), age: Age, heard: &Heard) -> Result<(), CheckpointError> {
         let is_known = heard.state.is_some_and(|state| state.said == Some(Consent::No));
-        if is_known || self.context.mode == PageMode::Preview {
+        if is_known {
             return Ok(());
         }
         if age == Age::Contradicted && row.known.older_since.is_none() {

@@ -102,7 +102,7 @@ impl Page<'_> {
     ) -> Result<i64, CheckpointError> {
         let acknowledged = match self.context.mode {
             PageMode::Baseline => None,
-            PageMode::Apply | PageMode::Preview => sides.acknowledged.as_ref().map(FieldPrints::encode),
+            PageMode::Apply => sides.acknowledged.as_ref().map(FieldPrints::encode),
         };
         // the contacts of a first load are what the operator asked for
         let is_declared = self.context.is_declared();

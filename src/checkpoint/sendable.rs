@@ -57,6 +57,24 @@ impl Sendable {
         hash: &Fingerprinter,
         now: Timestamp,
     ) -> Result<Option<Self>, CheckpointError> {
+        let Some(sendable) = Self::decide(row, connection, rules, hash, now)? else { return Ok(None) };
+        Ok((!sendable.is_gagged(connection)?).then_some(sendable))
+    }
+
+    /// Whether its address is written only after Reteno knows that it wants no e-mail.
+    pub(super) fn is_gagged(&self, connection: &Connection) -> Result<bool, CheckpointError> {
+        let address = self.sides.desired.get(Field::Email).filter(|_| self.mask.contains(&Field::Email));
+        address.map_or(Ok(false), |address| is_gagged(connection, address))
+    }
+
+    /// The same, whatever its address waits for.
+    pub(super) fn decide(
+        row: &Row<'_>,
+        connection: &Connection,
+        rules: &SendRules,
+        hash: &Fingerprinter,
+        now: Timestamp,
+    ) -> Result<Option<Self>, CheckpointError> {
         const ACTION: &str = "read a contact that is due";
         let prints = |place| -> Result<FieldPrints, CheckpointError> {
             let blob: Vec<u8> = row.get(place).attempt(ACTION)?;
@@ -76,9 +94,7 @@ impl Sendable {
             let doubt = prints(12)?;
             due.retain(|field| doubt.get(*field).is_none_or(|print| sides.desired.get(*field) != Some(print)));
         }
-        let address = sides.desired.get(Field::Email).filter(|_| due.contains(&Field::Email));
-        let is_gagged = address.map(|address| is_gagged(connection, address)).transpose()?;
-        if due.is_empty() || is_gagged == Some(true) {
+        if due.is_empty() {
             return Ok(None);
         }
         let was_uploaded: bool = row.get(10).attempt(ACTION)?;

@@ -22,7 +22,7 @@ use super::requests::ask_for_read;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Beside the database.
-const FILE: &str = "tombstones.log";
+pub(super) const FILE: &str = "tombstones.log";
 /// Of a hash in the file.
 const HASH_DIGITS: usize = 16;
 

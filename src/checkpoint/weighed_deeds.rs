@@ -8,7 +8,7 @@ use crate::plan::deed::DeedKind;
 use crate::plan::guard::{Doubt, Weight};
 
 use super::consents::RAISE_AGE_MAX_MS;
-use super::guard::{ACTION, Judge, Weighed};
+use super::guard::{ACTION, Judge, Verdict, Weighed};
 use super::holds::hold_item;
 use super::{Attempt, CheckpointError};
 
@@ -47,7 +47,9 @@ impl Judge<'_> {
         if kind == DeedKind::Unsubscribe && declared == fresh && !self.guard.holds_all && !self.do_most_say_no()? {
             return self.release_deeds(kind);
         }
-        if !self.guard.holds(verb, weight) {
+        let holds = self.guard.holds(verb, weight);
+        weighed.verdicts.push(Verdict { verb, field: None, weight, holds });
+        if !holds {
             self.note_passed(verb, None, fresh)?;
             return self.release_deeds(kind);
         }

@@ -1,18 +1,23 @@
-//! `plan`: what `sync` would do. Reads and decides the same, writes nothing, sends nothing.
+//! `plan`: what `sync` would do. It does the same on a copy of the checkpoint, up to the calls: there it sends nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{PageMode, Preview, SendRules};
+use crate::checkpoint::{
+    Checkpoint, DeedCount, DeedState, DueContacts, DueGroup, OpenOptions, PageMode, RejectionRow, SendRules, Store,
+};
 use crate::config::Config;
 use crate::contact::{Catalog, Field};
-use crate::daemon::compose;
+use crate::daemon::attend::fetch_wanted;
+use crate::daemon::compose::{self, Surroundings};
 use crate::daemon::cycle::{CycleParts, CycleReport, Feed, Reach};
-use crate::daemon::sender::{Line, SendSettings};
-use crate::plan::Lane;
-use crate::plan::guard::Verb;
+use crate::daemon::feeds::note_configured;
+use crate::daemon::sender::Line;
+use crate::plan::balance::Balance;
+use crate::plan::batch::Route;
+use crate::plan::deed::DeedKind;
 
 use super::estimate::{DEED_MEMBERS, calls_of, time_of};
 use super::plan_words::show;
@@ -24,37 +29,77 @@ use super::{Context, Exit, Failure};
 pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let chosen = session::choose(&config, source)?;
-    let (around, is_older_copy) = session::open_noting_age(&config, &Role::Beside)?;
+    let around = session::open(&config, &Role::Beside)?;
     let catalog = match compose::connect(&config, &around, false) {
         Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
         Err(_) => Catalog::empty(),
     };
+    // tokens are renewed in the checkpoint itself: those of the copy are lost with it
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
+    let now = around.clock.now();
+    let (waiting, _) = around.store.call(move |checkpoint| checkpoint.count_open(now, &SendRules::default())).await?;
+    let directory = around.store.call(|checkpoint| checkpoint.copy_for_rehearsal()).await?;
+    let copy = Surroundings { store: open_copy(&config, &around, directory.path())?, ..around.clone() };
+    note_configured(&config, &copy.store).await?;
+    let mut outlook = Outlook { waiting, names: FieldNames::of(&config), ..Outlook::default() };
+    for report in read(&config, &feeds, &copy, context).await? {
+        outlook.add(&feeds, report);
+    }
+    let rules = compose::send_settings(&config).rules();
+    let due = copy.store.call(move |checkpoint| {
+        let due = checkpoint.count_due(now, &rules)?;
+        Ok((due, checkpoint.load_status()?.deeds, checkpoint.load_rejections()?))
+    });
+    let (contacts, deeds, rejections) = due.await?;
+    outlook.rejections = rejections.into_iter().filter(|row| !row.ignored).collect();
+    outlook.add_deeds(&deeds);
+    outlook.add_contacts(contacts, config.reteno.batch_contacts_max as u64);
+    show(context, &outlook, config.reteno.posts_in_flight);
+    let is_work = outlook.calls > 0 || outlook.verdicts.iter().any(|verdict| verdict.holds) || waiting > 0;
+    Ok(if detailed && is_work { Exit::Changes } else { Exit::Done })
+}
+
+/// Opens the copy as a sender does: an older copy is taken for what it is there, too.
+fn open_copy(config: &Config, around: &Surroundings, directory: &std::path::Path) -> Result<Store, Failure> {
+    let options = OpenOptions {
+        dir: directory.to_owned(),
+        key: session::load_key()?,
+        sender: Some(format!("`reteno-sync plan` (process {})", std::process::id())),
+        create: false,
+        now: around.clock.now(),
+        import_age_max: config.reteno.import_age_max,
+    };
+    Ok(Store::share(Checkpoint::open(&options, &around.random)?.checkpoint))
+}
+
+/// Reads as `sync` does.
+async fn read(
+    config: &Config,
+    feeds: &[Feed],
+    copy: &Surroundings,
+    context: &Context,
+) -> Result<Vec<CycleReport>, Failure> {
     let (stop, line) = (CancellationToken::new(), Line::default());
     let parts = CycleParts {
-        store: &around.store,
-        clock: &around.clock,
+        store: &copy.store,
+        clock: &copy.clock,
         line: &line,
         stop: &stop,
-        mode: PageMode::Preview,
+        mode: PageMode::Apply,
         on_page: &|_| {},
     };
-    let mut outlook = Outlook { names: FieldNames::of(&config), ..Outlook::default() };
-    for (feed, (_, read)) in feeds.iter().zip(read_all(&feeds, Reach::Changes, &parts, &context.progress).await) {
+    let mut reports = Vec::new();
+    for (_, read) in read_all(feeds, Reach::Changes, &parts, &context.progress).await {
         let report = read?;
         for warning in &report.warnings {
             tracing::warn!(source = report.source, "{warning}");
         }
-        tracing::info!(source = report.source, "{}", report.balance);
-        outlook.add(&config, feed, report);
+        reports.push(report);
     }
-    outlook.close(&config);
-    let now = around.clock.now();
-    (outlook.waiting, _) =
-        around.store.call(move |checkpoint| checkpoint.count_open(now, &SendRules::default())).await?;
-    show(context, &outlook, config.reteno.posts_in_flight);
-    let is_work = is_older_copy || outlook.waiting > 0 || !outlook.is_empty();
-    Ok(if detailed && is_work { Exit::Changes } else { Exit::Done })
+    for feed in feeds {
+        fetch_wanted(feed, copy, (&line, &stop), &config.program).await?;
+    }
+    Ok(reports)
 }
 
 /// Contacts and calls of one field.
@@ -64,7 +109,7 @@ pub(super) struct FieldLoad {
     pub(super) calls: u64,
 }
 
-/// What the guard would say of one verb of one source.
+/// What the guard says of one verb of one source.
 pub(super) struct Verdict {
     pub(super) source: String,
     pub(super) what: String,
@@ -84,9 +129,11 @@ pub(super) struct MappingChange {
 /// What would come of a `sync`.
 #[derive(Default)]
 pub(super) struct Outlook {
-    pub(super) preview: Preview,
+    /// What became of each source's records.
+    pub(super) balances: Vec<(String, Balance)>,
     pub(super) create: u64,
     pub(super) update: u64,
+    /// Of the contacts and of what else is to be done: so many waited before.
     pub(super) waiting: u64,
     pub(super) gone: u64,
     /// Opt-outs, deletions and the like, by what users call them.
@@ -98,78 +145,58 @@ pub(super) struct Outlook {
     /// New contacts for which Reteno would make an event, and those that would get the double opt-in.
     pub(super) events: u64,
     pub(super) opt_ins: u64,
+    /// The first few contacts, with the fields of their calls.
+    pub(super) samples: Vec<(String, Vec<Field>)>,
+    /// What cannot be sent, and why.
+    pub(super) rejections: Vec<RejectionRow>,
     /// What fields are called to people.
     pub(super) names: FieldNames,
-    /// Contacts by set of fields, of all sources but forms.
-    masks: BTreeMap<Vec<Field>, u64>,
 }
 
 impl Outlook {
-    fn add(&mut self, config: &Config, feed: &Feed, report: CycleReport) {
-        let settings = compose::send_settings(config);
-        let mut created = 0;
-        for ((is_new, mask), count) in &report.preview.by_mask {
-            *(if *is_new { &mut created } else { &mut self.update }) += count;
-            for field in mask {
-                self.by_field.entry(*field).or_default().contacts += count;
-            }
-            if feed.policy.is_form {
-                self.opt_ins += count;
-                self.calls += count;
-            } else {
-                *self.masks.entry(mask.clone()).or_default() += count;
-            }
-        }
-        self.create += created;
+    fn add(&mut self, feeds: &[Feed], report: CycleReport) {
         self.gone += report.balance.gone;
-        if !feed.policy.is_form && fires(&settings, &report) {
-            self.events += created;
+        if let Some(feed) = feeds.iter().find(|feed| feed.name == report.source) {
+            self.verdicts.extend(verdicts(feed, &report));
         }
-        self.add_deeds(&report.preview);
-        self.verdicts.extend(verdicts(feed, &report));
-        if report.is_mapping_new && report.preview.by_mask.keys().any(|(is_new, _)| !is_new) {
+        if !report.by_mapping.is_empty() {
             self.mapping_changes.push(mapping_change(&report));
         }
-        self.preview.add(report.preview);
+        self.balances.push((report.source, report.balance));
     }
 
-    fn add_deeds(&mut self, preview: &Preview) {
-        let of_verb = |verb: Verb| preview.by_verb.get(&verb).copied().unwrap_or(0);
-        let deeds = [
-            ("unsubscribe", preview.opt_outs + of_verb(Verb::Unsubscribe)),
-            ("subscribe again", preview.raises),
-            ("delete", of_verb(Verb::Delete)),
-            ("erase", of_verb(Verb::Erase)),
-        ];
-        for (deed, count) in deeds.into_iter().filter(|(_, count)| *count > 0) {
-            *self.deeds.entry(deed).or_default() += count;
+    fn add_deeds(&mut self, deeds: &[DeedCount]) {
+        for DeedCount { kind, state, deeds } in deeds {
+            let Some(kind) = DeedKind::from_name(kind).filter(|_| *state != DeedState::Held) else { continue };
+            *self.deeds.entry(name_of(kind)).or_default() += deeds;
+            self.calls += calls_of(*deeds, if takes_many(kind) { DEED_MEMBERS } else { 1 });
         }
     }
 
-    /// Counts the calls, once everything has been added.
-    fn close(&mut self, config: &Config) {
-        for (mask, count) in &self.masks {
+    fn add_contacts(&mut self, contacts: DueContacts, batch_contacts_max: u64) {
+        for (DueGroup { is_new, mask, flavor, has_categories }, count) in contacts.groups {
+            *(if is_new { &mut self.create } else { &mut self.update }) += count;
+            self.events += if flavor.fires { count } else { 0 };
             // categories have a call of their own for each contact
-            let singles = if mask.contains(&Field::Subscriptions) { *count } else { 0 };
-            let bulk = if mask.iter().any(|field| field.is_bulk()) {
-                calls_of(*count, config.reteno.batch_contacts_max as u64)
-            } else {
-                0
+            let mut singles = if has_categories { count } else { 0 };
+            let calls = match flavor.route {
+                Route::Form => {
+                    self.opt_ins += count;
+                    singles = 0;
+                    count
+                }
+                Route::Categories => 0,
+                Route::Fields | Route::Upload => calls_of(count, batch_contacts_max),
             };
-            self.calls += bulk + singles;
-            for field in mask {
-                let calls = if *field == Field::Subscriptions { singles } else { bulk };
-                self.by_field.entry(*field).or_default().calls += calls;
+            self.calls += calls + singles;
+            let of_categories = (singles > 0).then_some(&Field::Subscriptions);
+            for field in mask.iter().filter(|field| field.is_bulk() || singles == 0).chain(of_categories) {
+                let load = self.by_field.entry(*field).or_default();
+                load.contacts += count;
+                load.calls += if *field == Field::Subscriptions { singles } else { calls };
             }
         }
-        for (deed, count) in &self.deeds {
-            let in_a_call = if matches!(*deed, "delete" | "erase") { 1 } else { DEED_MEMBERS };
-            self.calls += calls_of(*count, in_a_call);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.preview.by_mask.is_empty() && self.deeds.is_empty()
+        self.samples = contacts.samples;
     }
 
     pub(super) fn time(&self, posts_in_flight: usize) -> Duration {
@@ -177,34 +204,49 @@ impl Outlook {
     }
 }
 
-fn fires(settings: &SendSettings, report: &CycleReport) -> bool {
-    let rules = settings.rules();
-    if report.lane.is_some_and(Lane::is_bulk) { rules.fires_in_full_reads } else { rules.fires }
+/// What users call it.
+const fn name_of(kind: DeedKind) -> &'static str {
+    match kind {
+        DeedKind::Unsubscribe => "unsubscribe",
+        DeedKind::Resubscribe => "subscribe again",
+        DeedKind::Detach => "detach from segments",
+        DeedKind::Delete => "delete",
+        DeedKind::Erase => "erase",
+        DeedKind::Learn => "ask for Reteno's id",
+    }
+}
+
+/// Whether one call does it to many contacts.
+const fn takes_many(kind: DeedKind) -> bool {
+    match kind {
+        DeedKind::Unsubscribe | DeedKind::Resubscribe | DeedKind::Detach | DeedKind::Learn => true,
+        DeedKind::Delete | DeedKind::Erase => false,
+    }
 }
 
 fn verdicts<'a>(feed: &'a Feed, report: &'a CycleReport) -> impl Iterator<Item = Verdict> + 'a {
-    report.forecasts.iter().map(|forecast| {
-        let bound = feed.policy.guard.bound(forecast.verb);
-        let what = match forecast.field {
-            Some(field) => format!("{} {field} with one value", forecast.verb.name()),
-            None => forecast.verb.name().to_owned(),
+    report.verdicts.iter().map(|verdict| {
+        let bound = feed.policy.guard.bound(verdict.verb);
+        let what = match verdict.field {
+            Some(field) => format!("{} {field} with one value", verdict.verb.name()),
+            None => verdict.verb.name().to_owned(),
         };
         Verdict {
             source: report.source.clone(),
             what,
-            contacts: forecast.weight.fresh,
-            passed: forecast.weight.passed,
+            contacts: verdict.weight.fresh,
+            passed: verdict.weight.passed,
             limit: format!("{} or {} %", bound.contacts, bound.percent),
-            holds: forecast.holds,
+            holds: verdict.holds,
         }
     })
 }
 
 fn mapping_change(report: &CycleReport) -> MappingChange {
     let mut change = MappingChange { source: report.source.clone(), contacts: 0, fields: BTreeMap::new() };
-    for ((_, mask), count) in report.preview.by_mask.iter().filter(|((is_new, _), _)| !is_new) {
+    for (fields, count) in &report.by_mapping {
         change.contacts += count;
-        for field in mask {
+        for field in fields {
             *change.fields.entry(*field).or_default() += count;
         }
     }

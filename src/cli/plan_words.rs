@@ -7,6 +7,7 @@ use crate::report;
 
 use super::estimate::time_of;
 use super::plan::{MappingChange, Outlook, Verdict};
+use super::rejected::{by_reason, reason_rows};
 use super::segments::FieldNames;
 use super::{Context, Output};
 
@@ -22,7 +23,7 @@ fn names(names: &FieldNames, mask: &[Field]) -> Vec<String> {
 }
 
 fn document(outlook: &Outlook, posts_in_flight: usize) -> serde_json::Value {
-    let Outlook { preview, create, update, waiting, gone, deeds, calls, by_field, .. } = outlook;
+    let Outlook { balances, create, update, waiting, gone, deeds, calls, by_field, .. } = outlook;
     let fields: BTreeMap<_, _> =
         by_field.iter().map(|(field, load)| (outlook.names.name(&field.to_string()), load.contacts)).collect();
     let loads: BTreeMap<_, _> = by_field
@@ -61,7 +62,13 @@ fn document(outlook: &Outlook, posts_in_flight: usize) -> serde_json::Value {
         "mapping_changes": outlook.mapping_changes.iter().map(change).collect::<Vec<_>>(),
         "events": outlook.events,
         "double_opt_ins": outlook.opt_ins,
-        "samples": preview.samples.iter().map(|(key, mask)| {
+        "sources": balances.iter().map(|(source, balance)| {
+            serde_json::json!({ "source": source, "balance": balance })
+        }).collect::<Vec<_>>(),
+        "rejections": by_reason(&outlook.rejections).into_iter().map(|(reason, contacts)| {
+            serde_json::json!({ "reason": reason, "contacts": contacts })
+        }).collect::<Vec<_>>(),
+        "samples": outlook.samples.iter().map(|(key, mask)| {
             serde_json::json!({ "key": key, "fields": names(&outlook.names, mask) })
         }).collect::<Vec<_>>(),
     })
@@ -71,7 +78,12 @@ fn say(outlook: &Outlook, posts_in_flight: usize) {
     let mut rows: Vec<Vec<String>> = [("create", outlook.create), ("update", outlook.update)]
         .into_iter()
         .chain(outlook.deeds.iter().map(|(deed, count)| (*deed, *count)))
-        .chain([("already waiting", outlook.waiting), ("gone", outlook.gone), ("calls", outlook.calls)])
+        .chain([
+            ("of them already waiting", outlook.waiting),
+            ("gone", outlook.gone),
+            ("rejected", outlook.rejections.iter().map(|row| row.contacts).sum()),
+            ("calls", outlook.calls),
+        ])
         .map(|(verb, count)| vec![verb.to_owned(), count.to_string()])
         .collect();
     for (what, count) in [("events for new contacts", outlook.events), ("double opt-ins", outlook.opt_ins)] {
@@ -110,6 +122,10 @@ fn say(outlook: &Outlook, posts_in_flight: usize) {
         let header = ["source", "would", "contacts", "in the last 24 h", "limit", "the guard"];
         report::say(&format!("\n{}", report::table(&header, &rows)));
     }
+    if !outlook.rejections.is_empty() {
+        let table = report::table(&["cannot be sent, because", "contacts"], &reason_rows(&outlook.rejections));
+        report::say(&format!("\n{table}"));
+    }
     if outlook.calls > 0 {
         say_fields(outlook, posts_in_flight);
     }
@@ -128,7 +144,7 @@ fn say_fields(outlook: &Outlook, posts_in_flight: usize) {
     if !rows.is_empty() {
         report::say(&format!("\n{}", report::table(&["field", "contacts", "calls", "takes"], &rows)));
     }
-    let samples = &outlook.preview.samples;
+    let samples = &outlook.samples;
     let rows: Vec<_> =
         samples.iter().map(|(key, mask)| vec![key.clone(), names(&outlook.names, mask).join(", ")]).collect();
     if !rows.is_empty() {

@@ -26,7 +26,7 @@ pub(super) async fn list(context: &Context, all: bool) -> Result<Exit, Failure> 
             } else {
                 let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
                 report::say(&report::table(&["source", "contact", "what", "field", "reason", "since"], &cells));
-                report::say(&format!("\n{}", report::table(&["reason", "count"], &by_reason(&rows))));
+                report::say(&format!("\n{}", report::table(&["reason", "count"], &reason_rows(&rows))));
             }
             if hidden > 0 {
                 report::say(&format!("\n{hidden} more are ignored: --all shows them"));
@@ -168,12 +168,18 @@ fn cells(row: &RejectionRow) -> Vec<String> {
     ]
 }
 
-fn by_reason(rows: &[RejectionRow]) -> Vec<Vec<String>> {
+/// The rows of a table.
+pub(super) fn reason_rows(rows: &[RejectionRow]) -> Vec<Vec<String>> {
+    by_reason(rows).into_iter().map(|(reason, count)| vec![reason.to_owned(), count.to_string()]).collect()
+}
+
+/// Contacts by the reason, the most frequent one first.
+pub(super) fn by_reason(rows: &[RejectionRow]) -> Vec<(&str, u64)> {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for row in rows {
         *counts.entry(&row.reason).or_default() += row.contacts;
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    counts.into_iter().map(|(reason, count)| vec![reason.to_owned(), count.to_string()]).collect()
+    counts
 }

@@ -49,11 +49,6 @@ pub(super) enum Role<'a> {
 
 /// Opens the checkpoint.
 pub(super) fn open(config: &Config, role: &Role<'_>) -> Result<Surroundings, Failure> {
-    open_noting_age(config, role).map(|(around, _)| around)
-}
-
-/// Opens the checkpoint, and says whether it is an older copy that a sender takes for unknown.
-pub(super) fn open_noting_age(config: &Config, role: &Role<'_>) -> Result<(Surroundings, bool), Failure> {
     let (clock, random) = (Clock::system(), Random::system());
     let options = OpenOptions {
         dir: config.state_dir.clone(),
@@ -83,11 +78,11 @@ pub(super) fn open_noting_age(config: &Config, role: &Role<'_>) -> Result<(Surro
             );
         }
     }
-    Ok((around, opened.was_restored))
+    Ok(around)
 }
 
 /// The checkpoint's key from systemd, where the unit has one.
-fn load_key() -> Result<Option<[u8; 32]>, Failure> {
+pub(super) fn load_key() -> Result<Option<[u8; 32]>, Failure> {
     let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
     let path = Path::new(&dir).join("reteno_sync_key");
     match std::fs::read(&path) {

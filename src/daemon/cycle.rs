@@ -8,8 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{
-    CheckpointError, Forecast, Hold, Inbox, PageMode, Preview, ReadContext, ReadProof, Rereading, SeenRows, SourceRow,
-    Store, Way,
+    CheckpointError, Hold, Inbox, PageMode, ReadContext, ReadProof, Rereading, SeenRows, SourceRow, Store, Verdict, Way,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::contact::{DateFaults, Field, ResolvedMapping};
@@ -22,7 +21,6 @@ use crate::source::{Cursor, From, Item, PUSHED, Page, ReadEnd, Source};
 use super::consents::UnclearConsents;
 pub use super::cycle_error::CycleError;
 use super::feeds::tell_last_words;
-use super::foresight::foresee;
 use super::items::map_items;
 use super::repairs::{earlier_way, repairs_of};
 use super::sender::Line;
@@ -71,13 +69,9 @@ pub struct CycleReport {
     pub date_faults: DateFaults,
     /// For the operator.
     pub warnings: Vec<String>,
-    /// What would be sent, where nothing was written.
-    pub preview: Preview,
-    /// What the guard would say of it.
-    pub forecasts: Vec<Forecast>,
-    /// The mapping is another one than before.
-    pub is_mapping_new: bool,
-    /// What it made due: contacts by their due fields.
+    /// What the guard says of it.
+    pub verdicts: Vec<Verdict>,
+    /// What a mapping that is another one than before made due: contacts by their due fields.
     pub by_mapping: BTreeMap<Vec<Field>, u64>,
     /// The lane of what it changed.
     pub lane: Option<Lane>,
@@ -100,14 +94,6 @@ pub struct CycleParts<'a> {
     pub mode: PageMode,
     /// Told what has been read so far, after each page.
     pub on_page: &'a (dyn Fn(&Balance) + Sync),
-}
-
-/// What of a source is another than when it was last read.
-#[derive(Clone, Copy)]
-struct IsNew {
-    mapping: bool,
-    /// How its records speak of consent, where nothing is written.
-    consent: bool,
 }
 
 /// The state of a cycle under way.
@@ -136,7 +122,6 @@ const WEIGHED_EVERY: Duration = Duration::from_mins(5);
 pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Result<CycleReport, CycleError> {
     let name = feed.name.clone();
     let began = parts.clock.now();
-    let is_applied = parts.mode != PageMode::Preview;
     let (reads_all, shape) = (reach == Reach::Full || feed.source.full_only(), feed.shape.clone());
     let rereading = feed.rereading();
     if rereading == Rereading::Never {
@@ -144,33 +129,25 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
         return Ok(CycleReport { source: feed.name.clone(), warnings, ..CycleReport::default() });
     }
     let consent_shape = feed.consent_shape.clone();
-    let (row, is_full, is_new) = parts
+    let (row, is_full) = parts
         .store
         .call(move |checkpoint| {
             let mut row = checkpoint.load_source(&name)?;
             let mapping = checkpoint.hash().text("mapping", &shape);
-            let is_mapping_new = if is_applied {
-                checkpoint.note_mapping(row.id, mapping)?
-            } else {
-                checkpoint.is_other_mapping(row.id, mapping)?
-            };
-            row.full_read_wanted |= is_mapping_new;
+            row.full_read_wanted |= checkpoint.note_mapping(row.id, mapping)?;
             let is_full = reads_all || row.full_read_wanted || row.cursor.is_none();
             let consent = consent_shape.map(|shape| checkpoint.hash().text("consent", &shape));
-            let is_consent_new = checkpoint.is_other_consent_mapping(row.id, consent)?;
-            if is_applied {
-                checkpoint.note_rereading(row.id, rereading)?;
-                checkpoint.note_consent_mapping(row.id, consent)?;
-                checkpoint.begin_read(row.id, is_full, began)?;
-            }
-            Ok((row, is_full, IsNew { mapping: is_mapping_new, consent: is_consent_new && !is_applied }))
+            checkpoint.note_rereading(row.id, rereading)?;
+            checkpoint.note_consent_mapping(row.id, consent)?;
+            checkpoint.begin_read(row.id, is_full, began)?;
+            Ok((row, is_full))
         })
         .await?;
     let from = match (&row.cursor, is_full) {
         (Some(cursor), false) => From::Cursor(Cursor::from_text(cursor.clone())),
         (Some(_) | None, _) => From::Beginning,
     };
-    let mut cycle = Cycle::begin(feed, &row, (is_full, began, is_new), parts);
+    let mut cycle = Cycle::begin(feed, &row, (is_full, began), parts);
     let filling = parts.line.fill();
     let (sender, pages) = mpsc::channel(PAGES_WAITING);
     let stop = parts.stop.child_token();
@@ -187,11 +164,9 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
         Err(source) => {
             tell_last_words(&feed.name, &source);
             let (id, text) = (row.id, source.to_string());
-            if is_applied {
-                parts.store.call(move |checkpoint| checkpoint.fail_read(id, &text)).await?;
-                // what it brought until then goes out, as far as the guard lets it
-                cycle.weigh().await?;
-            }
+            parts.store.call(move |checkpoint| checkpoint.fail_read(id, &text)).await?;
+            // what it brought until then goes out, as far as the guard lets it
+            cycle.weigh().await?;
             let CycleReport { balance, holds, .. } = cycle.report;
             Err(CycleError::Source { name: feed.name.clone(), source, balance: Box::new(balance), holds })
         }
@@ -199,18 +174,7 @@ pub async fn read_feed(feed: &Feed, reach: Reach, parts: &CycleParts<'_>) -> Res
 }
 
 impl<'a> Cycle<'a> {
-    fn begin(
-        feed: &'a Feed,
-        row: &SourceRow,
-        (is_full, began, is_new): (bool, Timestamp, IsNew),
-        parts: &'a CycleParts<'a>,
-    ) -> Self {
-        let policy = if is_new.consent {
-            // nothing forgets it in a read that writes nothing
-            Arc::new(Policy { forgets_consent: true, ..(*feed.policy).clone() })
-        } else {
-            Arc::clone(&feed.policy)
-        };
+    fn begin(feed: &'a Feed, row: &SourceRow, (is_full, began): (bool, Timestamp), parts: &'a CycleParts<'a>) -> Self {
         let lane = match (row.first_load_done, is_full && !feed.source.full_only()) {
             (false, _) => Lane::FirstLoad,
             (true, true) => Lane::Reconcile,
@@ -220,7 +184,7 @@ impl<'a> Cycle<'a> {
             source: row.id,
             source_name: row.name.clone(),
             began: began.0,
-            policy,
+            policy: Arc::clone(&feed.policy),
             asked_at: 0,
             now: 0,
             mapped: feed.mapping.fields().to_vec(),
@@ -231,12 +195,7 @@ impl<'a> Cycle<'a> {
             mode: parts.mode,
             way: Way::Cycle(None),
         };
-        let report = CycleReport {
-            source: feed.name.clone(),
-            is_mapping_new: is_new.mapping,
-            lane: Some(lane),
-            ..CycleReport::default()
-        };
+        let report = CycleReport { source: feed.name.clone(), lane: Some(lane), ..CycleReport::default() };
         Self {
             parts,
             feed,
@@ -304,7 +263,6 @@ impl<'a> Cycle<'a> {
         self.unclear.add(outcome.unclear_consents);
         self.report.balance += outcome.balance;
         (self.parts.on_page)(&self.report.balance);
-        self.report.preview.add(outcome.preview);
         Ok(())
     }
 
@@ -317,6 +275,7 @@ impl<'a> Cycle<'a> {
         self.weighed_at = now;
         self.report.balance.hold(weighed.held.len() as u64);
         self.report.holds.extend(weighed.holds);
+        self.report.verdicts.extend(weighed.verdicts);
         for (fields, contacts) in weighed.by_mapping {
             *self.report.by_mapping.entry(fields).or_default() += contacts;
         }
@@ -347,10 +306,6 @@ impl<'a> Cycle<'a> {
         self.report.warnings.extend(self.unclear.words());
         if from_beginning && end.records == 0 {
             self.warn_of_nothing().await?;
-        }
-        if self.context.mode == PageMode::Preview {
-            let seen = std::mem::take(&mut self.seen);
-            return foresee(self.parts, &self.context, seen, &proof, &mut self.report).await;
         }
         let (source, now) = (self.context.source, self.parts.clock.now());
         let seen = std::mem::take(&mut self.seen);

@@ -14,7 +14,6 @@ mod deeds;
 mod endings;
 pub mod exports;
 pub mod feeds;
-mod foresight;
 pub mod hints;
 pub mod hooks;
 mod items;

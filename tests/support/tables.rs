@@ -48,10 +48,6 @@ impl Tables {
 
     /// Reads a table that was written a minute later.
     pub(crate) async fn read(&self, name: &str, text: &str) -> CycleReport {
-        self.read_as(PageMode::Apply, name, text).await
-    }
-
-    pub(crate) async fn read_as(&self, mode: PageMode, name: &str, text: &str) -> CycleReport {
         let world = &self.world;
         let dir = world.dir.path();
         fs::write(dir.join(name), text).unwrap();
@@ -64,16 +60,14 @@ impl Tables {
         fs::write(dir.join("config.toml"), toml).unwrap();
         let config = config::load(&dir.join("config.toml"), std::iter::empty(), None).unwrap();
         let source = config.sources.iter().find(|source| source.name == name).unwrap();
-        if mode != PageMode::Preview {
-            // as every program does that sends
-            note_configured(&config, &world.store).await.unwrap();
-        }
+        // as every program does that sends
+        note_configured(&config, &world.store).await.unwrap();
         let links = CrmLinks::default();
         let parts = compose::Place { state_dir: config.state_dir.as_path(), clock: &world.clock, links: &links };
         let feed = compose::build_feed(source, config.identity, &Catalog::empty(), parts).0;
         let (line, stop) = (Line::default(), CancellationToken::new());
         let (store, clock) = (&world.store, &world.clock);
-        let parts = CycleParts { store, clock, line: &line, stop: &stop, mode, on_page: &|_| {} };
+        let parts = CycleParts { store, clock, line: &line, stop: &stop, mode: PageMode::Apply, on_page: &|_| {} };
         let read = read_feed(&feed, Reach::Changes, &parts).await;
         let alarm = reteno_sync::daemon::alarm::Alarm::open(store.clone(), clock.clone());
         tell_read(name, &read, &alarm, "reteno-sync").await.unwrap();
