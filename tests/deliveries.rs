@@ -77,7 +77,8 @@ impl Stage {
         let webhook = config.sources[0].webhook.clone().unwrap();
         let hooks = vec![("shop".to_owned(), webhook)];
         let public_url = config.listen.public_url.clone();
-        let desk = HookDesk::open(hooks, inbox.clone(), world.clock.clone(), public_url);
+        let desk = HookDesk::open(hooks, world.clock.clone(), public_url);
+        desk.fill(inbox.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -155,7 +156,7 @@ async fn every_delivery_gets_the_status_that_it_deserves() {
     let good = format!("/hooks/shop/{TOKEN}");
     let body = format!("{{\"events\":[{}]}}", saved("1", "Kyiv", "2026-11-23T12:00:00Z"));
     let cases = [
-        ("an unknown source", stage.post("/hooks/other", "", &body).await, "404"),
+        ("an unknown source", stage.post("/hooks/other", "", &body).await, "401"),
         ("no token", stage.post("/hooks/shop", "", &body).await, "401"),
         ("another token", stage.post(&format!("{good}0"), "", &body).await, "401"),
         ("no JSON", stage.post(&good, "", "{\"events\":").await, "400"),
@@ -339,24 +340,88 @@ async fn metrics_name_sources_and_reasons_and_nobody() {
     assert!(!text.contains("ann"), "{text}");
 }
 
+/// Of what is answered only the moment may differ.
 #[tokio::test]
-async fn more_connections_than_there_are_places_for_wait_and_are_served() {
+async fn an_unknown_hook_and_one_that_is_not_proven_are_answered_alike_and_before_the_body() {
     let stage = Stage::begin(PUSHED).await;
-    let mut idle = Vec::new();
-    for _ in 0..256 {
-        idle.push(TcpStream::connect(stage.address).await.unwrap());
+    let mut answers = Vec::new();
+    for target in
+        ["/hooks/other".to_owned(), "/hooks/shop".to_owned(), format!("/hooks/shop/{TOKEN}0"), "/hooks/x/y".to_owned()]
+    {
+        // not a byte of the body is there, and it never comes
+        let head = format!("POST {target} HTTP/1.1\r\nhost: x\r\ncontent-length: 3000\r\n\r\n");
+        let answer = stage.send(&head).await;
+        answers.push(answer.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("\n"));
     }
-    let event = removed("1");
-    let waiting = stage.push(&event);
-    tokio::pin!(waiting);
-    // nobody is answered while all places are taken by those who say nothing
-    let early = tokio::select! {
-        answer = &mut waiting => Some(answer),
-        () = async { for _ in 0..1000 { tokio::task::yield_now().await } } => None,
+    assert!(answers[0].starts_with("HTTP/1.1 401 "), "{}", answers[0]);
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+    // whatever else was sent on that connection is not looked at
+    let one = format!("POST /hooks/shop/{TOKEN}0 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{{}}");
+    let answer = stage.send(&one.repeat(50)).await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+}
+
+#[tokio::test]
+async fn a_proven_sender_is_told_what_is_wrong_and_nothing_of_a_person() {
+    let stage = Stage::begin(PUSHED).await;
+    let good = format!("/hooks/shop/{TOKEN}");
+    let cases = [
+        ("{\"events\":[{\"what\":\"saved\",\"record\":{\"mail\":\"ann@example.com\"}}]}", "an event has no id\n"),
+        ("{\"ann@example.com\"", "JSON that is cut off at byte 19\n"),
+    ];
+    for (body, expected) in cases {
+        let answer = stage.post(&good, "", body).await;
+        assert_eq!(status(&answer), "400");
+        assert!(answer.ends_with(expected) && !answer.contains("ann"), "{answer}");
+    }
+    // sound events beside one that is not, and a word of another version, are counted
+    let events = [
+        saved("1", "Kyiv", "2026-11-23T12:00:00Z"),
+        "{\"what\":\"saved\"}".to_owned(),
+        "{\"what\":\"seen\"}".to_owned(),
+    ];
+    assert_eq!(status(&stage.push(&events.join(",")).await), "200");
+    assert_eq!(stage.rows().await, 1);
+    let count = stage.desk.count().remove(0);
+    assert_eq!((count.left_out, count.unknown), (1, 1));
+    let text = render(&[count], &[], &[], stage.world.clock.now());
+    assert!(text.contains("reteno_sync_hook_unknown_events_total{source=\"shop\"} 1\n"), "{text}");
+    assert!(text.contains("reteno_sync_hook_left_out_events_total{source=\"shop\"} 1\n"), "{text}");
+}
+
+/// Connections that say nothing, or begin a head and stay there: more than four times the places.
+#[tokio::test]
+async fn strangers_without_number_keep_no_good_sender_out() {
+    let stage = Stage::begin(PUSHED).await;
+    let body = format!("{{\"events\":[{}]}}", removed("1"));
+    let good = format!("POST /hooks/shop/{TOKEN} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let mut kept = TcpStream::connect(stage.address).await.unwrap();
+    let mut again = async || {
+        kept.write_all(good.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        kept.read_exact(&mut answer).await.unwrap();
+        let answer = String::from_utf8(answer.to_vec()).unwrap();
+        let mut rest = vec![0; 4096];
+        // one packet: the answer has no body
+        assert!(kept.read(&mut rest).await.unwrap() > 0);
+        answer
     };
-    assert_eq!(early, None);
-    drop(idle);
-    assert_eq!(status(&waiting.await), "200");
+    assert_eq!(again().await, "HTTP/1.1 200");
+    let mut strangers = Vec::new();
+    for number in 0..1200 {
+        let mut stranger = TcpStream::connect(stage.address).await.unwrap();
+        if number % 2 == 0 {
+            // it may have been told to leave by now
+            let _ = stranger.write_all(b"POST /hooks/shop/x HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
+        }
+        strangers.push(stranger);
+        if number % 50 == 0 {
+            assert_eq!(status(&stage.push(&removed("2")).await), "200", "{number}");
+        }
+    }
+    assert_eq!(again().await, "HTTP/1.1 200", "a connection that has proven itself stays");
+    assert_eq!(stage.desk.count()[0].accepted, 26);
+    drop(strangers);
     stage.stop.cancel();
 }
 

@@ -4,8 +4,8 @@
 //! Nothing of a body, a header or a path leaves here, not into a log, a count or an alert. It acts on nothing: see `hints`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use url::Url;
@@ -13,12 +13,15 @@ use url::Url;
 use crate::checkpoint::{CheckpointError, Inbox, InboxError, InboxEvent};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, SourceConfig};
-use crate::listener::{Hooks, NoBody, Posted, Reception};
+use crate::listener::{Admitted, Hooks, NoBody, Posted, PostedHead, Reception};
 use crate::report;
-use crate::source::webhook::{Delivery, Event, EventKind, Refused, Taken, Verification, Webhook};
+use crate::source::webhook::{Delivery, Event, EventKind, Head, Proof, Refused, Taken, Verification, Webhook};
 
 use super::alarm::Alarm;
 use super::compose::Surroundings;
+use super::hook_lanes::{Crowded, Lanes};
+use super::hook_tally::Tally;
+pub use super::hook_tally::{HookCount, Reason};
 
 /// Only refused deliveries for so long, and so many of them, are no accident: a secret was changed on one side.
 const REFUSED_FOR: Duration = Duration::from_mins(15);
@@ -35,7 +38,11 @@ const UNKEPT: &str = "they cannot be written to inbox.db in the state directory:
 /// Takes deliveries for all sources that have a webhook.
 pub struct HookDesk {
     hooks: BTreeMap<String, Hook>,
-    inbox: Inbox,
+    /// Empty until it could be opened: senders are told to come again.
+    inbox: OnceLock<Inbox>,
+    lanes: Lanes,
+    /// It was said that a delivery came to a hook that there is not.
+    is_stray_told: AtomicBool,
     clock: Clock,
     /// How the world reaches the listener.
     public_url: Option<Url>,
@@ -48,82 +55,31 @@ struct Hook {
     tally: Tally,
 }
 
-/// Deliveries of a source since the start.
-#[derive(Debug, Default)]
-struct Tally {
-    accepted: AtomicU64,
-    refused: [AtomicU64; Reason::ALL.len()],
-    /// Refused since the last that was accepted.
-    in_a_row: AtomicU64,
-    /// For which reasons: a bit each. A stranger's deliveries must not keep ours untold.
-    told: AtomicU8,
-    /// When the first of them came.
-    refused_since: AtomicI64,
-}
-
-/// Why deliveries are refused. Its word is a label of the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Nobody knows who sent it.
-    Unverified,
-    /// It is not in the agreed form.
-    Malformed,
-    /// It is too long.
-    TooLarge,
-    /// It came too slowly, or its connection broke.
-    Incomplete,
-    /// The inbox could not keep it.
-    Busy,
-}
-
-impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 5] = [Self::Unverified, Self::Malformed, Self::TooLarge, Self::Incomplete, Self::Busy];
-
-    /// Its word.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unverified => "unverified",
-            Self::Malformed => "malformed",
-            Self::TooLarge => "too_large",
-            Self::Incomplete => "incomplete",
-            Self::Busy => "busy",
-        }
-    }
-
-    const fn bit(self) -> u8 {
-        1 << self.place()
-    }
-
-    const fn place(self) -> usize {
-        match self {
-            Self::Unverified => 0,
-            Self::Malformed => 1,
-            Self::TooLarge => 2,
-            Self::Incomplete => 3,
-            Self::Busy => 4,
-        }
-    }
-}
-
-/// The deliveries of one source since the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookCount {
-    /// The source's name.
-    pub source: String,
-    /// Kept.
-    pub accepted: u64,
-    /// Refused, by reason, in the order of [`Reason::ALL`].
-    pub refused: Vec<(Reason, u64)>,
-}
-
 impl HookDesk {
-    /// Takes deliveries for these webhooks (by their sources' names) into `inbox`.
+    /// Takes deliveries for these webhooks (by their sources' names), once there is an inbox.
     #[must_use]
-    pub fn open(hooks: Vec<(String, Arc<Webhook>)>, inbox: Inbox, clock: Clock, public_url: Option<Url>) -> Arc<Self> {
+    pub fn open(hooks: Vec<(String, Arc<Webhook>)>, clock: Clock, public_url: Option<Url>) -> Arc<Self> {
         let hook = |(name, webhook)| (name, Hook { webhook, words_told: Mutex::default(), tally: Tally::default() });
-        Arc::new(Self { hooks: hooks.into_iter().map(hook).collect(), inbox, clock, public_url })
+        Arc::new(Self {
+            hooks: hooks.into_iter().map(hook).collect(),
+            inbox: OnceLock::new(),
+            lanes: Lanes::open(),
+            is_stray_told: AtomicBool::new(false),
+            clock,
+            public_url,
+        })
+    }
+
+    /// What is accepted from now on is kept in this inbox. A second one is not taken.
+    pub fn fill(&self, inbox: Inbox) {
+        // there is one inbox beside a checkpoint: whoever opened it first opened the same
+        let _ = self.inbox.set(inbox);
+    }
+
+    /// The inbox, once it could be opened.
+    #[must_use]
+    pub fn inbox(&self) -> Option<&Inbox> {
+        self.inbox.get()
     }
 
     /// Whether a source has a webhook.
@@ -135,9 +91,9 @@ impl HookDesk {
     /// For the listener.
     #[must_use]
     pub fn listen(self: &Arc<Self>) -> Hooks {
-        let (sizes, takes) = (Arc::clone(self), Arc::clone(self));
+        let (admits, takes) = (Arc::clone(self), Arc::clone(self));
         Hooks {
-            bytes_max: Arc::new(move |source| Some(sizes.hooks.get(source)?.webhook.body_bytes_max())),
+            admit: Arc::new(move |head| admits.admit(head)),
             take: Arc::new(move |posted| {
                 let desk = Arc::clone(&takes);
                 Box::pin(async move { desk.take(posted).await })
@@ -145,85 +101,104 @@ impl HookDesk {
         }
     }
 
-    async fn take(&self, posted: Posted) -> Reception {
-        // the listener has asked for the size of its bodies before
-        let Some(hook) = self.hooks.get(&posted.source) else { return Reception::Malformed };
-        match self.keep(&hook.webhook, &posted).await {
-            Ok(()) => {
-                if hook.tally.accept() {
-                    tracing::info!(source = posted.source, "deliveries of the webhook are accepted again");
-                }
-                Reception::Kept
+    /// Whether the body of a delivery is read at all: what can be known without it is known here.
+    fn admit(&self, head: &PostedHead) -> Result<Admitted, Reception> {
+        let Some(hook) = self.hooks.get(&head.source) else {
+            // its name is a stranger's word
+            if !self.is_stray_told.swap(true, Ordering::Relaxed) {
+                tracing::warn!("a delivery came for a source that has no webhook: look at the addresses in the CRM");
             }
-            Err(trouble) => {
-                if hook.tally.refuse(trouble.reason(), self.clock.now()) {
-                    tracing::warn!(source = posted.source, "a delivery of the webhook is refused: {trouble}");
-                }
-                trouble.reception()
+            return Err(Reception::Forged);
+        };
+        match hook.webhook.prove_head(&head_at(head, &self.url_of(head), self.clock.now())) {
+            Ok(proof) => {
+                let bytes_max = hook.webhook.body_bytes_max();
+                Ok(Admitted { bytes_max, is_proven: proof == Proof::Given })
             }
+            Err(refused) => Err(self.refuse(hook, &head.source, &refused.into())),
         }
     }
 
-    async fn keep(&self, webhook: &Webhook, posted: &Posted) -> Result<(), Trouble> {
-        let body = posted.body.as_ref().map_err(|no_body| Trouble::NoBody(*no_body))?;
-        let delivery = Delivery {
-            method: "POST",
-            path_token: posted.token.as_deref(),
-            url: &self.url_of(posted),
-            headers: &posted.headers,
-            body,
-            now: self.clock.now(),
-        };
-        let taken = webhook.receive(&delivery)?;
-        self.tell_left_out(posted, &taken);
+    async fn take(&self, posted: Posted) -> Reception {
+        let source = posted.head.source.clone();
+        // it was admitted, so that there is one
+        let Some(hook) = self.hooks.get(&source) else { return Reception::Forged };
+        match self.keep(hook, posted).await {
+            Ok(()) => {
+                if hook.tally.accept() {
+                    tracing::info!(source, "deliveries of the webhook are accepted again");
+                }
+                Reception::Kept
+            }
+            Err(trouble) => self.refuse(hook, &source, &trouble),
+        }
+    }
+
+    fn refuse(&self, hook: &Hook, source: &str, trouble: &Trouble) -> Reception {
+        if hook.tally.refuse(trouble.reason(), self.clock.now()) {
+            tracing::warn!(source, "a delivery of the webhook is refused: {trouble}");
+        }
+        trouble.reception()
+    }
+
+    async fn keep(&self, hook: &Hook, posted: Posted) -> Result<(), Trouble> {
+        let (no_body, is_proven) = (posted.body.as_ref().err().copied(), posted.is_proven);
+        if let Some(no_body) = no_body {
+            return Err(Trouble::NoBody { no_body, is_proven });
+        }
+        let posted = Arc::new(posted);
+        let taken = self.look_at(&hook.webhook, &posted).await?;
+        let (source, webhook) = (&posted.head.source, &hook.webhook);
+        tell_left_out(hook, source, &taken);
         let events: Vec<InboxEvent> = taken.events.into_iter().flat_map(inbox_events).collect();
         if events.is_empty() {
             // nothing that concerns the source: there is nothing to keep
             return Ok(());
         }
-        self.inbox.store(&posted.source, delivery_id(webhook, posted), events).await?;
+        let inbox = self.inbox.get().ok_or(Trouble::NoInbox)?;
+        inbox.store(source, delivery_id(webhook, &posted.head), events).await?;
         Ok(())
     }
 
-    /// What of an accepted delivery is not acted on. Words that the description does not know may be those of another version
-    /// of the CRM: each is told once.
-    fn tell_left_out(&self, posted: &Posted, taken: &Taken) {
-        let source = &posted.source;
-        if let (count, Some(reason)) = &taken.refused {
-            tracing::warn!(source, "{count} events of a delivery of the webhook are left out: {reason}");
+    /// Proves a delivery by its raw bytes and reads it then, on threads that serve no connection; what is not proven yet has
+    /// few of them.
+    async fn look_at(&self, webhook: &Arc<Webhook>, posted: &Arc<Posted>) -> Result<Taken, Trouble> {
+        let url = self.url_of(&posted.head);
+        let (work, body) = ((Arc::clone(webhook), Arc::clone(posted)), posted.body.clone().unwrap_or_default());
+        let (now, raw) = (self.clock.now(), body.clone());
+        let prove = move || {
+            let (webhook, posted) = &work;
+            webhook.prove_raw(&Delivery { head: head_at(&posted.head, &url, now), body: &raw })
+        };
+        let strange = self.lanes.of_strangers(posted.is_small());
+        let (lane, proof) = if posted.is_proven {
+            (self.lanes.of_proven(), Proof::Given)
+        } else {
+            match strange.run(prove).await?? {
+                Proof::Given => (self.lanes.of_proven(), Proof::Given),
+                Proof::Open => (strange, Proof::Open),
+            }
+        };
+        if proof == Proof::Given {
+            posted.standing.prove();
         }
-        let Some((word, hook)) = taken.unknown_word.as_ref().zip(self.hooks.get(source)) else { return };
-        // nothing else is done while it is held
-        let mut told = hook.words_told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < WORDS_TOLD_MAX && told.insert(word.clone()) {
-            tracing::warn!(
-                source,
-                "a delivery of the webhook speaks of {word:?} alone, which is not known: nothing is done"
-            );
-        }
+        let (webhook, whole) = (Arc::clone(webhook), Arc::clone(posted));
+        Ok(lane.run(move || webhook.read(&whole.head.headers, &body, proof)).await??)
     }
 
     /// The URL as the sender saw it: some sign it. Behind a proxy only the configuration knows it.
-    fn url_of(&self, posted: &Posted) -> String {
+    fn url_of(&self, head: &PostedHead) -> String {
         if let Some(public) = &self.public_url {
-            return format!("{}{}", public.as_str().trim_end_matches('/'), posted.target);
+            return format!("{}{}", public.as_str().trim_end_matches('/'), head.target);
         }
-        let host = posted.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        format!("https://{host}{}", posted.target)
+        let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        format!("https://{host}{}", head.target)
     }
 
     /// The deliveries of each source since the start.
     #[must_use]
     pub fn count(&self) -> Vec<HookCount> {
-        let count = |(name, hook): (&String, &Hook)| HookCount {
-            source: name.clone(),
-            accepted: hook.tally.accepted.load(Ordering::Relaxed),
-            refused: Reason::ALL
-                .into_iter()
-                .map(|reason| (reason, hook.tally.refused[reason.place()].load(Ordering::Relaxed)))
-                .collect(),
-        };
-        self.hooks.iter().map(count).collect()
+        self.hooks.iter().map(|(name, hook)| hook.tally.count(name)).collect()
     }
 
     /// Raises an alert where only refused deliveries have come for a while, and ends it once one is accepted.
@@ -242,6 +217,29 @@ impl HookDesk {
         }
         Ok(())
     }
+}
+
+/// What of an accepted delivery is not acted on. Words that the description does not know may be those of another version
+/// of the CRM: each is told once.
+fn tell_left_out(hook: &Hook, source: &str, taken: &Taken) {
+    hook.tally.pass_over(taken.refused.0, taken.unknown);
+    if let (count, Some(reason)) = &taken.refused {
+        tracing::warn!(source, "{count} events of a delivery of the webhook are left out: {reason}");
+    }
+    let Some(word) = &taken.unknown_word else { return };
+    // nothing else is done while it is held
+    let mut told = hook.words_told.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() < WORDS_TOLD_MAX && told.insert(word.clone()) {
+        tracing::warn!(
+            source,
+            "a delivery of the webhook speaks of {word:?} alone, which is not known: nothing is done"
+        );
+    }
+}
+
+/// A delivery's head for its webhook.
+fn head_at<'a>(head: &'a PostedHead, url: &'a str, now: Timestamp) -> Head<'a> {
+    Head { method: "POST", path_token: head.token.as_deref(), url, headers: &head.headers, now }
 }
 
 fn alert(source: &str) -> String {
@@ -263,7 +261,8 @@ pub(super) async fn open_hooks(
     }
     let clock = around.clock.clone();
     let inbox = around.store.call(move |checkpoint| checkpoint.open_inbox(&clock)).await?;
-    let desk = HookDesk::open(hooks, inbox.clone(), around.clock.clone(), config.listen.public_url.clone());
+    let desk = HookDesk::open(hooks, around.clock.clone(), config.listen.public_url.clone());
+    desk.fill(inbox.clone());
     Ok((Some(inbox), Some(desk)))
 }
 
@@ -271,70 +270,51 @@ pub(super) async fn open_hooks(
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error("its body was not taken")]
-    NoBody(NoBody),
+    NoBody { no_body: NoBody, is_proven: bool },
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error("{}", report::chain(.0))]
     Inbox(#[from] InboxError),
+    #[error("the inbox is not open")]
+    NoInbox,
+    #[error("too many deliveries are to be looked at")]
+    Crowded(#[from] Crowded),
 }
 
 impl Trouble {
     const fn reason(&self) -> Reason {
         match self {
-            Self::NoBody(NoBody::TooLarge) | Self::Refused(Refused::TooLarge { .. }) => Reason::TooLarge,
-            Self::NoBody(NoBody::TooSlow | NoBody::Broken) => Reason::Incomplete,
+            Self::NoBody { no_body: NoBody::TooLarge, .. } | Self::Refused(Refused::TooLarge { .. }) => {
+                Reason::TooLarge
+            }
+            Self::NoBody { no_body: NoBody::TooSlow | NoBody::Broken, .. } => Reason::Incomplete,
             Self::Refused(Refused::Unverified(_)) => Reason::Unverified,
             Self::Refused(Refused::Malformed(_)) => Reason::Malformed,
-            Self::Inbox(_) => Reason::Busy,
+            Self::Inbox(_) | Self::NoInbox => Reason::Busy,
+            Self::Crowded(_) | Self::NoBody { no_body: NoBody::NoRoom, .. } => Reason::Crowded,
         }
     }
 
-    const fn reception(&self) -> Reception {
+    fn reception(&self) -> Reception {
         match self {
-            Self::NoBody(no_body) => Reception::NoBody(*no_body),
+            Self::Crowded(_) | Self::Inbox(_) | Self::NoInbox | Self::NoBody { no_body: NoBody::NoRoom, .. } => {
+                Reception::Busy
+            }
+            // as where there is no such hook
+            Self::NoBody { is_proven: false, .. } | Self::Refused(Refused::Unverified(_)) => Reception::Forged,
+            Self::NoBody { no_body, is_proven: true } => Reception::NoBody(*no_body),
             Self::Refused(Refused::TooLarge { .. }) => Reception::NoBody(NoBody::TooLarge),
-            Self::Refused(Refused::Unverified(_)) => Reception::Forged,
-            Self::Refused(Refused::Malformed(_)) => Reception::Malformed,
-            Self::Inbox(_) => Reception::Busy,
+            Self::Refused(Refused::Malformed(what)) => Reception::Malformed(what.clone()),
         }
-    }
-}
-
-impl Tally {
-    /// Counts one; true where others were refused before it.
-    fn accept(&self) -> bool {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.told.store(0, Ordering::Relaxed);
-        self.in_a_row.swap(0, Ordering::Relaxed) > 0
-    }
-
-    /// Counts one; true where it is the first for this reason since one was accepted.
-    fn refuse(&self, reason: Reason, now: Timestamp) -> bool {
-        self.refused[reason.place()].fetch_add(1, Ordering::Relaxed);
-        if self.in_a_row.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.refused_since.store(now.0, Ordering::Relaxed);
-        }
-        let bit = reason.bit();
-        self.told.fetch_or(bit, Ordering::Relaxed) & bit == 0
-    }
-
-    /// Whether some could not be kept since one was accepted.
-    fn is_unkept(&self) -> bool {
-        self.told.load(Ordering::Relaxed) & Reason::Busy.bit() != 0
-    }
-
-    fn refused_for(&self, now: Timestamp) -> Option<(u64, Duration)> {
-        let times = self.in_a_row.load(Ordering::Relaxed);
-        (times > 0).then(|| (times, now.since(Timestamp(self.refused_since.load(Ordering::Relaxed)))))
     }
 }
 
 /// The id of a delivery, where the sender has signed one with it.
-fn delivery_id<'a>(webhook: &Webhook, posted: &'a Posted) -> Option<&'a str> {
+fn delivery_id<'a>(webhook: &Webhook, head: &'a PostedHead) -> Option<&'a str> {
     if !matches!(webhook.verification, Verification::Standard(_)) {
         return None;
     }
-    let named = |name| posted.headers.get(name)?.to_str().ok();
+    let named = |name| head.headers.get(name)?.to_str().ok();
     named("webhook-id").or_else(|| named("svix-id"))
 }
 
@@ -350,23 +330,5 @@ fn inbox_events(event: Event) -> Vec<InboxEvent> {
         EventKind::WholeDeleted { record } => {
             vec![InboxEvent::WholeDeleted { key, record: record.map(|record| record.to_string().into_bytes()) }]
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_reason_is_told_once_until_a_delivery_is_accepted() {
-        let tally = Tally::default();
-        let refuse = |reason| tally.refuse(reason, Timestamp(1));
-        assert!(refuse(Reason::Unverified) && !refuse(Reason::Unverified));
-        assert!(!tally.is_unkept());
-        // a full disk is told although a stranger was refused before
-        assert!(refuse(Reason::Busy) && !refuse(Reason::Busy) && !refuse(Reason::Unverified));
-        assert!(tally.is_unkept());
-        assert!(tally.accept() && !tally.accept());
-        assert!(refuse(Reason::Busy));
     }
 }

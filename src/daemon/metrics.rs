@@ -55,6 +55,12 @@ pub fn render(deliveries: &[HookCount], waiting: &[InboxCount], repaired: &[Repa
         count.refused.iter().map(move |(reason, times)| (labels(reason.name()), *times))
     });
     family(&mut text, ("hook_refusals_total", "counter", "Deliveries of webhooks that were refused."), refused);
+    let left_out = deliveries.iter().map(|count| (vec![("source", count.source.as_str())], count.left_out));
+    let help = "Events of kept deliveries that could not be understood.";
+    family(&mut text, ("hook_left_out_events_total", "counter", help), left_out);
+    let unknown = deliveries.iter().map(|count| (vec![("source", count.source.as_str())], count.unknown));
+    let help = "Events of kept deliveries whose word for what happened is not known; nothing is done about them.";
+    family(&mut text, ("hook_unknown_events_total", "counter", help), unknown);
     let rows = waiting.iter().map(|count| (vec![("source", count.source.as_str())], count.rows));
     family(&mut text, ("inbox_events", "gauge", "Announced records that wait to be acted on."), rows);
     let ages = waiting.iter().map(|count| (vec![("source", count.source.as_str())], now.since(count.oldest).as_secs()));

@@ -15,6 +15,8 @@ mod endings;
 pub mod exports;
 pub mod feeds;
 pub mod hints;
+mod hook_lanes;
+mod hook_tally;
 pub mod hooks;
 mod items;
 pub mod lifecycle;

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, Uri, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncReadExt;
+
+use super::places::Standing;
 
 /// Gives the file behind a token, where it may be handed out.
 pub type Exports = Arc<dyn Fn(String) -> BoxFuture<'static, Option<std::fs::File>> + Send + Sync>;
@@ -24,11 +26,17 @@ pub(super) fn build_route(exports: Exports) -> Router {
     Router::new().route("/exports/{file}", get(hand_out)).with_state(exports)
 }
 
-async fn hand_out(State(exports): State<Exports>, uri: Uri) -> Response {
-    let name = uri.path().strip_prefix("/exports/").unwrap_or_default();
+async fn hand_out(State(exports): State<Exports>, request: Request) -> Response {
+    let name = request.uri().path().strip_prefix("/exports/").unwrap_or_default();
     // also what is no name of a file takes the way that a wrong token takes
     let token = name.strip_suffix(".csv").unwrap_or_default();
-    let Some(file) = exports(token.to_owned()).await else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(file) = exports(token.to_owned()).await else {
+        // a guess is not listened to any further
+        return (StatusCode::NOT_FOUND, [(header::CONNECTION, "close")]).into_response();
+    };
+    if let Some(standing) = request.extensions().get::<Standing>() {
+        standing.prove();
+    }
     let Ok(size) = file.metadata().map(|metadata| metadata.len()) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

@@ -1,7 +1,8 @@
 //! `POST /hooks/{source}` and `/hooks/{source}/{token}`: takes a delivery whole, within its bounds, and answers as told.
 //!
 //! What a delivery means, whether it is genuine and where it is kept is handed in; 200 is answered only after that has
-//! said so. Never logs a path, a query, a header or a body: each may hold a secret or a person.
+//! said so. A body is read only where nothing before it speaks against the sender. Never logs a path, a query, a header or a
+//! body: each may hold a secret or a person.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +10,24 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 
+use super::places::{Room, SMALL_BYTES, Standing};
+
 /// How long a body may take. A CRM's own server sends it in one piece; who takes longer holds a connection on purpose.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// After how many seconds a sender may come again when we are busy.
 const RETRY_AFTER: &str = "5";
+/// Whoever has proven nothing learns nothing: not which part of a proof was wrong, nor whether there is such a hook.
+const UNPROVEN: &str = "there is no such webhook, or the delivery does not prove who sends it\n";
 
-/// A delivery as it came.
-pub struct Posted {
+/// What of a delivery comes before its body.
+pub struct PostedHead {
     /// The source that its path names.
     pub source: String,
     /// The rest of its path, where there is one: a secret.
@@ -31,8 +36,28 @@ pub struct Posted {
     pub target: String,
     /// Its headers.
     pub headers: HeaderMap,
+}
+
+/// A delivery as it came.
+pub struct Posted {
+    /// What came before the body.
+    pub head: PostedHead,
     /// Its body, or why there is none.
     pub body: Result<Bytes, NoBody>,
+    /// Its head has proven who sends it.
+    pub is_proven: bool,
+    /// To be told where the body proves who sends it.
+    pub standing: Standing,
+    /// Until it is dropped the body takes its part of the room for strangers.
+    _room: Room,
+}
+
+impl Posted {
+    /// Whether its body is one of many that may be looked at in a moment.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.body.as_ref().is_ok_and(|body| body.len() <= SMALL_BYTES)
+    }
 }
 
 /// Why a body was not taken.
@@ -44,25 +69,36 @@ pub enum NoBody {
     TooSlow,
     /// The connection broke.
     Broken,
+    /// Strangers have taken all the room for large ones.
+    NoRoom,
 }
 
 /// What became of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reception {
     /// It is on disk.
     Kept,
     /// Nobody knows that the sender is who it says it is.
     Forged,
-    /// It is not in the form that was agreed on.
-    Malformed,
+    /// It is not in the form that was agreed on: what is wrong, without anything of its body.
+    Malformed(String),
     /// It cannot be kept now.
     Busy,
     /// There was no body to look at.
     NoBody(NoBody),
 }
 
-/// The bound of a body, by the name of its source.
-pub type BytesMax = Arc<dyn Fn(&str) -> Option<usize> + Send + Sync>;
+/// A delivery whose body may be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// How many bytes it may have.
+    pub bytes_max: usize,
+    /// The head alone has proven who sends it.
+    pub is_proven: bool,
+}
+
+/// Looks at what comes before a body; an answer where that is enough to refuse it.
+pub type Admit = Arc<dyn Fn(&PostedHead) -> Result<Admitted, Reception> + Send + Sync>;
 
 /// Takes a delivery.
 pub type Take = Arc<dyn Fn(Posted) -> BoxFuture<'static, Reception> + Send + Sync>;
@@ -70,9 +106,9 @@ pub type Take = Arc<dyn Fn(Posted) -> BoxFuture<'static, Reception> + Send + Syn
 /// Whoever takes deliveries.
 #[derive(Clone)]
 pub struct Hooks {
-    /// How many bytes a delivery to this source may have; `None`: there is no such source, or it takes none.
-    pub bytes_max: BytesMax,
-    /// Takes one.
+    /// Says whether a body is to be read.
+    pub admit: Admit,
+    /// Takes a delivery that was admitted.
     pub take: Take,
 }
 
@@ -84,12 +120,22 @@ async fn take(State(hooks): State<Hooks>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().strip_prefix("/hooks/").unwrap_or_default();
     let (source, token) = path.split_once('/').map_or((path, None), |(source, token)| (source, Some(token.to_owned())));
-    let Some(bytes_max) = (hooks.bytes_max)(source) else { return StatusCode::NOT_FOUND.into_response() };
-    let target = parts.uri.path_and_query().map_or_else(|| parts.uri.path().to_owned(), ToString::to_string);
     let source = source.to_owned();
-    let reading = read(body, announced_length(&parts.headers), bytes_max);
+    let target = parts.uri.path_and_query().map_or_else(|| parts.uri.path().to_owned(), ToString::to_string);
+    let standing = parts.extensions.get::<Standing>().cloned().unwrap_or_default();
+    let head = PostedHead { source, token, target, headers: parts.headers };
+    let admitted = match (hooks.admit)(&head) {
+        Ok(admitted) => admitted,
+        Err(reception) => return answer(reception),
+    };
+    if admitted.is_proven {
+        standing.prove();
+    }
+    let room = standing.take_in();
+    let reading = read(body, announced_length(&head.headers), (admitted.bytes_max, &room));
     let body = tokio::time::timeout(BODY_TIME_MAX, reading).await.unwrap_or(Err(NoBody::TooSlow));
-    let posted = Posted { source, token, target, headers: parts.headers, body };
+    room.finish();
+    let posted = Posted { head, body, is_proven: admitted.is_proven, standing, _room: room };
     // in a task of its own: a sender that goes away must not leave half of it done
     let taken = tokio::spawn((hooks.take)(posted)).await.unwrap_or(Reception::Busy);
     answer(taken)
@@ -100,7 +146,7 @@ fn announced_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// The body, of which not a byte is read where its announced length is too much.
-async fn read(body: Body, announced: Option<u64>, bytes_max: usize) -> Result<Bytes, NoBody> {
+async fn read(body: Body, announced: Option<u64>, (bytes_max, room): (usize, &Room)) -> Result<Bytes, NoBody> {
     if announced.is_some_and(|length| length > bytes_max as u64) {
         return Err(NoBody::TooLarge);
     }
@@ -111,21 +157,26 @@ async fn read(body: Body, announced: Option<u64>, bytes_max: usize) -> Result<By
         if whole.len() + part.len() > bytes_max {
             return Err(NoBody::TooLarge);
         }
+        if !room.grow(whole.len() + part.len()) {
+            return Err(NoBody::NoRoom);
+        }
         whole.extend_from_slice(&part);
     }
     Ok(whole.freeze())
 }
 
 fn answer(taken: Reception) -> Response {
-    let status = match taken {
-        Reception::Kept => StatusCode::OK,
-        Reception::Forged => StatusCode::UNAUTHORIZED,
-        Reception::Malformed | Reception::NoBody(NoBody::Broken) => StatusCode::BAD_REQUEST,
-        Reception::NoBody(NoBody::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
-        Reception::NoBody(NoBody::TooSlow) => StatusCode::REQUEST_TIMEOUT,
-        Reception::Busy => {
-            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)]).into_response();
+    // who is refused unproven is not listened to any further
+    let close: [(HeaderName, &str); 1] = [(header::CONNECTION, "close")];
+    match taken {
+        Reception::Kept => StatusCode::OK.into_response(),
+        Reception::Forged => (StatusCode::UNAUTHORIZED, close, UNPROVEN).into_response(),
+        Reception::Malformed(what) => (StatusCode::BAD_REQUEST, format!("{what}\n")).into_response(),
+        Reception::NoBody(NoBody::Broken) => StatusCode::BAD_REQUEST.into_response(),
+        Reception::NoBody(NoBody::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, close).into_response(),
+        Reception::NoBody(NoBody::TooSlow) => (StatusCode::REQUEST_TIMEOUT, close).into_response(),
+        Reception::Busy | Reception::NoBody(NoBody::NoRoom) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)]).into_response()
         }
-    };
-    status.into_response()
+    }
 }

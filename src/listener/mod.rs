@@ -7,6 +7,7 @@ pub mod callback;
 pub mod exports;
 pub mod hooks;
 pub mod metrics;
+mod places;
 mod serve;
 
 use axum::Router;
@@ -19,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use callback::{Callback, Page};
 pub use exports::Exports;
-pub use hooks::{Hooks, NoBody, Posted, Reception};
+pub use hooks::{Admitted, Hooks, NoBody, Posted, PostedHead, Reception};
 pub use metrics::Metrics;
+pub use places::Standing;
 
 /// May this process be sent work?
 #[derive(Debug, Clone, PartialEq, Eq)]

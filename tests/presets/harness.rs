@@ -12,7 +12,7 @@ use reteno_sync::daemon::compose::{self, Place, Surroundings};
 use reteno_sync::daemon::links::CrmLinks;
 use reteno_sync::http::{Exchange, ExchangeError};
 use reteno_sync::random::Random;
-use reteno_sync::source::webhook::{Delivery, Event, EventKind, Refused, Webhook};
+use reteno_sync::source::webhook::{Delivery, Event, EventKind, Head, Refused, Webhook};
 use reteno_sync::source::{Cursor, Fetched, From, HttpSource, Item, Page, ReadEnd, SourceError};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -261,14 +261,10 @@ impl Crm {
             .headers
             .iter()
             .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_str(value).unwrap()));
-        let events = self.webhook.as_ref().expect("a webhook").receive(&Delivery {
-            method: "POST",
-            path_token: hit.path_token,
-            url: HOOK_URL,
-            headers: &headers.collect(),
-            body: hit.body.trim_end().as_bytes(),
-            now: HOOK_TIME,
-        })?;
+        let (headers, body) = (headers.collect(), hit.body.trim_end().as_bytes());
+        let head =
+            Head { method: "POST", path_token: hit.path_token, url: HOOK_URL, headers: &headers, now: HOOK_TIME };
+        let events = self.webhook.as_ref().expect("a webhook").receive(&Delivery { head, body })?;
         let word = |Event { key, kind }: Event| match kind {
             EventKind::Changed => key,
             EventKind::Deleted => format!("?{key}"),

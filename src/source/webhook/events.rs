@@ -89,6 +89,7 @@ impl Reading {
             Some(refused) => taken.refused.1 = Some(refused.to_string()),
             None => {}
         }
+        taken.unknown = unknown.count;
         taken.unknown_word = unknown.word.filter(|_| !unknown.has_known);
         Ok(taken)
     }
@@ -160,6 +161,7 @@ impl Reading {
 /// Words of a delivery that the description does not know.
 #[derive(Default)]
 struct Unknown {
+    count: u64,
     /// The first of them, where it looks like one.
     word: Option<String>,
     /// Another one is known.
@@ -181,6 +183,7 @@ impl ActionRule {
                 let word = word.ok_or_else(|| malformed("an event does not tell its action"))?;
                 let known = actions.get(&word).copied();
                 unknown.has_known |= known.is_some();
+                unknown.count += u64::from(known.is_none());
                 // it is shown, so it must be a word of a program and nobody's name or address
                 let is_of_word = |letter: char| letter.is_ascii_alphabetic() || matches!(letter, '.' | '_' | ':' | '-');
                 if known.is_none() && word.len() <= WORD_BYTES_MAX && word.chars().all(is_of_word) {

@@ -10,7 +10,7 @@ use http::HeaderName;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::verify::{MISMATCH, any, from_hex, moment, same};
-use super::{Delivery, Refused};
+use super::{Delivery, Head, Refused};
 
 /// A scheme as it is configured.
 pub struct HmacScheme {
@@ -130,24 +130,26 @@ impl fmt::Debug for HmacScheme {
 }
 
 impl HmacScheme {
-    pub(super) fn verify(&self, delivery: &Delivery<'_>) -> Result<(), Refused> {
+    /// The time and the signature that the head tells; neither is proven.
+    pub(super) fn claim<'a>(&self, head: &Head<'a>) -> Result<(&'a [u8], Vec<u8>), Refused> {
         let time = match &self.timestamp {
-            Some(time) => time.read(delivery)?,
+            Some(time) => time.read(head)?,
             None => b"",
         };
-        let given = delivery.headers.get(&self.header).map(|value| value.as_bytes().trim_ascii());
+        let given = head.headers.get(&self.header).map(|value| value.as_bytes().trim_ascii());
         let given = given.ok_or(Refused::Unverified("the header of the signature is missing"))?;
         let given = given.strip_prefix(self.prefix.as_bytes()).ok_or(MISMATCH)?;
         let given = match self.encoding {
             Encoding::Hex => from_hex(given),
             Encoding::Base64 => STANDARD.decode(given).ok(),
         };
-        let given = given.ok_or(MISMATCH)?;
-        let algorithm = match self.algorithm {
-            Algorithm::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            Algorithm::Sha256 => hmac::HMAC_SHA256,
-            Algorithm::Sha512 => hmac::HMAC_SHA512,
-        };
+        let bytes = self.algorithm.hash().digest_algorithm().output_len;
+        Ok((time, given.filter(|given| given.len() == bytes).ok_or(MISMATCH)?))
+    }
+
+    pub(super) fn verify(&self, delivery: &Delivery<'_>) -> Result<(), Refused> {
+        let (time, given) = self.claim(&delivery.head)?;
+        let algorithm = self.algorithm.hash();
         let parts: Vec<&[u8]> = self.message.0.iter().map(|part| part.of(delivery, time)).collect();
         let is_one = |secret: &SecretString| {
             let made = tag(algorithm, secret.expose_secret().as_bytes(), parts.iter().copied());
@@ -157,11 +159,21 @@ impl HmacScheme {
     }
 }
 
+impl Algorithm {
+    fn hash(self) -> hmac::Algorithm {
+        match self {
+            Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Self::Sha256 => hmac::HMAC_SHA256,
+            Self::Sha512 => hmac::HMAC_SHA512,
+        }
+    }
+}
+
 impl TimeHeader {
-    fn read<'a>(&self, delivery: &Delivery<'a>) -> Result<&'a [u8], Refused> {
-        let given = delivery.headers.get(&self.header).map(|value| value.as_bytes().trim_ascii());
+    fn read<'a>(&self, head: &Head<'a>) -> Result<&'a [u8], Refused> {
+        let given = head.headers.get(&self.header).map(|value| value.as_bytes().trim_ascii());
         let given = given.ok_or(Refused::Unverified("the header of the time is missing"))?;
-        moment(given, self.millis_each, self.tolerance, delivery.now)
+        moment(given, self.millis_each, self.tolerance, head.now)
     }
 }
 
@@ -171,8 +183,8 @@ impl Part {
             Self::Text(text) => text.as_bytes(),
             Self::Body => delivery.body,
             Self::Time => time,
-            Self::Method => delivery.method.as_bytes(),
-            Self::Url => delivery.url.as_bytes(),
+            Self::Method => delivery.head.method.as_bytes(),
+            Self::Url => delivery.head.url.as_bytes(),
         }
     }
 }

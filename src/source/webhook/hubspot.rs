@@ -7,19 +7,24 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::verify::{MISMATCH, TOLERANCE, any, from_hex, header, moment, same};
-use super::{Delivery, Refused};
+use super::verify::{MISMATCH, SHA256_BYTES, TOLERANCE, any, from_hex, header, moment, same};
+use super::{Delivery, Head, Refused};
 
-/// v1 is the hash of secret and body, v2 of secret, method, URL and body; both in hex.
-pub(super) fn verify_hash(version: &str, secrets: &[SecretString], delivery: &Delivery<'_>) -> Result<(), Refused> {
+/// The signature that the head tells; it is not proven.
+pub(super) fn claim_hash(version: &str, head: &Head<'_>) -> Result<Vec<u8>, Refused> {
     let told =
-        header(delivery.headers, "x-hubspot-signature-version", "the header X-HubSpot-Signature-Version is missing")?;
+        header(head.headers, "x-hubspot-signature-version", "the header X-HubSpot-Signature-Version is missing")?;
     if told != version.as_bytes() {
         return Err(Refused::Unverified("X-HubSpot-Signature-Version is another than the configured one"));
     }
-    let given = header(delivery.headers, "x-hubspot-signature", "the header X-HubSpot-Signature is missing")?;
-    let given = from_hex(given).ok_or(MISMATCH)?;
-    let (method, url) = if version == "v1" { ("", "") } else { (delivery.method, delivery.url) };
+    let given = header(head.headers, "x-hubspot-signature", "the header X-HubSpot-Signature is missing")?;
+    from_hex(given).filter(|given| given.len() == SHA256_BYTES).ok_or(MISMATCH)
+}
+
+/// v1 is the hash of secret and body, v2 of secret, method, URL and body; both in hex.
+pub(super) fn verify_hash(version: &str, secrets: &[SecretString], delivery: &Delivery<'_>) -> Result<(), Refused> {
+    let (given, head) = (claim_hash(version, &delivery.head)?, &delivery.head);
+    let (method, url) = if version == "v1" { ("", "") } else { (head.method, head.url) };
     let is_one = |secret: &SecretString| {
         let mut hash = digest::Context::new(&digest::SHA256);
         for part in [secret.expose_secret().as_bytes(), method.as_bytes(), url.as_bytes(), delivery.body] {
@@ -30,16 +35,22 @@ pub(super) fn verify_hash(version: &str, secrets: &[SecretString], delivery: &De
     if any(secrets, is_one) { Ok(()) } else { Err(MISMATCH) }
 }
 
+/// The time and the signature that the head tells; neither is proven.
+pub(super) fn claim_v3<'a>(head: &Head<'a>) -> Result<(&'a [u8], Vec<u8>), Refused> {
+    let time =
+        header(head.headers, "x-hubspot-request-timestamp", "the header X-HubSpot-Request-Timestamp is missing")?;
+    let given = header(head.headers, "x-hubspot-signature-v3", "the header X-HubSpot-Signature-v3 is missing")?;
+    let time = moment(time, 1, TOLERANCE, head.now)?;
+    let given = STANDARD.decode(given).ok().filter(|given| given.len() == SHA256_BYTES);
+    Ok((time, given.ok_or(MISMATCH)?))
+}
+
 /// v3 is the HMAC-SHA256 of method, URL, body and time (in milliseconds), in base64.
 pub(super) fn verify_v3(secrets: &[SecretString], delivery: &Delivery<'_>) -> Result<(), Refused> {
-    let time =
-        header(delivery.headers, "x-hubspot-request-timestamp", "the header X-HubSpot-Request-Timestamp is missing")?;
-    let given = header(delivery.headers, "x-hubspot-signature-v3", "the header X-HubSpot-Signature-v3 is missing")?;
-    let time = moment(time, 1, TOLERANCE, delivery.now)?;
-    let given = STANDARD.decode(given).map_err(|_| MISMATCH)?;
-    let url = url_as_signed(delivery.url);
+    let (time, given) = claim_v3(&delivery.head)?;
+    let url = url_as_signed(delivery.head.url);
     let is_one = |secret: &SecretString| {
-        let parts = [delivery.method.as_bytes(), url.as_bytes(), delivery.body, time];
+        let parts = [delivery.head.method.as_bytes(), url.as_bytes(), delivery.body, time];
         let tag = super::hmac::tag(aws_lc_rs::hmac::HMAC_SHA256, secret.expose_secret().as_bytes(), parts);
         same(tag.as_ref(), &given)
     };

@@ -29,6 +29,11 @@ use crate::clock::Timestamp;
 use crate::http::charset::in_utf8;
 use crate::json;
 
+/// Most values in the body of a delivery that is proven: a batch of ten thousand events has fewer.
+const PROVEN_VALUES_MAX: usize = 100_000;
+/// The same for one that is not proven yet: as many as a record may have. Each value takes up to 700 bytes of memory.
+const UNPROVEN_VALUES_MAX: usize = json::RECORD_VALUES_MAX;
+
 /// Without a bound of its own: more than any CRM sends, and little to hold while it is looked at.
 pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
 
@@ -69,9 +74,9 @@ pub struct Requirement {
     pub is_secret: bool,
 }
 
-/// One request to a hook, as it came in.
+/// What of a request to a hook comes before its body.
 #[derive(Clone, Copy)]
-pub struct Delivery<'a> {
+pub struct Head<'a> {
     /// In capitals.
     pub method: &'a str,
     /// What follows the name of the source in the path, where anything does.
@@ -80,10 +85,26 @@ pub struct Delivery<'a> {
     pub url: &'a str,
     /// As they came.
     pub headers: &'a HeaderMap,
-    /// As it came, byte for byte.
-    pub body: &'a [u8],
     /// The moment of arrival.
     pub now: Timestamp,
+}
+
+/// One request to a hook, as it came in.
+#[derive(Clone, Copy)]
+pub struct Delivery<'a> {
+    /// What comes before the body.
+    pub head: Head<'a>,
+    /// As it came, byte for byte.
+    pub body: &'a [u8],
+}
+
+/// How far a delivery has proven where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It has.
+    Given,
+    /// What was looked at so far speaks not against it; the rest, if anything, is still to prove it.
+    Open,
 }
 
 impl fmt::Debug for Delivery<'_> {
@@ -99,6 +120,8 @@ pub struct Taken {
     pub events: Vec<Event>,
     /// Events that could not be understood beside others that could, and why the first could not.
     pub refused: (u64, Option<String>),
+    /// Events whose word for what happened the description does not know.
+    pub unknown: u64,
     /// A word for what happened, where the description knows none of the delivery's words.
     pub unknown_word: Option<String>,
 }
@@ -193,15 +216,39 @@ impl Webhook {
         matches!(self.verification, Verification::Standard(_))
     }
 
-    /// The events of a delivery, after it has proven where it comes from; one that speaks of nothing that concerns this source
-    /// has none. A contact may be named more than once. An event that cannot be understood costs itself alone.
-    pub fn receive(&self, delivery: &Delivery<'_>) -> Result<Taken, Refused> {
+    /// What is proven, or disproven, before a byte of the body is there.
+    pub fn prove_head(&self, head: &Head<'_>) -> Result<Proof, Refused> {
+        self.verification.prove_head(head)
+    }
+
+    /// What is proven by the head and the raw bytes of the body, before anything is decoded.
+    pub fn prove_raw(&self, delivery: &Delivery<'_>) -> Result<Proof, Refused> {
+        let proof = self.prove_head(&delivery.head)?;
         if delivery.body.len() > self.body_bytes_max {
             return Err(Refused::TooLarge { bytes_max: self.body_bytes_max });
         }
-        self.verification.verify(delivery)?;
-        let in_utf8 = in_utf8(delivery.headers, delivery.body);
-        let body = self.decode(in_utf8.as_deref().unwrap_or(delivery.body))?;
+        match proof {
+            Proof::Given => Ok(proof),
+            Proof::Open => self.verification.prove_raw(delivery),
+        }
+    }
+
+    /// The events of a delivery, after it has proven where it comes from; one that speaks of nothing that concerns this source
+    /// has none. A contact may be named more than once. An event that cannot be understood costs itself alone.
+    pub fn receive(&self, delivery: &Delivery<'_>) -> Result<Taken, Refused> {
+        let proof = self.prove_raw(delivery)?;
+        self.read(delivery.head.headers, delivery.body, proof)
+    }
+
+    /// The same of a body for which [`Webhook::prove_raw`] has given this proof.
+    pub fn read(&self, headers: &HeaderMap, body: &[u8], proof: Proof) -> Result<Taken, Refused> {
+        let in_utf8 = in_utf8(headers, body);
+        let body = match self.decode(in_utf8.as_deref().unwrap_or(body), proof) {
+            Err(_) if self.verification.is_in_body() => {
+                return Err(Refused::Unverified("the token is in the body, which cannot be read"));
+            }
+            body => body?,
+        };
         self.verification.verify_decoded(&body)?;
         for requirement in &self.requirements {
             requirement.check(&body)?;
@@ -209,11 +256,13 @@ impl Webhook {
         self.reading.take(&body)
     }
 
-    fn decode(&self, body: &[u8]) -> Result<Value, Refused> {
+    fn decode(&self, body: &[u8], proof: Proof) -> Result<Value, Refused> {
+        let values_max = match proof {
+            Proof::Given => PROVEN_VALUES_MAX,
+            Proof::Open => UNPROVEN_VALUES_MAX,
+        };
         match self.body {
-            BodyKind::Json => {
-                json::read(body, json::ANSWER_VALUES_MAX).map_err(|error| Refused::Malformed(error.to_string()))
-            }
+            BodyKind::Json => json::read(body, values_max).map_err(|error| Refused::Malformed(error.to_string())),
             BodyKind::Form => form::decode(body).map_err(|error| Refused::Malformed(error.to_string())),
         }
     }

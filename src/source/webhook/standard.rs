@@ -7,14 +7,15 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretSlice};
 
-use super::verify::{MISMATCH, TOLERANCE, any, header, moment, same};
-use super::{Delivery, Refused};
+use super::verify::{MISMATCH, SHA256_BYTES, TOLERANCE, any, header, moment, same};
+use super::{Delivery, Head, Refused};
 
 /// A shorter one could be guessed; the standard says 24 to 64.
 const SECRET_BYTES_MIN: usize = 16;
 
 /// What ed25519 has.
 const PUBLIC_BYTES: usize = 32;
+const SIGNATURE_BYTES: usize = 64;
 
 /// A header holds as many entries as the sender has keys; each costs a computation.
 const SIGNATURES_MAX: usize = 16;
@@ -62,6 +63,14 @@ impl StandardKey {
         Ok(Self::Secret(key.into()))
     }
 
+    /// Whether a signature can be by this key at all.
+    fn can_sign(&self, version: &str, signature: &[u8]) -> bool {
+        match self {
+            Self::Secret(_) => version == "v1" && signature.len() == SHA256_BYTES,
+            Self::Public(_) => version == "v1a" && signature.len() == SIGNATURE_BYTES,
+        }
+    }
+
     fn signed(&self, (id, time, body): (&[u8], &[u8], &[u8]), (version, signature): (&str, &[u8])) -> bool {
         match (self, version) {
             (Self::Secret(key), "v1") => {
@@ -80,14 +89,29 @@ impl StandardKey {
 
 /// Any entry by any of the keys passes: that is how keys are exchanged.
 pub(super) fn verify(keys: &[StandardKey], delivery: &Delivery<'_>) -> Result<(), Refused> {
-    let headers = Headers::of(delivery.headers)?;
-    let time = moment(headers.time, 1000, TOLERANCE, delivery.now)?;
-    let signed = (headers.id, time, delivery.body);
-    let entries = headers.signatures.split(|byte| *byte == b' ').filter_map(entry);
-    let good = entries
-        .take(SIGNATURES_MAX)
-        .fold(false, |found, (version, signature)| any(keys, |key| key.signed(signed, (version, &signature))) | found);
+    let claim = claim(keys, &delivery.head)?;
+    let signed = (claim.id, claim.time, delivery.body);
+    let good = claim
+        .signatures
+        .iter()
+        .fold(false, |found, (version, signature)| any(keys, |key| key.signed(signed, (version, signature))) | found);
     if good { Ok(()) } else { Err(MISMATCH) }
+}
+
+/// What the head tells; nothing of it is proven, but one of the signatures at least can be by one of the keys.
+pub(super) struct Claim<'a> {
+    id: &'a [u8],
+    time: &'a [u8],
+    signatures: Vec<(&'a str, Vec<u8>)>,
+}
+
+pub(super) fn claim<'a>(keys: &[StandardKey], head: &Head<'a>) -> Result<Claim<'a>, Refused> {
+    let headers = Headers::of(head.headers)?;
+    let time = moment(headers.time, 1000, TOLERANCE, head.now)?;
+    let entries = headers.signatures.split(|byte| *byte == b' ').filter_map(entry).take(SIGNATURES_MAX);
+    let can_be = |(version, signature): &(&str, Vec<u8>)| keys.iter().any(|key| key.can_sign(version, signature));
+    let signatures: Vec<_> = entries.filter(can_be).collect();
+    if signatures.is_empty() { Err(MISMATCH) } else { Ok(Claim { id: headers.id, time, signatures }) }
 }
 
 /// `v1,BASE64`; what is not so is passed over, as versions to come are.

@@ -16,11 +16,14 @@ use serde_json_path::JsonPath;
 
 use super::hmac::HmacScheme;
 use super::standard::StandardKey;
-use super::{Delivery, Refused, holds, hubspot};
+use super::{Delivery, Head, Proof, Refused, holds, hubspot, standard};
 use crate::clock::Timestamp;
 
 /// What Standard Webhooks and `HubSpot` call too old, and what clocks may differ by the other way.
 pub const TOLERANCE: Duration = Duration::from_mins(5);
+
+/// Bytes of a SHA-256, and of an HMAC by it.
+pub(super) const SHA256_BYTES: usize = 32;
 
 /// How the sender proves itself.
 pub enum Verification {
@@ -96,24 +99,53 @@ impl EspoKey {
 pub(super) const MISMATCH: Refused = Refused::Unverified("the signature is not one of the configured secret");
 
 impl Verification {
-    /// Whether the delivery comes from the sender, as far as its raw form tells.
-    pub(super) fn verify(&self, delivery: &Delivery<'_>) -> Result<(), Refused> {
+    /// Whether the delivery can come from the sender, as far as it tells before its body: of a signature that it is there,
+    /// is of now, and has the form and length of one.
+    pub(super) fn prove_head(&self, head: &Head<'_>) -> Result<Proof, Refused> {
         match self {
-            // The latter proves itself once the body is read.
-            Self::None | Self::BodyToken { .. } => Ok(()),
+            Self::None | Self::BodyToken { .. } => return Ok(Proof::Open),
             Self::PathToken(token) => {
-                let given = delivery.path_token.ok_or(Refused::Unverified("the path has no token"))?;
+                let given = head.path_token.ok_or(Refused::Unverified("the path has no token"))?;
                 let good = same(given.as_bytes(), token.expose_secret().as_bytes());
-                if good { Ok(()) } else { Err(Refused::Unverified("the token in the path is another")) }
+                return if good {
+                    Ok(Proof::Given)
+                } else {
+                    Err(Refused::Unverified("the token in the path is another"))
+                };
             }
-            Self::Basic { user, password } => basic(delivery.headers, user, password),
-            Self::Standard(keys) => super::standard::verify(keys, delivery),
-            Self::HubspotV1(secrets) => hubspot::verify_hash("v1", secrets, delivery),
-            Self::HubspotV2(secrets) => hubspot::verify_hash("v2", secrets, delivery),
-            Self::HubspotV3(secrets) => hubspot::verify_v3(secrets, delivery),
-            Self::Espocrm(keys) => espocrm(keys, delivery),
-            Self::Hmac(scheme) => scheme.verify(delivery),
+            Self::Basic { user, password } => {
+                return basic(head.headers, user, password).map(|()| Proof::Given);
+            }
+            Self::Standard(keys) => drop(standard::claim(keys, head)?),
+            Self::HubspotV1(_) => drop(hubspot::claim_hash("v1", head)?),
+            Self::HubspotV2(_) => drop(hubspot::claim_hash("v2", head)?),
+            Self::HubspotV3(_) => drop(hubspot::claim_v3(head)?),
+            Self::Espocrm(keys) => drop(EspoClaim::of(keys, head)?),
+            Self::Hmac(scheme) => drop(scheme.claim(head)?),
         }
+        Ok(Proof::Open)
+    }
+
+    /// Whether the delivery comes from the sender, as far as its raw form tells.
+    pub(super) fn prove_raw(&self, delivery: &Delivery<'_>) -> Result<Proof, Refused> {
+        match self {
+            // the second proves itself once the body is read
+            Self::None | Self::BodyToken { .. } | Self::PathToken(_) | Self::Basic { .. } => {
+                return self.prove_head(&delivery.head);
+            }
+            Self::Standard(keys) => standard::verify(keys, delivery)?,
+            Self::HubspotV1(secrets) => hubspot::verify_hash("v1", secrets, delivery)?,
+            Self::HubspotV2(secrets) => hubspot::verify_hash("v2", secrets, delivery)?,
+            Self::HubspotV3(secrets) => hubspot::verify_v3(secrets, delivery)?,
+            Self::Espocrm(keys) => espocrm(keys, delivery)?,
+            Self::Hmac(scheme) => scheme.verify(delivery)?,
+        }
+        Ok(Proof::Given)
+    }
+
+    /// Whether nothing is proven before the body is decoded, though something must be.
+    pub(super) const fn is_in_body(&self) -> bool {
+        matches!(self, Self::BodyToken { .. })
     }
 
     /// The same for what stands in the decoded body.
@@ -149,17 +181,34 @@ fn basic(headers: &HeaderMap, user: &str, password: &SecretString) -> Result<(),
     if good { Ok(()) } else { Err(Refused::Unverified("user or password is another")) }
 }
 
-/// `Signature` is the base64 of the subscription's id, a colon, and the HMAC-SHA256 of the body in hex.
+/// What `Signature` says: the base64 of the subscription's id, a colon, and the HMAC-SHA256 of the body in hex.
+struct EspoClaim {
+    id: Vec<u8>,
+    tag: Vec<u8>,
+}
+
+impl EspoClaim {
+    fn of(keys: &[EspoKey], head: &Head<'_>) -> Result<Self, Refused> {
+        let given = header(head.headers, "signature", "the header Signature is missing")?;
+        let mut id = STANDARD.decode(given).map_err(|_| MISMATCH)?;
+        let colon = id.iter().position(|byte| *byte == b':').ok_or(MISMATCH)?;
+        let tag = from_hex(&id[colon + 1..]).filter(|tag| tag.len() == SHA256_BYTES).ok_or(MISMATCH)?;
+        id.truncate(colon);
+        let claim = Self { id, tag };
+        if keys.iter().any(|key| claim.is_of(key)) { Ok(claim) } else { Err(MISMATCH) }
+    }
+
+    fn is_of(&self, key: &EspoKey) -> bool {
+        key.id.as_ref().is_none_or(|known| known.as_bytes() == self.id)
+    }
+}
+
 fn espocrm(keys: &[EspoKey], delivery: &Delivery<'_>) -> Result<(), Refused> {
-    let given = header(delivery.headers, "signature", "the header Signature is missing")?;
-    let given = STANDARD.decode(given).map_err(|_| MISMATCH)?;
-    let colon = given.iter().position(|byte| *byte == b':').ok_or(MISMATCH)?;
-    let (id, tag) = (&given[..colon], from_hex(&given[colon + 1..]).ok_or(MISMATCH)?);
+    let claim = EspoClaim::of(keys, &delivery.head)?;
     let is_one = |key: &EspoKey| {
-        let is_of = key.id.as_ref().is_none_or(|known| known.as_bytes() == id);
         let made =
             super::hmac::tag(aws_lc_rs::hmac::HMAC_SHA256, key.secret.expose_secret().as_bytes(), [delivery.body]);
-        is_of & same(made.as_ref(), &tag)
+        claim.is_of(key) & same(made.as_ref(), &claim.tag)
     };
     if any(keys, is_one) { Ok(()) } else { Err(MISMATCH) }
 }

@@ -42,14 +42,19 @@ impl Request {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect();
-        let taken = webhook.receive(&Delivery {
+        let head = Head {
             method: &self.method,
             path_token: self.path_token.as_deref(),
             url: &self.url,
             headers: &headers,
-            body: &self.body,
             now: self.now,
-        });
+        };
+        let early = webhook.prove_head(&head);
+        let taken = webhook.receive(&Delivery { head, body: &self.body });
+        // what the head alone refuses is refused whatever the body is, and for the same reason
+        if let Err(refused) = early {
+            assert_eq!(taken.as_ref().map(|_| ()), Err(&refused));
+        }
         taken.map(|taken| taken.events)
     }
 }

@@ -13,7 +13,7 @@ use super::super::hmac::{Algorithm, Encoding, HmacScheme, Message, MessageError,
 use super::super::standard::{StandardKey, StandardKeyError};
 use super::super::verify::EspoKey;
 use super::{Request, Timestamp, Webhook, hook, path};
-use crate::source::webhook::{Refused, Verification};
+use crate::source::webhook::{Head, Proof, Refused, Verification};
 
 fn vectors(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -239,6 +239,72 @@ fn a_token_in_the_body_is_compared_before_anything_is_believed() {
     }
 }
 
+/// A CRM's own delivery is whole; what a stranger writes around a guess must not cost more than a glance.
+#[test]
+fn a_body_whose_token_cannot_be_found_proves_nothing_and_costs_few_values() {
+    let many = |count: usize| format!("{{\"token\":\"example-token\",\"id\":1,\"x\":[{}0]}}", "0,".repeat(count));
+    let in_body = hook(Verification::BodyToken { path: path("$.token"), token: "example-token".into() });
+    assert!(Request::of(&many(1_000)).to(&in_body).is_ok());
+    assert_eq!(Request::of(&many(20_000)).to(&in_body).unwrap_err().status(), 401);
+    assert_eq!(Request::of("{\"token\":\"example-token\"").to(&in_body).unwrap_err().status(), 401);
+    // whoever has proven itself may say more
+    let hook = hook(Verification::PathToken("token".into()));
+    let mut proven = Request::of(&many(20_000));
+    proven.path_token = Some("token".to_owned());
+    assert!(proven.to(&hook).is_ok());
+    proven.body = many(100_000).into_bytes();
+    assert_eq!(proven.to(&hook).unwrap_err().status(), 400);
+}
+
+/// The head is enough to refuse what cannot be a signature, or is not of now.
+#[test]
+fn what_the_head_disproves_is_refused_without_the_body() {
+    let hmac = hook(Verification::Hmac(scheme(Algorithm::Sha256, Encoding::Hex, "{timestamp}{body}")));
+    let v3 = hook(Verification::HubspotV3(vec!["s".into()]));
+    let espo = hook(Verification::Espocrm(vec![EspoKey::of("1:s")]));
+    let standard = hook(Verification::Standard(vec![StandardKey::parse(&STANDARD.encode([7; 24])).unwrap()]));
+    let (hex, now) = ("ab".repeat(32), "1795165206");
+    let base = STANDARD.encode([7; 32]);
+    let espo_of = |id: &str, hex: &str| STANDARD.encode(format!("{id}:{hex}"));
+    let short = |text: &str| text[4..].to_owned();
+    let rows: Vec<(&Webhook, Headers, bool)> = vec![
+        (&hmac, vec![("x-time", now.into()), ("x-signature", format!("sig={hex}"))], true),
+        (&hmac, vec![("x-time", now.into()), ("x-signature", format!("sig={}", short(&hex)))], false),
+        (&hmac, vec![("x-time", "1795160000".into()), ("x-signature", format!("sig={hex}"))], false),
+        (&hmac, vec![("x-time", now.into())], false),
+        (
+            &v3,
+            vec![("x-hubspot-request-timestamp", format!("{now}000")), ("x-hubspot-signature-v3", base.clone())],
+            true,
+        ),
+        (
+            &v3,
+            vec![("x-hubspot-request-timestamp", format!("{now}000")), ("x-hubspot-signature-v3", short(&base))],
+            false,
+        ),
+        (&espo, vec![("signature", espo_of("1", &hex))], true),
+        (&espo, vec![("signature", espo_of("2", &hex))], false),
+        (&espo, vec![("signature", espo_of("1", &short(&hex)))], false),
+        (&standard, standard_head(now, &format!("v1,{base}")), true),
+        (&standard, standard_head(now, &format!("v1a,{base}")), false),
+        (&standard, standard_head("1795160000", &format!("v1,{base}")), false),
+    ];
+    for (hook, headers, is_open) in rows {
+        let headers =
+            headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let url = "https://sync.example.com/hooks/crm";
+        let head = Head { method: "POST", path_token: None, url, headers: &headers, now: Timestamp(1_795_165_206_000) };
+        let expected = if is_open { Ok(Proof::Open) } else { Err(401) };
+        assert_eq!(hook.prove_head(&head).map_err(|refused| refused.status()), expected, "{headers:?}");
+    }
+}
+
+type Headers = Vec<(&'static str, String)>;
+
+fn standard_head(time: &str, signature: &str) -> Headers {
+    vec![("webhook-id", "1".into()), ("webhook-timestamp", time.into()), ("webhook-signature", signature.into())]
+}
+
 fn scheme(algorithm: Algorithm, encoding: Encoding, message: &str) -> HmacScheme {
     let message = Message::parse(message).unwrap();
     let timestamp = message.has_time().then(|| TimeHeader {
@@ -330,9 +396,11 @@ fn what_is_too_long_is_not_looked_at() {
     let mut hook = hook(Verification::PathToken("token".into()));
     hook.body_bytes_max = 9;
     let mut request = Request::of("{\"id\":  1}");
+    assert_eq!(request.to(&hook).unwrap_err().status(), 401, "what lacks its proof is told nothing more");
+    request.path_token = Some("token".to_owned());
     assert_eq!(request.to(&hook).unwrap_err(), Refused::TooLarge { bytes_max: 9 });
     request.body.pop();
-    assert_eq!(request.to(&hook).unwrap_err().status(), 401);
+    assert_eq!(request.to(&hook).unwrap_err().status(), 400);
 }
 
 #[test]
