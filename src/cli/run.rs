@@ -73,7 +73,7 @@ async fn await_reload(
             }
         }
         tell_systemd(&[NotifyState::Reloading]);
-        match load_next(context, old).await {
+        match load_next(context, old) {
             Ok(next) => {
                 tracing::info!("starting anew with the configuration as it is now");
                 session.soft.cancel();
@@ -111,7 +111,7 @@ fn not_reloaded(failure: &str) -> String {
 }
 
 /// A configuration that can take over: whole, with all that a start asks for.
-async fn load_next(context: &Context, old: &Config) -> Result<Config, Failure> {
+fn load_next(context: &Context, old: &Config) -> Result<Config, Failure> {
     let next = session::load_config(context)?;
     if next.state_dir != old.state_dir {
         let error = anyhow::anyhow!("state_dir cannot change while running: restart instead");
@@ -123,7 +123,7 @@ async fn load_next(context: &Context, old: &Config) -> Result<Config, Failure> {
     for (next, old) in addresses {
         if next != old {
             // given back at once: the new session takes it when the old one has ended
-            drop(bind(next).await.map_err(failure)?);
+            drop(bind(next).map_err(failure)?);
         }
     }
     Ok(next)

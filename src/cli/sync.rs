@@ -39,8 +39,7 @@ pub(super) async fn sync(
     let catalog = compose::load_catalog(&config, &account.client, &around.store).await?;
     let feeds = session::build_feeds(&config, &chosen, &catalog, &around).await?;
     let settings = compose::send_settings(&config);
-    let public =
-        if settings.upload.is_some() { bind(config.listen.public_address).await.map_err(failure)? } else { None };
+    let public = if settings.upload.is_some() { bind(config.listen.public_address).map_err(failure)? } else { None };
     let Stop { soft: stop, hard } = lifecycle::stop_on_signals(config.shutdown_timeout)
         .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot watch signals")))?;
     let line = Line::of_one_run();

@@ -182,8 +182,12 @@ impl HookDesk {
         if proof == Proof::Given {
             posted.standing.prove();
         }
-        let (webhook, whole) = (Arc::clone(webhook), Arc::clone(posted));
-        Ok(lane.run(move || webhook.read(&whole.head.headers, &body, proof)).await??)
+        let (reader, whole) = (Arc::clone(webhook), Arc::clone(posted));
+        let taken = lane.run(move || reader.read(&whole.head.headers, &body, proof)).await??;
+        if webhook.proves() {
+            posted.standing.prove();
+        }
+        Ok(taken)
     }
 
     /// The URL as the sender saw it: some sign it. Behind a proxy only the configuration knows it.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -14,10 +14,22 @@ use super::hooks::HookDesk;
 use super::metrics::build_metrics;
 use super::run::{RunError, Shared};
 
+/// Connections that may wait to be taken: whoever finds no room there tries again only after a second. The system may allow
+/// fewer.
+const BACKLOG: u32 = 4096;
+
 /// A configured listener, where there is one.
-pub async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
+pub fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
     let Some(address) = address else { return Ok(None) };
-    TcpListener::bind(address).await.map(Some).map_err(|source| RunError::Listen { address, source })
+    listen(address).map(Some).map_err(|source| RunError::Listen { address, source })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // the port of a process that has just ended is free
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves the public address until `stop`.

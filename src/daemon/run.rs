@@ -83,8 +83,8 @@ pub async fn run_session(
     let tokens = save_tokens(&account, &around);
     let trouble = Trouble::of(around.store.clone(), line.clone(), stop.soft.clone(), tokens);
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
-    let listener = bind(config.listen.address).await?;
-    let public = bind(config.listen.public_address).await?;
+    let listener = bind(config.listen.address)?;
+    let public = bind(config.listen.public_address)?;
     let links = CrmLinks::connect(&config, &around);
     let prepared = trouble.outlast(|| async {
         end_gone_alerts(&around).await?;

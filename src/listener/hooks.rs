@@ -135,6 +135,7 @@ async fn take(State(hooks): State<Hooks>, request: Request) -> Response {
     let reading = read(body, announced_length(&head.headers), (admitted.bytes_max, &room));
     let body = tokio::time::timeout(BODY_TIME_MAX, reading).await.unwrap_or(Err(NoBody::TooSlow));
     room.finish();
+    let _heard = standing.hear();
     let posted = Posted { head, body, is_proven: admitted.is_proven, standing, _room: room };
     // in a task of its own: a sender that goes away must not leave half of it done
     let taken = tokio::spawn((hooks.take)(posted)).await.unwrap_or(Reception::Busy);

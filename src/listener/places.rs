@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,9 @@ pub(super) const SMALL_BYTES: usize = 64 << 10;
 /// Bytes that the other bodies of strangers may have together: a few of the largest.
 const STRANGE_BYTES_MAX: usize = 16 << 20;
 
+/// Where all strangers are looked at at the moment, so soon it is looked again whether one can leave.
+const ROOM_LOOKED_FOR: Duration = Duration::from_millis(50);
+
 /// The places of one listener.
 pub(super) struct Places {
     strange: Arc<Semaphore>,
@@ -40,7 +44,7 @@ struct Ledger {
     /// The next number: of a connection, of a proof, of a body.
     next: u64,
     connections: BTreeMap<u64, Connection>,
-    /// Strangers that were not told to leave, by peer.
+    /// Strangers that may be told to leave, by peer: not those whose request is whole and being looked at.
     strangers: BTreeMap<IpAddr, BTreeSet<u64>>,
     /// Proven connections, by when they last proved themselves.
     proven: BTreeMap<u64, u64>,
@@ -54,6 +58,8 @@ struct Connection {
     permit: OwnedSemaphorePermit,
     /// The number of its last proof.
     proof: Option<u64>,
+    /// Its request is whole, and being looked at.
+    is_heard: bool,
     leave: CancellationToken,
 }
 
@@ -80,17 +86,21 @@ impl Places {
 
     /// A place for a new connection. Where strangers have all of theirs one of them is told to leave, and is waited for.
     pub(super) async fn enter(self: &Arc<Self>, peer: IpAddr) -> Place {
-        let permit = if let Ok(permit) = Arc::clone(&self.strange).try_acquire_owned() {
-            permit
-        } else {
+        let mut free = Arc::clone(&self.strange).try_acquire_owned().ok();
+        let permit = loop {
+            if let Some(permit) = free {
+                break permit;
+            }
+            // it may be that nobody could be told, and can be now
             self.make_room();
-            Arc::clone(&self.strange).acquire_owned().await.expect("nobody closes it")
+            let freed = tokio::time::timeout(ROOM_LOOKED_FOR, Arc::clone(&self.strange).acquire_owned()).await;
+            free = freed.ok().map(|permit| permit.expect("nobody closes it"));
         };
         let (peer, leave) = (network_of(peer), CancellationToken::new());
         let mut ledger = self.ledger();
         let id = ledger.number();
         ledger.strangers.entry(peer).or_default().insert(id);
-        ledger.connections.insert(id, Connection { peer, permit, proof: None, leave: leave.clone() });
+        ledger.connections.insert(id, Connection { peer, permit, proof: None, is_heard: false, leave: leave.clone() });
         Place { standing: Standing(Some((Arc::clone(self), id))), leave }
     }
 
@@ -160,8 +170,27 @@ impl Ledger {
             std::mem::swap(&mut connection.permit, &mut lost.permit);
         }
         lost.proof = None;
-        self.strangers.entry(lost.peer).or_default().insert(other);
         self.connections.insert(other, lost);
+        self.expose(other);
+    }
+
+    /// A stranger that nobody is looking at may be told to leave.
+    fn expose(&mut self, id: u64) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if !connection.is_heard && connection.proof.is_none() {
+            self.strangers.entry(connection.peer).or_default().insert(id);
+        }
+    }
+
+    fn hear(&mut self, id: u64, is_heard: bool) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.is_heard = is_heard;
+        let peer = connection.peer;
+        if is_heard {
+            self.forget_stranger(peer, id);
+        } else {
+            self.expose(id);
+        }
     }
 
     fn end(&mut self, id: u64) {
@@ -247,6 +276,14 @@ impl Standing {
         }
     }
 
+    /// Its request is whole and looked at: until the answer it is not told to leave.
+    pub(super) fn hear(&self) -> Heard {
+        if let Some((places, id)) = &self.0 {
+            places.ledger().hear(*id, true);
+        }
+        Heard(self.clone())
+    }
+
     /// Room for a body.
     pub(super) fn take_in(&self) -> Room {
         let body = self.0.as_ref().map(|(places, connection)| {
@@ -262,6 +299,17 @@ impl Standing {
 impl std::fmt::Debug for Standing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Standing")
+    }
+}
+
+/// A request is looked at, until this is dropped.
+pub(super) struct Heard(Standing);
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        if let Some((places, id)) = &self.0.0 {
+            places.ledger().hear(*id, false);
+        }
     }
 }
 
@@ -385,6 +433,27 @@ mod tests {
         drop(rooms);
         drop(room);
         assert_eq!(places.ledger().strange_bytes, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_being_looked_at_stays_until_the_answer() {
+        let places = Places::new(2, 1, 0);
+        let mut held = all(&places, &[FAR, FAR]).await;
+        let heard = held[0].standing().hear();
+        one_more(&places, &mut held, FAR).await;
+        assert!(held[0].standing().0.unwrap().1 == 1, "the second one left");
+        let also = held[1].standing().hear();
+        let entering = places.enter(FAR);
+        tokio::pin!(entering);
+        assert!(futures_util::poll!(&mut entering).is_pending());
+        assert!(!held.iter().any(is_away));
+        drop(heard);
+        tokio::time::advance(ROOM_LOOKED_FOR).await;
+        assert!(futures_util::poll!(&mut entering).is_pending());
+        assert!(is_away(&held[0]));
+        drop((held, also));
+        drop(entering.await);
+        assert_eq!(places.strange.available_permits(), 2);
     }
 
     #[test]

@@ -204,6 +204,12 @@ impl Webhook {
         self.body_bytes_max
     }
 
+    /// Whether an accepted delivery has proven who sends it.
+    #[must_use]
+    pub const fn proves(&self) -> bool {
+        !matches!(self.verification, Verification::None)
+    }
+
     /// Whether its events hold whole records.
     #[must_use]
     pub const fn brings_records(&self) -> bool {
