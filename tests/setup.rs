@@ -229,3 +229,31 @@ async fn a_blank_credential_is_none() {
     let without = check().await;
     assert!(String::from_utf8_lossy(&without.stderr).contains("no client secret"), "{without:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_names_the_cause_and_not_a_question_of_rights() {
+    let installation = Installation::begin().await;
+    // what is missing
+    std::fs::remove_file(installation.path("contacts.csv")).unwrap();
+    let missing = installation.run(&["plan"]).await;
+    assert!(missing.code == 1 && missing.stderr.contains("hint: it is missing: correct the path"), "{missing:?}");
+    assert!(!missing.stderr.contains("access"), "{missing:?}");
+    // what is written in another encoding than is configured
+    let rows: Vec<u8> = (1..=50)
+        .flat_map(|id| [format!("{id},c{id}@example.com,").as_bytes(), b"\xca\xe8\xbf\xe2\n"].concat())
+        .collect();
+    std::fs::write(installation.path("contacts.csv"), [b"id,email,town\n".as_slice(), &rows].concat()).unwrap();
+    let garbled = installation.run(&["plan"]).await;
+    assert!(
+        garbled.stderr.contains("50 rows with bytes that are not valid UTF-8: set encoding of this source"),
+        "{garbled:?}"
+    );
+    source_key(&installation, "encoding = \"windows-1251\"");
+    let read = installation.run(&["plan"]).await;
+    assert!(!read.stderr.contains("not valid") && read.stdout.contains("create           50"), "{read:?}");
+}
+
+/// A key of the source itself.
+fn source_key(installation: &Installation, line: &str) {
+    edit(installation, |text| text.replace("path = \"contacts.csv\"", &format!("path = \"contacts.csv\"\n{line}")));
+}

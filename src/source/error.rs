@@ -272,7 +272,7 @@ impl SourceError {
 
             Self::Busy { .. } => Some("try again when it has ended"),
             Self::NoKeyColumn { .. } => Some("set key of this source to the column, and check its delimiter"),
-            Self::Unreadable { .. } => Some("the daemon's user needs read access (and write access to its state_dir)"),
+            Self::Unreadable { source, .. } => file_hint(source.kind()),
             Self::NotAFile { .. } => Some("set path to a file; a pipe or directory cannot be read again"),
             Self::Empty { .. } => {
                 Some("write exports to a temporary name and rename them; a table of nobody still has its header")
@@ -284,6 +284,9 @@ impl SourceError {
                 Some("set encoding of this source to \"utf-8\", or have the file written as before")
             }
             Self::Delimiter { .. } => Some("set delimiter to one ASCII character, such as \",\", \";\" or a tab"),
+            Self::Start { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("let the daemon's user execute the tap's program")
+            }
             Self::Start { .. } => Some("set command to the tap's full path, as in [\"/opt/taps/bin/tap-postgres\"]"),
             Self::TapFailed { .. } => Some("run the tap's command by hand, as the daemon's user, with the same config"),
             Self::Hung { .. } => Some("raise idle_timeout if this tap may be silent for longer"),
@@ -296,6 +299,21 @@ impl SourceError {
             Self::NoStream { .. } => Some("set stream to one of the tap's names, exactly as spelt there"),
         };
         hint.map(Cow::Borrowed)
+    }
+}
+
+/// What repairs a file or directory that cannot be used.
+const fn file_hint(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            Some("it is missing: correct the path in the configuration, or have the file written there")
+        }
+        io::ErrorKind::PermissionDenied => {
+            Some("the daemon's user needs read access (and write access to its state_dir)")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room on its disk"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("its disk is mounted read-only: mount it writable"),
+        _ => Some("look at the file and its disk: the system's log may say what is wrong"),
     }
 }
 

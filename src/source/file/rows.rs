@@ -59,6 +59,7 @@ pub(super) fn read_table(
     };
     header::check_columns(path, &header, columns, scan)?;
     let header = Arc::new(header);
+    let mut undecoded = 0_u64;
     loop {
         let (next, line, cells) = next()?;
         let reason = match (next, cells) {
@@ -71,7 +72,10 @@ pub(super) fn read_table(
             (Next::Row, Some(cells)) => {
                 format!("{} cells under a header of {}", cells.len(), header.names().len())
             }
-            (Next::Row, None) => format!("bytes that are not valid {}", encoding.name()),
+            (Next::Row, None) => {
+                undecoded += 1;
+                format!("bytes that are not valid {}", encoding.name())
+            }
             (Next::TooLong, _) => format!("a row of more than {ROW_BYTES_MAX} bytes (an unclosed quote?)"),
             (Next::Unclosed, _) => {
                 "a quote is opened and never closed: the rest of the file is lost in this row".to_owned()
@@ -79,6 +83,14 @@ pub(super) fn read_table(
             (Next::Misquoted, _) => MISQUOTED.to_owned(),
         };
         scan.malformed(line, reason)?;
+    }
+    if undecoded > 0 {
+        scan.warn(format!(
+            "{} has {undecoded} rows with bytes that are not valid {}: set encoding of this source to what the file is written \
+             in, such as \"windows-1251\"",
+            path.display(),
+            encoding.name()
+        ));
     }
     // A stop ends the table early; it must not pass as its end.
     if scan.quit.is_cancelled() { Err(SourceError::Stopped) } else { Ok(()) }
