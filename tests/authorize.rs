@@ -427,7 +427,7 @@ async fn tokens_that_the_api_refuses_are_forgotten() {
     let forbidden = Canned::json(http::StatusCode::FORBIDDEN, r#"{"message":"no such scope"}"#);
     installation.sandbox.fault(Fault::on(CallKind::Version, Effect::Answer(forbidden)));
     let refused = answer(&installation, &back).await;
-    assert_failed(&refused, 1, "reteno's API refuses the new tokens", "allow the app in Reteno to update contacts");
+    assert_failed(&refused, 1, "reteno's API refuses the new tokens", "Full access to API");
     assert!(refused.stderr.contains("no such scope"), "{refused:?}");
     installation.authorize().await;
     assert_eq!(exchanges(&installation), 2, "a person was asked again");

@@ -390,7 +390,7 @@ async fn an_id_that_stands_twice_does_not_alternate() {
     let report = crm.baseline().await;
     let balance = report.balance;
     assert_eq!((balance.read, balance.changed, balance.rejected, balance.repeated), (5, 3, 1, 1));
-    let listed = ["1 at line 5: the id stands twice in the file; line 5 is left out"];
+    let listed = ["1 at line 5: the id stands twice in the file; this row is left out"];
     assert_eq!(crm.rejected().await, listed);
     let since = crm.rejections().await[0].seen_at;
     for _ in 0..3 {

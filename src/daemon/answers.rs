@@ -341,8 +341,12 @@ impl Sender {
                 self.alarm.raise(TOKEN_REFUSED_ALERT, text, &hint).await
             }
             Some(Standstill::NeedsPerson(cause)) => {
-                let hint = "check reteno.api_url and the access scopes of the app in Reteno";
-                self.alarm.raise("refused-by-reteno", &format!("nothing is sent: {cause}"), hint).await
+                let hint = format!(
+                    "give the app the scope \"Full access to API\" on its page in Reteno and run `{} --authorize` (tokens keep \
+                     the scope of their time); if it has that scope, check reteno.api_url",
+                    self.settings.program
+                );
+                self.alarm.raise("refused-by-reteno", &format!("nothing is sent: {cause}"), &hint).await
             }
             Some(Standstill::Passing(cause)) => match self.pause.stands_since() {
                 Some(since) if now.since(since) >= STANDSTILL_TOLD => {

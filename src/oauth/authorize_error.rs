@@ -147,7 +147,9 @@ impl AuthorizeError {
                 format!("what was granted is kept: mend reteno.api_url, then run `{program} --authorize`")
             }
             Self::NotProven { why: Unproven::Refused, .. } => {
-                format!("allow the app in Reteno to update contacts, then run `{program} --authorize`")
+                format!(
+                    "give the app the scope \"Full access to API\" on its page in Reteno, then run `{program} --authorize`"
+                )
             }
             Self::OtherAccount { .. } => format!(
                 "authorize as the user who authorized the first account; or, to start afresh with this one, \

@@ -57,6 +57,17 @@ pub fn callback_address(redirect_uri: &Url) -> Option<SocketAddr> {
     ours.then(|| url.port_or_known_default()).flatten().map(|port| SocketAddr::new(address, port))
 }
 
+/// What the app must be allowed, where it is known: with less, access is granted and calls are refused later.
+fn scope_note(party: &Party) -> &'static str {
+    match party {
+        Party::Reteno => {
+            "The app needs the scope \"Full access to API\" (in Reteno: For partners, this app). Tokens keep the scope of now:\n\
+             after a change of it run this command again.\n\n"
+        }
+        Party::Crm(_) => "",
+    }
+}
+
 /// What the operator reads first.
 #[must_use]
 pub fn build_invitation(pending: &PendingAuthorization, meeting: &Meeting) -> String {
@@ -89,7 +100,7 @@ pub async fn run_authorize(
     (input, output): (impl AsyncBufRead + Unpin, &mut (impl Write + ?Sized)),
 ) -> Result<Concluded, AuthorizeError> {
     let (pending, record) = authorizer.begin(desk, random).await?;
-    write!(output, "{}", build_invitation(&pending, meeting))?;
+    write!(output, "{}{}", scope_note(authorizer.party()), build_invitation(&pending, meeting))?;
     output.flush()?;
     let mut lines = input.lines();
     let mut open = true;

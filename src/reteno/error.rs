@@ -74,9 +74,10 @@ impl RetenoError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NeedsAuthorization { .. } => Some("run `reteno-sync authorize`"),
-            Self::Forbidden { .. } => {
-                Some("allow the app in Reteno to update contacts, then run `reteno-sync authorize`")
-            }
+            Self::Forbidden { .. } => Some(
+                "give the app the scope \"Full access to API\" on its page in Reteno, then run `reteno-sync --authorize`: \
+                     tokens keep the scope of their time",
+            ),
             Self::WrongAddress { .. } | Self::NotUnderstood { .. } => {
                 Some("check `reteno.api_url`: it leads to something that is not Reteno's API")
             }

@@ -84,16 +84,20 @@ pub(super) fn read_table(
         };
         scan.malformed(line, reason)?;
     }
-    if undecoded > 0 {
+    warn_of_encoding(path, (undecoded, encoding), scan);
+    // A stop ends the table early; it must not pass as its end.
+    if scan.quit.is_cancelled() { Err(SourceError::Stopped) } else { Ok(()) }
+}
+
+fn warn_of_encoding(path: &Path, (rows, encoding): (u64, &'static Encoding), scan: &mut Scan) {
+    if rows > 0 {
         scan.warn(format!(
-            "{} has {undecoded} rows with bytes that are not valid {}: set encoding of this source to what the file is written \
-             in, such as \"windows-1251\"",
+            "{} has {rows} rows with bytes that are not valid {}: set encoding of this source to what the file is written in, \
+             such as \"windows-1251\"",
             path.display(),
             encoding.name()
         ));
     }
-    // A stop ends the table early; it must not pass as its end.
-    if scan.quit.is_cancelled() { Err(SourceError::Stopped) } else { Ok(()) }
 }
 
 type Found = (Next, u64, Option<StringRecord>);
