@@ -126,6 +126,19 @@ async fn a_plan_counts_as_the_sync_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_who_would_get_the_double_opt_in() {
+    let installation = authorized().await;
+    let config = installation.path("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text + "[source.crm.form]\n").unwrap();
+    let plan = installation.run(&["plan", "--output", "json"]).await.json();
+    assert_eq!((&plan["double_opt_ins"], &plan["calls"]), (&2.into(), &2.into()), "{plan}");
+    assert_eq!(installation.run(&["sync"]).await.code, 0);
+    let after = installation.run(&["plan", "--detailed-exitcode"]).await;
+    assert_eq!(after.code, 0, "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plan_of_a_restored_database_says_that_everything_is_due() {
     let installation = authorized().await;
     assert_eq!(installation.run(&["sync"]).await.code, 0);
@@ -454,6 +467,15 @@ async fn an_unreachable_reteno_is_temporary() {
     installation.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::RefuseConnection).always());
     let open = installation.run(&["sync", "--wait", "1s"]).await;
     assert_eq!(open.code, 75, "{open:?}");
+    assert!(open.stderr.contains("alert=\"outage\"") && open.stderr.contains("no answer from"), "{open:?}");
+    let status = installation.run(&["status", "--output", "json"]).await.json();
+    assert_eq!(status["alerts"][0]["name"], "outage", "{status}");
+    // who starts it again is told what stands, and when it has ended
+    installation.sandbox.clear_faults();
+    let next = installation.run(&["sync"]).await;
+    assert_eq!(next.code, 0, "{next:?}");
+    let (told, ended) = next.stderr.split_once("the alert has ended").expect("it ends");
+    assert!(told.contains("alert=\"outage\"") && !ended.contains("ERROR"), "{next:?}");
 }
 
 /// A tap that speaks of a town alone: the change cannot be sent before its source was read in full, and `sync` says so.

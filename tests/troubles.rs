@@ -263,7 +263,7 @@ async fn an_outage_is_told_and_its_end_too() {
     world.send_for(Duration::from_secs(20)).await;
     assert_eq!(alerts(&world).await, Vec::<String>::new());
     world.send_for(3 * MINUTE).await;
-    assert_eq!(alerts(&world).await, ["standstill"]);
+    assert_eq!(alerts(&world).await, ["outage"]);
     let counts = *world.sender.as_ref().unwrap().watch_counts().borrow();
     assert_eq!((counts.posts, counts.sent), (0, 0));
     world.sandbox.clear_faults();

@@ -45,8 +45,12 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
     for report in read(&config, &feeds, &copy, context).await? {
         outlook.add(&feeds, report);
     }
-    let rules = compose::send_settings(&config).rules();
+    let settings = compose::send_settings(&config);
     let due = copy.store.call(move |checkpoint| {
+        let mut rules = settings.rules();
+        for (name, _) in &settings.forms {
+            rules.forms.insert(checkpoint.load_source(name)?.id);
+        }
         let due = checkpoint.count_due(now, &rules)?;
         Ok((due, checkpoint.load_status()?.deeds, checkpoint.load_rejections()?))
     });

@@ -20,6 +20,7 @@ use super::{Context, Exit, Failure};
 pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     let mut config = session::load_config(context)?;
     let around = session::open(&config, &Role::Sender("run"))?;
+    Alarm::open(around.store.clone(), around.clock.clone()).repeat().await?;
     let stop = lifecycle::stop_on_signals(config.shutdown_timeout).map_err(signals_failed)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(signals_failed)?;
     let line = Line::default();

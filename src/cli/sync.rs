@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{CheckpointError, DeedState, PageMode, StatusReport};
+use crate::checkpoint::{Alert, CheckpointError, DeedState, PageMode, StatusReport};
 use crate::config::Config;
 use crate::daemon::alarm::Alarm;
 use crate::daemon::attend::fetch_wanted;
@@ -17,6 +17,7 @@ use crate::daemon::lifecycle::{self, Stop};
 use crate::daemon::listening::{bind, serve_public};
 use crate::daemon::run::RunError;
 use crate::daemon::sender::{Ended, Line, SendCounts, Sender, Until};
+use crate::daemon::standing::{OUTAGE_ALERT, TOKEN_REFUSED_ALERT};
 use crate::listener::PublicServices;
 use crate::plan::balance::Balance;
 use crate::report::{self, Progress};
@@ -78,6 +79,9 @@ pub(super) async fn sync(
         () = hard.cancelled() => ((Vec::new(), Ok(())), Ok(Ended::Stopped)),
     };
     let ended = fetched.and(ended)?;
+    if ended == Ended::StillOpen {
+        sender.tell_outage().await?;
+    }
     tell_reads(&reports, &around, &config.program).await?;
     tokio::select! {
         () = account.refresher.quiesce() => {}
@@ -97,6 +101,7 @@ pub(super) async fn sync(
 
 async fn open_sender(config: &Config, command: &'static str) -> Result<Surroundings, Failure> {
     let around = session::open(config, &Role::Sender(command))?;
+    Alarm::open(around.store.clone(), around.clock.clone()).repeat().await?;
     note_configured(config, &around.store).await?;
     Ok(around)
 }
@@ -298,10 +303,13 @@ fn exit_of(config: &Config, ended: &Ended, status: &StatusReport) -> Result<Exit
         Ended::NeedsAuthorization => Err(session::needs_authorization(config)),
         Ended::StillOpen if is_only_held(status) && !is_read_missing(status) => Err(held(config, status)),
         Ended::StillOpen | Ended::Stopped => {
-            let error = anyhow::anyhow!("{}", open_words(status));
-            let hint = match status.alerts.first() {
-                Some(alert) => alert.hint.clone(),
-                None => "they go on at the next run; `reteno-sync status` shows what they wait for".to_owned(),
+            let words = open_words(status);
+            let stops_all = |alert: &&Alert| [OUTAGE_ALERT, TOKEN_REFUSED_ALERT].contains(&alert.name.as_str());
+            let (error, hint) = if let Some(alert) = status.alerts.iter().find(stops_all) {
+                (anyhow::anyhow!("{words}: {}", alert.text), alert.hint.clone())
+            } else {
+                let hint = format!("they go on at the next run; `{} status` shows what they wait for", config.program);
+                (anyhow::anyhow!("{words}"), hint)
             };
             Err(Failure::of(Exit::TryAgain, error, Some(hint)))
         }

@@ -1,6 +1,7 @@
-//! Raising and ending alerts: each is stored once, logged once when it begins and once when it ends.
+//! Raising and ending alerts: each is stored once, logged once when it begins and once when it ends, and by each process
+//! that starts while it stands.
 
-use crate::checkpoint::{CheckpointError, Store};
+use crate::checkpoint::{Alert, CheckpointError, Store};
 use crate::clock::Clock;
 
 /// Where alerts go.
@@ -27,6 +28,14 @@ impl Alarm {
             .await?;
         if is_news {
             tracing::error!(alert = name, hint, "{text}");
+        }
+        Ok(())
+    }
+
+    /// Logs each alert that stands: whoever starts a process looks at its log, not at that of an earlier one.
+    pub async fn repeat(&self) -> Result<(), CheckpointError> {
+        for Alert { name, text, hint, since } in self.store.call(|checkpoint| checkpoint.load_alerts()).await? {
+            tracing::error!(alert = name, hint, "since {since}: {text}");
         }
         Ok(())
     }

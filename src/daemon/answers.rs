@@ -12,7 +12,7 @@ use crate::plan::{ContactId, ImportId};
 use super::batches::PROBE_AGE_MAX;
 use super::pace::{Standstill, asked_wait};
 use super::sender::{REQUEST_SLACK, Sender};
-use super::standing::TOKEN_REFUSED_ALERT;
+use super::standing::{OUTAGE_ALERT, TOKEN_REFUSED_ALERT};
 
 /// A pause that lasts this long is told by an alert: shorter ones come with every restart of a router.
 const STANDSTILL_TOLD: std::time::Duration = std::time::Duration::from_mins(1);
@@ -322,13 +322,13 @@ impl Sender {
     pub(super) async fn lift_pause(&mut self, now: Timestamp) -> Result<(), CheckpointError> {
         if let Some(Standstill::Passing(_)) = self.pause.standstill() {
             tracing::info!("sending goes on");
-            self.alarm.end("standstill").await?;
+            self.alarm.end(OUTAGE_ALERT).await?;
         }
         // an earlier process may have raised them
         if self.pause.lift(now) {
             self.alarm.end(TOKEN_REFUSED_ALERT).await?;
             self.alarm.end("refused-by-reteno").await?;
-            self.alarm.end("standstill").await?;
+            self.alarm.end(OUTAGE_ALERT).await?;
         }
         Ok(())
     }
@@ -349,11 +349,7 @@ impl Sender {
                 self.alarm.raise("refused-by-reteno", &format!("nothing is sent: {cause}"), &hint).await
             }
             Some(Standstill::Passing(cause)) => match self.pause.stands_since() {
-                Some(since) if now.since(since) >= STANDSTILL_TOLD => {
-                    let hint = "nothing, where it passes; else check the network and reteno.api_url";
-                    let text = format!("nothing has been sent since {since}: {cause}");
-                    self.alarm.raise("standstill", &text, hint).await
-                }
+                Some(since) if now.since(since) >= STANDSTILL_TOLD => self.raise_outage(since, cause).await,
                 Some(since) if since == now => {
                     tracing::warn!("sending pauses: {cause}");
                     Ok(())
@@ -361,6 +357,22 @@ impl Sender {
                 Some(_) | None => Ok(()),
             },
             None => Ok(()),
+        }
+    }
+}
+
+impl Sender {
+    async fn raise_outage(&self, since: Timestamp, cause: &str) -> Result<(), CheckpointError> {
+        let hint = "nothing, where it passes; else check the network and reteno.api_url";
+        let text = format!("nothing has been sent since {since}: {cause}");
+        self.alarm.raise(OUTAGE_ALERT, &text, hint).await
+    }
+
+    /// Tells of an outage that has just begun, where nobody waits for its end: a command that runs once is over.
+    pub async fn tell_outage(&self) -> Result<(), CheckpointError> {
+        match (self.pause.standstill(), self.pause.stands_since()) {
+            (Some(Standstill::Passing(cause)), Some(since)) => self.raise_outage(since, cause).await,
+            (_, _) => Ok(()),
         }
     }
 }

@@ -196,7 +196,8 @@ pub async fn load_catalog(config: &Config, client: &Client, store: &Store) -> Re
         }
         Err(error) => {
             let known = store.call(|checkpoint| checkpoint.load_catalog::<CatalogField>()).await?;
-            tell_old_catalog(&error, known.is_some());
+            let used = if known.is_some() { "the list of the last time is used" } else { "they are sent as text" };
+            tell_old_list("additional fields", &error, used);
             known.unwrap_or_default()
         }
     };
@@ -223,15 +224,23 @@ async fn load_categories(client: &Client, store: &Store) -> Result<Option<BTreeS
             Ok(Some(keys))
         }
         Err(error) => {
-            tracing::warn!("cannot ask for the subscription categories ({error}): those of the last time are used");
+            tell_old_list("subscription categories", &error, "those of the last time are used");
             store.call(|checkpoint| checkpoint.load_categories()).await
         }
     }
 }
 
-fn tell_old_catalog(error: &RetenoError, is_known: bool) {
-    let used = if is_known { "the list of the last time is used" } else { "additional fields are sent as text" };
-    tracing::warn!("cannot ask for the additional fields ({error}): {used}");
+/// Before anybody has authorized nothing can be asked for and nothing is sent: that is an alert of its own.
+fn tell_old_list(what: &str, error: &RetenoError, used: &str) {
+    match error {
+        RetenoError::NeedsAuthorization { .. } => tracing::debug!("cannot ask for the {what} ({error}): {used}"),
+        RetenoError::Forbidden { .. }
+        | RetenoError::WrongAddress { .. }
+        | RetenoError::Temporary { .. }
+        | RetenoError::Refused { .. }
+        | RetenoError::NotBuilt { .. }
+        | RetenoError::NotUnderstood { .. } => tracing::warn!("cannot ask for the {what} ({error}): {used}"),
+    }
 }
 
 fn catalog_entry(field: CatalogField) -> AdditionalField {

@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod answers;
 pub mod attend;
+mod balance_log;
 mod batches;
 mod calls;
 pub mod compose;

@@ -18,6 +18,7 @@ use crate::source::HttpSource;
 
 use super::alarm::Alarm;
 use super::attend::{attend, watch_refusals};
+use super::balance_log::log_counts;
 use super::compose::{self, Account, Surroundings};
 use super::crms::{connect_crms, end_gone_alerts, keep_crm_tokens};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
@@ -164,7 +165,11 @@ async fn keep_sending(shared: Arc<Shared>, first: Sender, parked: CancellationTo
             Some(sender) => sender,
             None => resume_sender(&shared.config, &shared.around, &shared.account, &shared.line).await?,
         };
-        sender.run(Until::Stopped, &shared.stop.soft).await?;
+        let counts = sender.watch_counts();
+        tokio::select! {
+            ended = sender.run(Until::Stopped, &shared.stop.soft) => ended.map(|_| ())?,
+            () = log_counts(counts) => {}
+        }
         Ok(())
     });
     sending.await.map(|_| ())

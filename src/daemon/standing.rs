@@ -12,6 +12,9 @@ pub const AUTHORIZATION_ALERT: &str = "authorization";
 /// The alert that Reteno's API refuses tokens that Reteno itself goes on renewing: raised and ended by whoever sends.
 pub const TOKEN_REFUSED_ALERT: &str = "token-refused";
 
+/// The alert that nothing gets through to Reteno: raised and ended by whoever sends.
+pub const OUTAGE_ALERT: &str = "outage";
+
 /// Raises or ends the alert, by what the refresher knows. `program` is how this program is called with its
 /// configuration.
 pub async fn tell_standing(refresher: &Refresher, alarm: &Alarm, program: &str) -> Result<(), CheckpointError> {
