@@ -62,7 +62,7 @@ pub fn hint(path: &Path, source: &io::Error) -> String {
         io::ErrorKind::ReadOnlyFilesystem => {
             format!("the disk of {} is mounted read-only: mount it writable", path.display())
         }
-        io::ErrorKind::NotFound => format!("{} is missing: make its directory, or check state_dir", path.display()),
+        io::ErrorKind::NotFound => format!("{} or its directory is missing: check `state_dir`", path.display()),
         io::ErrorKind::InvalidData => format!("restore {} from a backup", path.display()),
         io::ErrorKind::InvalidInput => format!("look who made {}, and remove it", path.display()),
         _ if is(Errno::LOOP) => format!("{} is a symbolic link: look who made it, and remove it", path.display()),

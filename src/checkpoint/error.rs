@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::disk;
+
 use super::owner::name_of;
 
 /// What goes wrong with a checkpoint, by what the operator can do.
@@ -173,15 +175,7 @@ fn file_hint(path: &Path, source: &io::Error) -> String {
             }
             None => format!("give this user the rights to {}", path.display()),
         },
-        io::ErrorKind::StorageFull => "make room on the disk of the state directory".to_owned(),
-        io::ErrorKind::QuotaExceeded => {
-            "this user may write no more to the disk of the state directory: raise its quota".to_owned()
-        }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            format!("the disk of {} is mounted read-only: mount it writable", path.display())
-        }
-        io::ErrorKind::InvalidData => format!("restore {} from a backup", path.display()),
-        _ => format!("look at {} and its disk: the system's log may say what is wrong", path.display()),
+        _ => disk::hint(path, source),
     }
 }
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::open::write_durably;
+use crate::disk::{open_own, write_durably};
+
 use super::{Checkpoint, CheckpointError};
 
 /// The file beside the database.
@@ -65,7 +66,7 @@ fn read_counter(bytes: &[u8]) -> Option<u64> {
 fn write_counter(path: &Path, next: u64) -> Result<(), CheckpointError> {
     let line = format!("{next:020}\n");
     let write = || -> std::io::Result<bool> {
-        let file = match fs::OpenOptions::new().write(true).open(path) {
+        let file = match open_own(path, fs::OpenOptions::new().write(true)) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
@@ -77,9 +78,8 @@ fn write_counter(path: &Path, next: u64) -> Result<(), CheckpointError> {
         file.sync_data()?;
         Ok(true)
     };
-    let is_written =
-        write().map_err(|source| CheckpointError::File { action: "write", path: path.to_owned(), source })?;
-    if is_written { Ok(()) } else { write_durably(path, line.repeat(2).as_bytes()) }
+    let failed = |source| CheckpointError::File { action: "write", path: path.to_owned(), source };
+    if write().map_err(failed)? { Ok(()) } else { write_durably(path, line.repeat(2).as_bytes()).map_err(failed) }
 }
 
 #[cfg(test)]

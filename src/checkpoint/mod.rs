@@ -50,6 +50,7 @@ mod retries;
 mod rows;
 mod seal;
 mod sendable;
+mod sender_lock;
 mod settle;
 mod settle_deeds;
 mod shared;
@@ -118,7 +119,7 @@ pub struct Checkpoint {
     /// How many changes this connection had made when the write-ahead log was last emptied.
     settled_changes: Option<u64>,
     /// Held as long as this process may send; the lock dies with the process.
-    _sender_lock: Option<std::fs::File>,
+    _sender_lock: Option<sender_lock::SenderLock>,
 }
 
 /// The checkpoint as async code sees it: one thread owns it and carries out one call after the other. What a call allocates,

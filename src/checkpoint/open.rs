@@ -1,8 +1,7 @@
 //! Opening a checkpoint: the directory, the lock, the key, the schema, and whether an older copy was put in its place.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,11 +11,13 @@ use rusqlite_migration::Migrations;
 
 use crate::clock::Timestamp;
 use crate::contact::{Fingerprinter, derive};
+use crate::disk::{open_own, write_durably};
 use crate::random::Random;
 
 use super::error::database_error;
 use super::owner::check_owner;
 use super::rehearsal::remove_leftovers;
+use super::sender_lock::SenderLock;
 use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Files of the state directory.
@@ -71,7 +72,7 @@ impl Checkpoint {
         make_dir(&options.dir)?;
         let sender_lock = match &options.sender {
             Some(name) => {
-                let lock = take_lock(&options.dir, name)?;
+                let lock = SenderLock::take(&options.dir, name)?;
                 remove_leftovers(&options.dir)?;
                 Some(lock)
             }
@@ -161,34 +162,6 @@ fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
     })
 }
 
-fn take_lock(dir: &Path, name: &str) -> Result<File, CheckpointError> {
-    let path = dir.join(LOCK);
-    let file_error = |action| {
-        let path = path.clone();
-        move |source| CheckpointError::File { action, path, source }
-    };
-    let mut file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(file_error("open"))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder).map_err(file_error("read"))?;
-            return Err(CheckpointError::Busy { holder: holder.trim().to_owned(), dir: dir.to_owned() });
-        }
-        Err(TryLockError::Error(source)) => return Err(CheckpointError::File { action: "lock", path, source }),
-    }
-    file.set_len(0).and_then(|()| file.rewind()).map_err(file_error("write"))?;
-    writeln!(file, "{name}").map_err(file_error("write"))?;
-    Ok(file)
-}
-
 /// Opens a database of the state directory, made where there is none, and brings it to the present schema.
 pub(super) fn open_database(
     path: &Path,
@@ -196,12 +169,7 @@ pub(super) fn open_database(
     busy_timeout: Duration,
 ) -> Result<Connection, CheckpointError> {
     // made by us first, so that it never exists with other rights
-    fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
+    open_own(path, fs::OpenOptions::new().write(true).create(true).truncate(false))
         .map_err(|source| CheckpointError::File { action: "open", path: path.to_owned(), source })?;
     let damaged = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
@@ -278,7 +246,8 @@ fn load_key(connection: &mut Connection, options: &OpenOptions, random: &Random)
         None if load_key_check(&transaction)?.is_some() => return Err(CheckpointError::KeyMissing(path)),
         None => {
             let key = random.bytes::<32>();
-            write_durably(&path, &key)?;
+            let failed = |source| CheckpointError::File { action: "write", path: path.clone(), source };
+            write_durably(&path, &key).map_err(failed)?;
             key
         }
     };
@@ -311,20 +280,4 @@ fn read_key(path: &Path) -> Result<Option<[u8; 32]>, CheckpointError> {
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(error(source)),
     }
-}
-
-/// Writes a small file so that it is whole after a crash: aside, synced, renamed, and the directory synced.
-pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let aside = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)?;
-        match path.parent() {
-            Some(dir) => File::open(dir)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(|source| CheckpointError::File { action: "write", path: path.to_owned(), source })
 }

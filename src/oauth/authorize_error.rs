@@ -159,7 +159,7 @@ impl AuthorizeError {
                 format!("what was granted is kept: stop the running reteno-sync, then run `{program} --authorize`")
             }
             Self::Vault(error) => error.hint().to_owned(),
-            Self::Lock(error) => error.hint().to_owned(),
+            Self::Lock(error) => error.hint(),
             Self::Desk(_) => "make the state directory (`state_dir`) readable and writable for this user".to_owned(),
             Self::FailedElsewhere { hint, .. } => hint.clone(),
             Self::Terminal(_) => {

@@ -201,7 +201,7 @@ impl Setback {
         match self {
             Self::Token(error) => party.token_hint(error),
             Self::Vault(error) => error.hint().to_owned(),
-            Self::Lock(error) => error.hint().to_owned(),
+            Self::Lock(error) => error.hint(),
         }
     }
 }

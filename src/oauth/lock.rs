@@ -3,11 +3,12 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::disk::{self, is_still_at, open_own};
 
 /// How often a held lock is tried again: a refresh takes a fraction of a second.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
@@ -44,10 +45,10 @@ pub enum LockError {
 impl LockError {
     /// What an operator can do.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> String {
         match self {
-            Self::Busy => "wait a minute and run the same command again",
-            Self::Unusable { .. } => "make the state directory (`state_dir`) exist and writable for this user",
+            Self::Busy => "wait a minute and run the same command again".to_owned(),
+            Self::Unusable { path, source } => disk::hint(path, source),
         }
     }
 }
@@ -80,10 +81,10 @@ impl RefreshLock {
 
 fn lock_now(path: &Path) -> Result<HeldLock, LockError> {
     let unusable = |source| LockError::Unusable { path: path.to_owned(), source };
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    let file = options.open(path).map_err(unusable)?;
+    let file = open_own(path, OpenOptions::new().create(true).truncate(false).write(true)).map_err(unusable)?;
     match file.try_lock() {
+        // one that was removed since it was opened locks nobody out: the next attempt finds the new one
+        Ok(()) if !is_still_at(&file, path).map_err(unusable)? => Err(LockError::Busy),
         Ok(()) => Ok(HeldLock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(LockError::Busy),
         Err(TryLockError::Error(source)) => Err(unusable(source)),

@@ -5,13 +5,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 use sha2::{Digest, Sha256};
 
 use super::SingerOptions;
+use crate::disk::{open_own, write_durably};
 use crate::source::{Cursor, SourceError};
 
 /// The working directory, with the config to pass to the tap. Held by one reader at a time: two taps would rewrite one
@@ -92,14 +93,9 @@ impl WorkDir {
 
 /// The file stays when its lock is gone: were it removed, two readers could hold two locks.
 fn lock(path: &Path, source_name: &str) -> Result<File, SourceError> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed("open", path))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = open_own(path, &mut options).map_err(failed("open", path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -142,15 +138,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Writes a new file of mode 0600 and puts it in place at once.
 fn write_private(path: &Path, content: &[u8]) -> Result<(), SourceError> {
-    let new = path.with_extension("new");
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(failed("write", path))
+    write_durably(path, content).map_err(failed("write", path))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SourceError {
