@@ -906,3 +906,39 @@ async fn cycles_count_their_repairs() {
     read_feed(&feed, Reach::Changes, &parts).await.unwrap();
     assert!(repaired(&stage).await.contains(&(RepairCause::WebhookLost, 1)));
 }
+
+/// The disk of the inbox fails: what cannot be cleared is acted on again, and nothing ends.
+#[tokio::test(start_paused = true)]
+async fn an_inbox_that_cannot_be_written_ends_nothing_and_is_told() {
+    let mut stage = Stage::begin().await;
+    let other = rusqlite::Connection::open(stage.world.dir.path().join("inbox.db")).unwrap();
+    other
+        .execute_batch("CREATE TRIGGER broken BEFORE DELETE ON event BEGIN SELECT raise(ABORT, 'broken'); END")
+        .unwrap();
+    stage.set("1", "Kyiv");
+    stage.announce("1").await;
+    tokio::time::advance(SECOND).await;
+    let mut hints = stage.hints().await;
+    assert!(hints.act().await.unwrap());
+    assert_eq!(stage.world.alerts().await, ["inbox"]);
+    assert!(!hints.act().await.unwrap(), "it rests");
+    assert!(hints.rest().await.unwrap().is_some_and(|rest| rest > Duration::ZERO));
+    assert_eq!(stage.rows().await, 1);
+    stage.world.send_for(HOUR).await;
+    assert_eq!(stage.world.writes("1", "town"), ["Kyiv"]);
+    other.execute_batch("DROP TRIGGER broken").unwrap();
+    assert!(hints.act().await.unwrap());
+    assert_eq!(stage.rows().await, 0);
+    assert!(stage.world.alerts().await.is_empty());
+    // nor does one that cannot be read
+    other.execute_batch("ALTER TABLE event RENAME TO elsewhere").unwrap();
+    assert!(!hints.act().await.unwrap());
+    assert_eq!(stage.world.alerts().await, ["inbox"]);
+    hints.rest().await.unwrap();
+    hints.settle_disk().await.unwrap();
+    other.execute_batch("ALTER TABLE elsewhere RENAME TO event").unwrap();
+    stage.announce("1").await;
+    tokio::time::advance(MINUTE).await;
+    assert!(hints.act().await.unwrap());
+    assert_eq!(stage.rows().await, 0);
+}

@@ -22,7 +22,12 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let around = session::open(&config, &Role::Reader)?;
     let (status, announced) =
-        around.store.call(|checkpoint| Ok((checkpoint.load_status()?, checkpoint.count_inbox()?))).await?;
+        around.store.call(|checkpoint| Ok((checkpoint.load_status()?, checkpoint.count_inbox()))).await?;
+    // the rest is worth showing without it, and all the more
+    let announced = announced.unwrap_or_else(|error| {
+        tracing::warn!("what webhooks announced cannot be told: {}", report::chain(&error));
+        Vec::new()
+    });
     let (grant, account) =
         around.store.call(|checkpoint| Ok((checkpoint.load_grant()?, checkpoint.load_account()?))).await?;
     let crms = crm_tokens::load(&config, &around).await?;

@@ -48,9 +48,14 @@ pub(super) async fn attend(shared: Arc<Shared>, source: SourceConfig) -> Result<
 
 async fn attend_with(shared: &Shared, mut hints: Hints<'_>, until: tokio::time::Instant) -> Result<(), RunError> {
     let mut others = shared.others.subscribe();
-    let mut news = shared.inbox.as_ref().map(Inbox::watch);
+    let inbox = shared.inbox();
+    let mut news = inbox.as_ref().map(Inbox::watch);
     let mut settled_at = tokio::time::Instant::now();
     while !shared.stop.soft.is_cancelled() && tokio::time::Instant::now() < until {
+        if inbox.is_none() && shared.inbox().is_some() {
+            // it could be opened meanwhile
+            return Ok(());
+        }
         // before it is looked: what comes while it acts must wake it
         if let Some(news) = &mut news {
             news.borrow_and_update();
@@ -60,11 +65,9 @@ async fn attend_with(shared: &Shared, mut hints: Hints<'_>, until: tokio::time::
         }
         let rest = hints.rest().await?;
         // also while something waits that cannot be acted on: it may do so for ever
-        if let Some(inbox) = &shared.inbox
-            && settled_at.elapsed() >= SETTLES_EVERY
-        {
+        if settled_at.elapsed() >= SETTLES_EVERY {
             settled_at = tokio::time::Instant::now();
-            inbox.settle_disk().await?;
+            hints.settle_disk().await?;
         }
         tokio::select! {
             () = tokio::time::sleep(rest.map_or(WANTED_EVERY, |rest| rest.min(WANTED_EVERY))) => {}
@@ -91,7 +94,7 @@ async fn announced(news: &mut Option<tokio::sync::watch::Receiver<u64>>) {
 fn parts_of<'a>(shared: &Shared, feed: &'a Feed, stop: &CancellationToken) -> HintParts<'a> {
     HintParts {
         store: shared.around.store.clone(),
-        inbox: shared.inbox.clone(),
+        inbox: shared.inbox(),
         clock: shared.around.clock.clone(),
         random: shared.around.random.clone(),
         line: shared.line.clone(),

@@ -27,6 +27,7 @@ use crate::source::{Fetched, SourceError};
 use super::alarm::Alarm;
 use super::cycle::Feed;
 use super::feeds::tell_holds;
+use super::inbox_care::Care;
 use super::items::{age_of_pushed, map_fetched, map_pushed, reject_unreadable};
 use super::sender::Line;
 
@@ -71,6 +72,7 @@ pub struct Hints<'a> {
     lag: Duration,
     policy: Arc<Policy>,
     alarm: Alarm,
+    care: Care,
     announced: Streak,
     wanted: Streak,
     has_succeeded: bool,
@@ -139,6 +141,7 @@ impl<'a> Hints<'a> {
             mapping: Arc::clone(&feed.mapping),
             lag: feed.source.lag(),
             policy: Arc::clone(&feed.policy),
+            care: Care::open(alarm.clone(), &parts.random),
             alarm,
             announced: Streak::none(&parts.random),
             wanted: Streak::none(&parts.random),
@@ -172,15 +175,26 @@ impl<'a> Hints<'a> {
     }
 
     /// How long nothing is due, as far as it is known; `None`: until something is announced.
-    pub async fn rest(&self) -> Result<Option<Duration>, CheckpointError> {
+    pub async fn rest(&mut self) -> Result<Option<Duration>, CheckpointError> {
         let next = match &self.parts.inbox {
-            Some(inbox) => inbox.next_due(&self.name).await?,
-            None => None,
+            Some(inbox) if self.care.rest().is_none() => {
+                let next = inbox.next_due(&self.name).await;
+                self.care.read(next).await?.flatten()
+            }
+            Some(_) | None => None,
         };
         let announced = next.map(|due| due.since(self.parts.clock.now()));
+        let announced = self.care.rest().or(announced);
         let now = tokio::time::Instant::now();
         let wanted = self.rests_until.map(|until| until.saturating_duration_since(now));
         Ok([announced, wanted].into_iter().flatten().min())
+    }
+
+    /// What was cleared leaves the inbox's disk.
+    pub async fn settle_disk(&mut self) -> Result<(), CheckpointError> {
+        let Some(inbox) = &self.parts.inbox else { return Ok(()) };
+        let settled = inbox.settle_disk().await;
+        self.care.wrote(settled).await
     }
 
     async fn gather(&mut self) -> Result<Batch, CheckpointError> {
@@ -192,8 +206,11 @@ impl<'a> Hints<'a> {
             }
         }
         let events = match &self.parts.inbox {
-            Some(inbox) => inbox.due(&self.name, BATCH).await?,
-            None => Vec::new(),
+            Some(inbox) if self.care.rest().is_none() => {
+                let due = inbox.due(&self.name, BATCH).await;
+                self.care.read(due).await?.unwrap_or_default()
+            }
+            Some(_) | None => Vec::new(),
         };
         self.owes_wanted = !events.is_empty();
         let wanted = if events.is_empty() { self.gather_wanted().await? } else { Vec::new() };
@@ -292,10 +309,11 @@ impl<'a> Hints<'a> {
         tell_holds(&weighed.holds, &self.alarm, &self.parts.program).await
     }
 
-    async fn clear(&self, batch: Batch) -> Result<(), CheckpointError> {
+    async fn clear(&mut self, batch: Batch) -> Result<(), CheckpointError> {
         let Batch { events, wanted } = batch;
         if let (Some(inbox), false) = (&self.parts.inbox, events.is_empty()) {
-            inbox.done(events.iter().map(|event| (event.id, event.seq)).collect()).await?;
+            let done = inbox.done(events.iter().map(|event| (event.id, event.seq)).collect()).await;
+            self.care.wrote(done).await?;
         }
         if wanted.is_empty() {
             return Ok(());
@@ -334,7 +352,8 @@ impl<'a> Hints<'a> {
         }
         if let (Some(inbox), false) = (&self.parts.inbox, batch.events.is_empty()) {
             let until = self.parts.clock.now().plus(wait);
-            inbox.postpone(batch.events.iter().map(|event| event.id).collect(), until).await?;
+            let postponed = inbox.postpone(batch.events.iter().map(|event| event.id).collect(), until).await;
+            self.care.wrote(postponed).await?;
         }
         if failures == 1 && own_attempts < FAILURES_UNTOLD {
             tracing::warn!(

@@ -250,24 +250,19 @@ fn alert(source: &str) -> String {
     format!("hooks-{source}")
 }
 
-/// The inbox and the desk of the configured webhooks; neither where no source has one.
-pub(super) async fn open_hooks(
-    config: &Config,
-    around: &Surroundings,
-) -> Result<(Option<Inbox>, Option<Arc<HookDesk>>), CheckpointError> {
+/// The desk of the configured webhooks, without an inbox yet; none where no source has one.
+pub(super) fn configured_hooks(config: &Config, around: &Surroundings) -> Option<Arc<HookDesk>> {
     let webhook = |source: &SourceConfig| Some((source.name.clone(), Arc::clone(source.webhook.as_ref()?)));
     let hooks: Vec<_> = config.sources.iter().filter_map(webhook).collect();
-    // nobody else would end those of a webhook that is configured no more
-    let kept: Vec<String> = hooks.iter().map(|(name, _)| alert(name)).collect();
-    around.store.call(move |checkpoint| checkpoint.end_alerts_but(&alert(""), &kept)).await?;
-    if hooks.is_empty() {
-        return Ok((None, None));
-    }
-    let clock = around.clock.clone();
-    let inbox = around.store.call(move |checkpoint| checkpoint.open_inbox(&clock)).await?;
-    let desk = HookDesk::open(hooks, around.clock.clone(), config.listen.public_url.clone());
-    desk.fill(inbox.clone());
-    Ok((Some(inbox), Some(desk)))
+    let public_url = config.listen.public_url.clone();
+    (!hooks.is_empty()).then(|| HookDesk::open(hooks, around.clock.clone(), public_url))
+}
+
+/// Ends the alerts of webhooks that are configured no more: nobody else would.
+pub(super) async fn end_gone_hooks(config: &Config, around: &Surroundings) -> Result<(), CheckpointError> {
+    let hooked = config.sources.iter().filter(|source| source.webhook.is_some());
+    let kept: Vec<String> = hooked.map(|source| alert(&source.name)).collect();
+    around.store.call(move |checkpoint| checkpoint.end_alerts_but(&alert(""), &kept)).await
 }
 
 /// Why a delivery is not kept.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::listener::{self, Callback, Page, PublicServices, Readiness, Services};
 use crate::oauth::Authorizers;
 
+use super::exports::build_exports;
 use super::hooks::HookDesk;
 use super::metrics::build_metrics;
 use super::run::{RunError, Shared};
@@ -32,6 +34,23 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// The listeners that are configured.
+pub(super) fn spawn_listeners(
+    tasks: &mut JoinSet<Result<(), RunError>>,
+    shared: &Arc<Shared>,
+    (private, public): (Option<TcpListener>, Option<TcpListener>),
+    (ready, parked): (&watch::Sender<Readiness>, &CancellationToken),
+) {
+    if let Some(listener) = private {
+        tasks.spawn(serve_private(listener, Arc::clone(shared), ready.subscribe()));
+    }
+    if let Some(listener) = public {
+        let exports = build_exports(&shared.around.store, &shared.around.clock);
+        let services = PublicServices { exports, hooks: shared.hooks.as_ref().map(HookDesk::listen) };
+        tasks.spawn(serve_public(listener, services, parked.clone()));
+    }
+}
+
 /// Serves the public address until `stop`.
 pub async fn serve_public(
     listener: TcpListener,
@@ -44,14 +63,13 @@ pub async fn serve_public(
 }
 
 /// The listener of this machine: health, the callback of an authorization, webhooks, metrics.
-pub(super) async fn serve_private(
+async fn serve_private(
     listener: TcpListener,
     shared: Arc<Shared>,
     readiness: watch::Receiver<Readiness>,
 ) -> Result<(), RunError> {
     let hooks = shared.hooks.as_ref().map(HookDesk::listen);
-    let metrics =
-        Some(build_metrics(&shared.around.store, shared.inbox.clone(), shared.hooks.clone(), &shared.around.clock));
+    let metrics = Some(build_metrics(&shared.around.store, shared.hooks.clone(), &shared.around.clock));
     let services = Services { callback: Some(build_callback(&shared)), hooks, metrics, readiness };
     let address = bound_address(&listener);
     let served = listener::serve(listener, services, shared.stop.soft.clone()).await;

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::checkpoint::{Inbox, InboxCount, Repaired, Store};
+use crate::checkpoint::{InboxCount, Repaired, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::listener::Metrics;
 use crate::report;
@@ -12,19 +12,17 @@ use crate::report;
 use super::hooks::{HookCount, HookDesk};
 
 /// The metrics, asked for anew with each request.
-pub(super) fn build_metrics(
-    store: &Store,
-    inbox: Option<Inbox>,
-    hooks: Option<Arc<HookDesk>>,
-    clock: &Clock,
-) -> Metrics {
+pub(super) fn build_metrics(store: &Store, hooks: Option<Arc<HookDesk>>, clock: &Clock) -> Metrics {
     let (store, clock) = (store.clone(), clock.clone());
     Arc::new(move || {
-        let (store, inbox, hooks, clock) = (store.clone(), inbox.clone(), hooks.clone(), clock.clone());
+        let (store, hooks, clock) = (store.clone(), hooks.clone(), clock.clone());
         Box::pin(async move {
             let read = async {
-                let waiting = match &inbox {
-                    Some(inbox) => inbox.count().await?,
+                let waiting = match hooks.as_ref().and_then(|hooks| hooks.inbox()) {
+                    Some(inbox) => inbox.count().await.unwrap_or_else(|error| {
+                        tracing::error!("what waits in the inbox cannot be told: {}", report::chain(&error));
+                        Vec::new()
+                    }),
                     None => Vec::new(),
                 };
                 let repaired = store.call(|checkpoint| checkpoint.load_repaired()).await?;

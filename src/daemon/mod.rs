@@ -19,6 +19,7 @@ pub mod hints;
 mod hook_lanes;
 mod hook_tally;
 pub mod hooks;
+mod inbox_care;
 mod items;
 pub mod lifecycle;
 mod line;

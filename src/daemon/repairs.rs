@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::checkpoint::{CheckpointError, Repairs, Rereading, SourceRow};
 use crate::plan::Lane;
 use crate::plan::repair::Earlier;
+use crate::report;
 use crate::source::Source;
 
 use super::cycle::Feed;
@@ -42,7 +43,14 @@ pub(super) fn earlier_way(feed: &Feed, row: &SourceRow, lane: Lane) -> Option<Ea
 pub(super) async fn repairs_of(feed: &Feed, earlier: Option<Earlier>) -> Result<Option<Repairs>, CheckpointError> {
     let Some(earlier) = earlier else { return Ok(None) };
     let announced = match &feed.inbox {
-        Some(inbox) => inbox.announced(&feed.name, ANNOUNCED_MAX).await?,
+        Some(inbox) => match inbox.announced(&feed.name, ANNOUNCED_MAX).await {
+            Ok(announced) => announced,
+            Err(error) => {
+                // whoever acts on the inbox raises the alert of it; a count is not worth the read
+                tracing::warn!(source = feed.name, "what this read repairs is not counted: {}", report::chain(&error));
+                return Ok(None);
+            }
+        },
         None => std::collections::BTreeSet::new(),
     };
     Ok(Some(Repairs { earlier, announced: Arc::new(announced) }))

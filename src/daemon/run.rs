@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::checkpoint::{Inbox, PageMode};
+use crate::checkpoint::PageMode;
 use crate::clock::Timestamp;
 use crate::config::{Config, Schedule, SourceConfig};
 use crate::contact::Catalog;
-use crate::listener::{PublicServices, Readiness};
+use crate::listener::Readiness;
 use crate::source::HttpSource;
 
 use super::alarm::Alarm;
@@ -22,12 +22,12 @@ use super::balance_log::log_counts;
 use super::compose::{self, Account, Surroundings};
 use super::crms::{connect_crms, end_gone_alerts, keep_crm_tokens};
 use super::cycle::{CycleError, CycleParts, Reach, read_feed};
-use super::exports::build_exports;
 use super::feeds::{note_configured, prepare_feed, tell_read};
-use super::hooks::{HookDesk, open_hooks};
+use super::hooks::{HookDesk, configured_hooks, end_gone_hooks};
+use super::inbox_care::{keep_inbox, open_inbox};
 use super::lifecycle::Stop;
 use super::links::CrmLinks;
-use super::listening::{bind, finish_callbacks, serve_private, serve_public};
+use super::listening::{bind, finish_callbacks, spawn_listeners};
 use super::outlast::{Trouble, save_tokens};
 use super::proof::LateProof;
 pub use super::run_error::RunError;
@@ -53,8 +53,6 @@ pub(super) struct Shared {
     pub(super) links: CrmLinks,
     pub(super) alarm: Alarm,
     pub(super) line: Line,
-    /// What webhooks announced, where a source has one.
-    pub(super) inbox: Option<Inbox>,
     /// Takes deliveries.
     pub(super) hooks: Option<Arc<HookDesk>>,
     pub(super) stop: Stop,
@@ -87,14 +85,8 @@ pub async fn run_session(
     let listener = bind(config.listen.address)?;
     let public = bind(config.listen.public_address)?;
     let links = CrmLinks::connect(&config, &around);
-    let prepared = trouble.outlast(|| async {
-        end_gone_alerts(&around).await?;
-        note_configured(&config, &around.store).await?;
-        let sender = resume_sender(&config, &around, &account, &line).await?;
-        Ok((sender, open_hooks(&config, &around).await?))
-    });
-    let Some((sender, (inbox, hooks))) = prepared.await? else { return Ok(()) };
     let shared = Arc::new(Shared {
+        hooks: configured_hooks(&config, &around),
         trouble,
         config,
         links,
@@ -102,8 +94,6 @@ pub async fn run_session(
         account,
         alarm,
         line,
-        inbox,
-        hooks,
         stop: stop.clone(),
         catalog: Mutex::default(),
         callbacks: TaskTracker::new(),
@@ -111,21 +101,20 @@ pub async fn run_session(
         others: watch::Sender::new(0),
     });
     let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
-    let (ready, readiness) = watch::channel(Readiness::Ready);
-    if let Some(listener) = listener {
-        tasks.spawn(serve_private(listener, Arc::clone(&shared), readiness));
-    }
+    let ready = watch::Sender::new(Readiness::NotReady("it is starting".to_owned()));
     // a file is handed out for as long as the call about it is on the line
     let parked = CancellationToken::new();
-    if let Some(listener) = public {
-        let exports = build_exports(&shared.around.store, &shared.around.clock);
-        let services = PublicServices { exports, hooks: shared.hooks.as_ref().map(HookDesk::listen) };
-        tasks.spawn(serve_public(listener, services, parked.clone()));
+    // before anything that may have to wait: senders are told to come again meanwhile
+    spawn_listeners(&mut tasks, &shared, (listener, public), (&ready, &parked));
+    if let Some(sender) = shared.trouble.outlast(|| prepare(&shared)).await? {
+        spawn_readers(&mut tasks, &shared);
+        spawn_keepers(&mut tasks, &shared);
+        ready.send_replace(Readiness::Ready);
+        started();
+        tasks.spawn(keep_sending(Arc::clone(&shared), sender, parked));
+    } else {
+        parked.cancel();
     }
-    spawn_readers(&mut tasks, &shared);
-    spawn_keepers(&mut tasks, &shared);
-    started();
-    tasks.spawn(keep_sending(Arc::clone(&shared), sender, parked));
     let ended = end_of(&mut tasks, &stop).await;
     drop(ready);
     finish_callbacks(&shared).await;
@@ -136,6 +125,16 @@ pub async fn run_session(
         settled => settled?,
     }
     ended
+}
+
+/// All that a start may fail at.
+async fn prepare(shared: &Shared) -> Result<Sender, RunError> {
+    let Shared { config, around, .. } = shared;
+    end_gone_alerts(around).await?;
+    end_gone_hooks(config, around).await?;
+    note_configured(config, &around.store).await?;
+    open_inbox(shared).await?;
+    resume_sender(config, around, &shared.account, &shared.line).await
 }
 
 async fn resume_sender(
@@ -196,6 +195,7 @@ fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>
         }));
     }
     tasks.spawn(outlast(Arc::clone(shared), count_hours));
+    tasks.spawn(outlast(Arc::clone(shared), keep_inbox));
     tasks.spawn(outlast(Arc::clone(shared), tell_status));
     tasks.spawn(outlast(Arc::clone(shared), watch_others));
 }
@@ -324,7 +324,7 @@ async fn read_once(shared: &Shared, source: &SourceConfig, reach: Reach) -> Resu
     let catalog = fresh_catalog(shared).await?;
     let mut feed = prepare_feed(&shared.config, source, &catalog, (&shared.around, &shared.links)).await?;
     if source.webhook.is_some() {
-        feed.inbox.clone_from(&shared.inbox);
+        feed.inbox = shared.inbox();
     }
     let parts = CycleParts {
         store: &shared.around.store,

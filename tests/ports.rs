@@ -1,0 +1,122 @@
+//! The program's ports as CRMs, operators and strangers meet them: what it answers while something is broken or missing, and
+//! what nobody but a person in charge may ask.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
+
+#[path = "support/program.rs"]
+mod program;
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+
+use program::{Installation, PATIENCE, Running};
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// An installation with a webhook beside its file, and where it listens: for this machine, and for strangers.
+struct Ports {
+    installation: Installation,
+    private: SocketAddr,
+    public: SocketAddr,
+}
+
+impl Ports {
+    async fn begin() -> Self {
+        let installation = Installation::begin().await;
+        let free = || StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (private, public) = (free(), free());
+        let ports = Self { installation, private, public };
+        ports.configure();
+        ports
+    }
+
+    fn configure(&self) {
+        self.installation.configure("");
+        let path = self.installation.path("config.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let listen = format!("address = \"{}\"\npublic_address = \"{}\"", self.private, self.public);
+        let text = text.replace("address = \"off\"", &listen);
+        let text = text.replace("path = \"contacts.csv\"", "path = \"contacts.csv\"\nschedule = \"* * * * * *\"");
+        let text =
+            text.replace("externalCustomerId = \"id\"", "externalCustomerId = { path = \"id\", prefix = \"c\" }");
+        let hook = format!(
+            "[source.shop]\nkind = \"webhook\"\n[source.shop.webhook]\nverify = \"path_token\"\ntoken = \"{TOKEN}\"\n\
+             id = \"$.id\"\nrecord = \"$\"\n[source.shop.contact]\n\
+             externalCustomerId = {{ path = \"id\", prefix = \"s\" }}\nemail = \"email\"\ntown = \"town\"\n"
+        );
+        std::fs::write(path, format!("{text}{hook}")).unwrap();
+    }
+
+    async fn started(&self) -> Running {
+        let mut daemon = self.installation.start(&["-v", "run"]);
+        daemon.says("is running").await;
+        daemon
+    }
+
+    async fn deliver(&self) -> String {
+        let body = "{\"id\":\"9\",\"email\":\"c9@example.com\",\"town\":\"Odesa\"}";
+        let length = body.len();
+        ask(self.public, &format!("POST /hooks/shop/{TOKEN} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n"), body)
+            .await
+    }
+
+    /// Asks again and again until the answer is this.
+    async fn until(&self, what: &str, mut ask: impl AsyncFnMut(&Self) -> String, begins: &str) -> String {
+        let asking = async {
+            loop {
+                let answer = ask(self).await;
+                if answer.starts_with(begins) {
+                    return answer;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{what} never was {begins:?}"))
+    }
+}
+
+/// One request, and its whole answer.
+async fn ask(address: SocketAddr, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("{head}connection: close\r\n\r\n{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_that_cannot_be_opened_ends_nothing_and_is_used_as_soon_as_it_can_be() {
+    let ports = Ports::begin().await;
+    ports.installation.authorize().await;
+    // no database can be opened there, and none be made
+    let inbox = ports.installation.path("state/inbox.db");
+    std::fs::create_dir(&inbox).unwrap();
+    let daemon = ports.started().await;
+    for _ in 0..20 {
+        let answer = ports.deliver().await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
+    }
+    let alerts = || async {
+        let status = ports.installation.run(&["status", "--output", "json"]).await.json();
+        status["alerts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|alert| alert["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert!(alerts().await.contains(&"inbox".to_owned()));
+    std::fs::remove_dir(&inbox).unwrap();
+    ports.until("the delivery", async |ports| ports.deliver().await, "HTTP/1.1 200 ").await;
+    // and what it says is acted on, by the daemon that was there all the time
+    let holds = || ports.installation.held().iter().any(|(id, town)| id == "s9" && town == "Odesa");
+    let arrives = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, arrives).await.expect("it arrives");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().await.code, 0);
+}
