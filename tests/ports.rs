@@ -61,6 +61,11 @@ impl Ports {
             .await
     }
 
+    /// As [`Ports::deliver`], where perhaps nobody listens yet.
+    async fn try_deliver(&self) -> String {
+        if TcpStream::connect(self.public).await.is_err() { String::new() } else { self.deliver().await }
+    }
+
     /// Asks again and again until the answer is this.
     async fn until(&self, what: &str, mut ask: impl AsyncFnMut(&Self) -> String, begins: &str) -> String {
         let asking = async {
@@ -119,4 +124,23 @@ async fn an_inbox_that_cannot_be_opened_ends_nothing_and_is_used_as_soon_as_it_c
     tokio::time::timeout(PATIENCE, arrives).await.expect("it arrives");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_checkpoint_cannot_be_opened_senders_are_told_to_come_again() {
+    let ports = Ports::begin().await;
+    ports.installation.authorize().await;
+    let other = rusqlite::Connection::open(ports.installation.path("state/reteno-sync.db")).unwrap();
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE stranger (id); COMMIT").unwrap();
+    let mut daemon = ports.installation.start(&["run"]);
+    daemon.says("everything waits for the checkpoint").await;
+    let answer = ports.until("the delivery", async |ports| ports.try_deliver().await, "HTTP/1.1 503 ").await;
+    assert!(answer.contains("retry-after: "), "{answer}");
+    let readyz = ask(ports.private, "GET /readyz HTTP/1.1\r\nhost: x\r\n", "").await;
+    assert!(readyz.starts_with("HTTP/1.1 503 ") && readyz.contains("waits for the checkpoint"), "{readyz}");
+    assert!(ask(ports.private, "GET /livez HTTP/1.1\r\nhost: x\r\n", "").await.starts_with("HTTP/1.1 200 "));
+    other.execute_batch("DROP TABLE stranger").unwrap();
+    drop(other);
+    daemon.says("is running").await;
+    assert!(ports.deliver().await.starts_with("HTTP/1.1 200 "));
 }

@@ -63,6 +63,12 @@ impl Failure {
         Self { exit, error: error.into(), hint }
     }
 
+    /// What the checkpoint said, where it was the checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&CheckpointError> {
+        self.error.downcast_ref()
+    }
+
     /// A failure that nobody has a hint for.
     #[must_use]
     pub fn plain(error: anyhow::Error) -> Self {

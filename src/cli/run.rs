@@ -1,10 +1,15 @@
 //! `run`: the daemon in its process, with signals and systemd.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::checkpoint::CheckpointError;
 use crate::config::Config;
 use crate::daemon::alarm::Alarm;
+use crate::daemon::closed::Closed;
 use crate::daemon::compose::Surroundings;
 use crate::daemon::lifecycle::{self, Stop};
 use crate::daemon::listening::bind;
@@ -17,14 +22,17 @@ use crate::report;
 use super::session::{self, Role};
 use super::{Context, Exit, Failure};
 
+/// How soon it is tried again to open a checkpoint that waits for room.
+const OPENED_EVERY: Duration = Duration::from_secs(2);
+
 pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     let mut config = session::load_config(context)?;
-    let around = session::open(&config, &Role::Sender("run"))?;
-    Alarm::open(around.store.clone(), around.clock.clone()).repeat().await?;
     let stop = lifecycle::stop_on_signals(config.shutdown_timeout).map_err(signals_failed)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(signals_failed)?;
     let line = Line::default();
     let watchdog = tokio::spawn(feed_watchdog(line.beats()));
+    let Some(around) = open(&config, &stop, &line).await? else { return Ok(Exit::Done) };
+    Alarm::open(around.store.clone(), around.clock.clone()).repeat().await?;
     loop {
         let session = stop.child();
         let sources = config.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -49,6 +57,37 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     watchdog.abort();
     tracing::info!("stopped");
     Ok(Exit::Done)
+}
+
+/// Opens the checkpoint. Where its disk is full, or a backup holds its lock, the daemon waits for it, and its listeners
+/// tell senders to come again; `None` where a stop was asked for meanwhile.
+async fn open(config: &Config, stop: &Stop, line: &Line) -> Result<Option<Surroundings>, Failure> {
+    let mut closed = None;
+    loop {
+        let refused = match session::open(config, &Role::Sender("run")) {
+            Ok(around) => {
+                if let Some(closed) = closed {
+                    Closed::end(closed).await;
+                    tracing::info!("the checkpoint can be opened again");
+                }
+                return Ok(Some(around));
+            }
+            Err(refused) => refused,
+        };
+        let waits = |error: &CheckpointError| error.is_temporary() && !matches!(error, CheckpointError::Busy { .. });
+        let Some(error) = refused.checkpoint().filter(|error| waits(error)) else { return Err(refused) };
+        if closed.is_none() {
+            let text = format!("everything waits for the checkpoint: {}", report::chain(error));
+            tracing::error!(hint = error.hint().unwrap_or_default(), "{text}");
+            tell_systemd(&[NotifyState::Ready, NotifyState::Status(&text)]);
+            closed = Some(Closed::open(&config.listen, text).map_err(failure)?);
+        }
+        line.beats().fetch_add(1, Ordering::Relaxed);
+        tokio::select! {
+            () = tokio::time::sleep(OPENED_EVERY) => {}
+            () = stop.soft.cancelled() => return Ok(None),
+        }
+    }
 }
 
 /// The alert that the file is another one than the daemon works by.

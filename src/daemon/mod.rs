@@ -6,6 +6,7 @@ pub mod attend;
 mod balance_log;
 mod batches;
 mod calls;
+pub mod closed;
 pub mod compose;
 pub mod consents;
 pub mod crms;
