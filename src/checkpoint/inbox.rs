@@ -9,15 +9,17 @@
 //! they came. Never answers before the commit; never keeps what was acted on.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use include_dir::{Dir, include_dir};
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Timestamp};
 
+use super::damage::{is_damage, set_aside_database};
 use super::inbox_rows::{Disk, count};
 use super::open::open_database;
 use super::seal::Sealer;
@@ -159,9 +161,22 @@ pub(super) struct Letter {
 }
 
 impl Checkpoint {
-    /// Opens the inbox beside this checkpoint, made where there is none; what it seals opens with the same key.
-    pub fn open_inbox(&self, clock: &Clock) -> Result<Inbox, CheckpointError> {
-        let connection = open_database(&self.dir.join(FILE), &MIGRATIONS, BUSY_TIMEOUT)?;
+    /// Opens the inbox beside this checkpoint, made where there is none; what it seals opens with the same key. A damaged one
+    /// is set aside: what was announced in it is found by reading every source once, where it can be read.
+    pub fn open_inbox(&mut self, clock: &Clock) -> Result<Inbox, CheckpointError> {
+        let path = self.dir.join(FILE);
+        let connection = match open_sound(&path) {
+            Err(error) if is_damage(&error) => {
+                // first: were it set aside and this not stored, nobody would read
+                self.ask_for_full_reads()?;
+                set_aside_database(&path, clock.now())?;
+                open_sound(&path)?
+            }
+            opened => opened?,
+        };
+        let loss = "changes and deletions that webhooks told and that were not acted on; every source that can be read is read \
+                    once, what a source only pushes is lost";
+        self.tell_set_aside(("inbox", FILE), loss, clock.now())?;
         let disk = Disk { connection, sealer: Sealer::of(&self.sealing_key), random: self.random.clone() };
         Ok(Inbox(Arc::new(Parts {
             bytes_max: BYTES_MAX,
@@ -178,8 +193,28 @@ impl Checkpoint {
         if !path.exists() {
             return Ok(Vec::new());
         }
-        count(&open_database(&path, &MIGRATIONS, BUSY_TIMEOUT)?)
+        match open_database(&path, &MIGRATIONS, BUSY_TIMEOUT).and_then(|inbox| count(&inbox)) {
+            Err(error) if is_damage(&error) => {
+                tracing::warn!(
+                    "what waits in {FILE} cannot be told, it is damaged: a daemon sets it aside when it starts"
+                );
+                Ok(Vec::new())
+            }
+            counted => counted,
+        }
     }
+}
+
+/// Opens the inbox and looks through all its pages; there are few while deliveries are acted on, and 512 MB take some seconds.
+fn open_sound(path: &Path) -> Result<Connection, CheckpointError> {
+    const ACTION: &str = "look through the inbox";
+    let inbox = open_database(path, &MIGRATIONS, BUSY_TIMEOUT)?;
+    let found: String = inbox.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).attempt(ACTION)?;
+    if found == "ok" {
+        return Ok(inbox);
+    }
+    let source = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    Err(CheckpointError::Damaged { path: path.to_owned(), source: rusqlite::Error::SqliteFailure(source, Some(found)) })
 }
 
 impl Inbox {
@@ -373,7 +408,7 @@ mod tests {
             now: Timestamp(0),
             import_age_max: Duration::from_hours(6),
         };
-        let checkpoint = Checkpoint::open(&options, &Random::seeded(1)).unwrap().checkpoint;
+        let mut checkpoint = Checkpoint::open(&options, &Random::seeded(1)).unwrap().checkpoint;
         let mut inbox = checkpoint.open_inbox(&Clock::simulated(Timestamp(0))).unwrap();
         let empty = lock(&inbox.0.disk).bytes().unwrap();
         Arc::get_mut(&mut inbox.0).unwrap().bytes_max = empty + (16 << 10);

@@ -8,6 +8,7 @@ mod addresses;
 mod alerts;
 mod anew;
 mod consents;
+mod damage;
 mod deeds;
 mod doubtful;
 mod due;

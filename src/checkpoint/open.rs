@@ -118,12 +118,7 @@ impl Checkpoint {
             self.raise_alert("restored", text, hint, options.now)?;
             self.forget_acknowledged(options.now, options.import_age_max)?;
         }
-        let unreadable = self.read_graves(options.now)?;
-        if unreadable > 0 {
-            let text = format!("{unreadable} lines of tombstones.log cannot be read: who was erased may not be known");
-            let hint = "restore the file beside the checkpoint from a backup; nothing was deleted from it";
-            self.raise_alert("tombstones", &text, hint, options.now)?;
-        }
+        self.read_graves(was_restored, options.now)?;
         self.count_generation()
     }
 

@@ -19,6 +19,20 @@ impl Checkpoint {
         ask_for_read(&self.connection, source)
     }
 
+    /// Everything of every source is to be read once, as if a person had asked for it.
+    pub(super) fn ask_for_full_reads(&mut self) -> Result<(), CheckpointError> {
+        const ACTION: &str = "ask for full reads";
+        let transaction = self.connection.transaction().attempt(ACTION)?;
+        let sources: Vec<i64> = transaction
+            .prepare_cached("SELECT id FROM source WHERE retired = 0 AND rereads <> 2")
+            .and_then(|mut query| query.query_map([], |row| row.get(0))?.collect())
+            .attempt(ACTION)?;
+        for source in sources {
+            ask_for_read(&transaction, SourceId(source))?;
+        }
+        transaction.commit().attempt(ACTION)
+    }
+
     /// Whether a person has asked for a full read of the source since it was last begun or asked so. What was asked for
     /// once is begun at once, once: where it fails it is still wanted, and waits for the schedule as any other.
     pub fn take_read_request(&mut self, source: SourceId) -> Result<bool, CheckpointError> {

@@ -1,19 +1,21 @@
 //! Tombstones of erased contacts: keyed hashes by which a return is recognised, in the database and in a file beside it
 //! that is only ever appended to, so that an older copy of the database does not forget them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::{OptionalExtension, Transaction, params};
+use rustix::io::Errno;
 
 use crate::clock::Timestamp;
 use crate::contact::{Contact, Field, FieldPrints, Fingerprint, Fingerprinter};
+use crate::disk::{open_own, write_durably};
 use crate::plan::SourceId;
 use crate::plan::deed::{DeedCause, DeedKind};
 
+use super::damage::set_aside;
 use super::deeds::{NewDeed, store_deed};
 use super::endings::drop_values;
 use super::pages::Page;
@@ -23,6 +25,8 @@ use super::{Attempt, Checkpoint, CheckpointError};
 
 /// Beside the database.
 pub(super) const FILE: &str = "tombstones.log";
+/// Ends a line that was torn.
+const SPOILT: char = '!';
 /// Of a hash in the file.
 const HASH_DIGITS: usize = 16;
 
@@ -176,8 +180,7 @@ impl Checkpoint {
     /// Appends a grave to the file beside the database, durably. Comes before the database's own entry: a grave that
     /// only the file knows is read at the next start.
     pub(super) fn append_grave(&self, grave: &Grave, now: Timestamp) -> Result<(), CheckpointError> {
-        let prints: Vec<String> = grave.prints.iter().map(|print| format!("{print:016x}")).collect();
-        append(&self.dir.join(FILE), &format!("erased {} {:016x} {}\n", now.0, grave.id, prints.join(" ")))
+        append(&self.dir.join(FILE), &line_of(grave, now.0))
     }
 
     /// Notes that the erasure is complete.
@@ -185,44 +188,101 @@ impl Checkpoint {
         append(&self.dir.join(FILE), &format!("done {:016x}\n", self.grave_in(source, key)?))
     }
 
-    /// Takes over what only the file knows: an older copy of the database was put in place. What cannot be read in it is
-    /// left where it is, and told.
-    pub(super) fn read_graves(&mut self, now: Timestamp) -> Result<usize, CheckpointError> {
-        const ACTION: &str = "read the tombstones beside the checkpoint";
+    /// Takes over what only the file knows: an older copy of the database was put in place. A file that cannot be read, or
+    /// not all of it, is set aside; the new one has what could be read and what the database knows.
+    pub(super) fn read_graves(&mut self, is_older_copy: bool, now: Timestamp) -> Result<(), CheckpointError> {
         let path = self.dir.join(FILE);
         let text = match fs::read(&path) {
             // what is no text is no line of ours
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(String::new()),
+            Err(error) if is_damaged(&error) => None,
             Err(source) => return Err(CheckpointError::File { action: "read", path, source }),
         };
+        // the last one is only whole with its end: what it says has else not happened
+        let text = text.as_deref();
+        let (whole, broken): (Vec<&str>, Vec<&str>) = text
+            .unwrap_or_default()
+            .split_inclusive('\n')
+            .filter(|line| *line != "\n")
+            .partition(|line| line.strip_suffix('\n').is_some_and(|line| read_line(line).is_some()));
+        let is_damaged = text.is_none() || !broken.is_empty();
+        let lines = if is_damaged && !is_older_copy {
+            // a line that is lost may have let somebody back, and this database knows it
+            let known = self.load_graves()?;
+            whole.into_iter().filter(|line| grave_named(line).is_some_and(|grave| known.contains_key(&grave))).collect()
+        } else {
+            whole
+        };
+        self.take_over_graves(&lines, now)?;
+        if is_damaged {
+            set_aside(&path, now)?;
+            let text = self.write_graves(&lines)?;
+            write_durably(&path, text.as_bytes()).map_err(|source| CheckpointError::File {
+                action: "write",
+                path,
+                source,
+            })?;
+        }
+        let loss = "who was erased may not be known to an older copy of the checkpoint; what the checkpoint and the other \
+                    lines know stands in a new file";
+        self.tell_set_aside(("tombstones", FILE), loss, now)
+    }
+
+    /// The lines of a new file: those given, and what only the database knows.
+    fn write_graves(&self, lines: &[&str]) -> Result<String, CheckpointError> {
+        let erased = |line: &&str| line.starts_with("erased ").then(|| grave_named(line)).flatten();
+        let named: BTreeSet<i64> = lines.iter().filter_map(erased).collect();
+        let only_here = self.load_graves()?.into_iter().filter(|(grave, _)| !named.contains(grave));
+        let only_here = only_here.map(|(id, (erased_at, prints))| line_of(&Grave { id, prints }, erased_at));
+        Ok(lines.iter().map(|line| (*line).to_owned()).chain(only_here).collect())
+    }
+
+    /// The graves in the database: when each was erased, and its hashes.
+    fn load_graves(&self) -> Result<BTreeMap<i64, (i64, Vec<i64>)>, CheckpointError> {
+        const ACTION: &str = "read the tombstones";
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT grave, hash, erased_at FROM tombstone ORDER BY grave, hash")
+            .attempt(ACTION)?;
+        let mut rows = query.query([]).attempt(ACTION)?;
+        let mut graves: BTreeMap<i64, (i64, Vec<i64>)> = BTreeMap::new();
+        while let Some(row) = rows.next().attempt(ACTION)? {
+            let (grave, hash): (i64, i64) = (row.get(0).attempt(ACTION)?, row.get(1).attempt(ACTION)?);
+            let (_, prints) = graves.entry(grave).or_insert((row.get(2).attempt(ACTION)?, Vec::new()));
+            if hash != grave {
+                prints.push(hash);
+            }
+        }
+        Ok(graves)
+    }
+
+    fn take_over_graves(&mut self, lines: &[&str], now: Timestamp) -> Result<(), CheckpointError> {
+        const ACTION: &str = "read the tombstones beside the checkpoint";
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).attempt(ACTION)?;
-        let mut unreadable = 0;
         // those that the database does not know, and whether their erasure is complete
         let mut news: BTreeMap<i64, bool> = BTreeMap::new();
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            match read_line(line) {
-                Some(Line::Erased(grave, erased_at)) => {
+        for line in lines.iter().filter_map(|line| read_line(line.trim_end())) {
+            match line {
+                Line::Erased(grave, erased_at) => {
                     if bury(&transaction, &grave, erased_at)? {
                         news.insert(grave.id, false);
                     }
                 }
-                Some(Line::Done(grave)) => {
+                Line::Done(grave) => {
                     news.entry(grave).and_modify(|is_done| *is_done = true);
                 }
-                Some(Line::Lifted(grave)) => {
+                Line::Lifted(grave) => {
                     news.remove(&grave);
                     transaction.execute("DELETE FROM tombstone WHERE grave = ?1", [grave]).attempt(ACTION)?;
                 }
-                None => unreadable += 1,
             }
         }
         if !news.is_empty() {
             erase_known(&transaction, &news, &self.hash, now)?;
         }
-        transaction.commit().attempt(ACTION)?;
-        Ok(unreadable)
+        transaction.commit().attempt(ACTION)
     }
 }
 
@@ -269,6 +329,23 @@ fn erase_known(
     Ok(())
 }
 
+/// Whether it is the file that is at fault, and not who may read it.
+fn is_damaged(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
+/// Whom a line is about.
+fn grave_named(line: &str) -> Option<i64> {
+    match read_line(line.trim_end())? {
+        Line::Erased(Grave { id: grave, .. }, _) | Line::Done(grave) | Line::Lifted(grave) => Some(grave),
+    }
+}
+
+fn line_of(grave: &Grave, erased_at: i64) -> String {
+    let prints: Vec<String> = grave.prints.iter().map(|print| format!("{print:016x}")).collect();
+    format!("erased {erased_at} {:016x} {}\n", grave.id, prints.join(" "))
+}
+
 enum Line {
     Erased(Grave, i64),
     Done(i64),
@@ -297,17 +374,20 @@ fn read_line(line: &str) -> Option<Line> {
 
 fn append(path: &Path, line: &str) -> Result<(), CheckpointError> {
     let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-        // a line that was torn in the middle must not take this one with it
-        let is_torn = file.metadata()?.len() > 0 && {
+        let mut file = open_own(path, fs::OpenOptions::new().read(true).append(true).create(true))?;
+        let length = file.metadata()?.len();
+        // a line that was torn must not take this one with it, nor become whole by it: what it says has not happened
+        let is_torn = length > 0 && {
             let mut last = [0];
             file.seek(io::SeekFrom::End(-1))?;
             file.read_exact(&mut last)?;
             last != *b"\n"
         };
-        let line = if is_torn { format!("\n{line}") } else { line.to_owned() };
-        file.write_all(line.as_bytes())?;
-        file.sync_all()
+        let line = if is_torn { format!("{SPOILT}\n{line}") } else { line.to_owned() };
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
+            // nobody acts on it now; where it cannot be taken back either, the error that is told is the first one
+            drop(file.set_len(length).and_then(|()| file.sync_all()));
+        })
     };
     write().map_err(|source| CheckpointError::File { action: "append to", path: path.to_owned(), source })
 }

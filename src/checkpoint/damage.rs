@@ -1,0 +1,110 @@
+//! Damaged files beside the database: each is set aside under another name and kept, work goes on without it, and an alert
+//! stands for as long as it lies there. Never removes one.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::clock::Timestamp;
+
+use super::{Checkpoint, CheckpointError};
+
+/// Between the name of a file that was set aside and when that was.
+const MARK: &str = ".damaged-";
+
+/// Gives a file another name as well, so that one of its own can take its place; says which.
+pub(super) fn set_aside(path: &Path, now: Timestamp) -> Result<String, CheckpointError> {
+    let failed = |source| CheckpointError::File { action: "set aside", path: path.to_owned(), source };
+    let name = format!("{}{MARK}{}", path.file_name().unwrap_or_default().display(), now.0);
+    let aside = path.with_file_name(&name);
+    match fs::hard_link(path, &aside) {
+        // of an attempt at the same moment that did not come to its end
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        linked => linked.map_err(failed)?,
+    }
+    let dir = path.parent().unwrap_or(Path::new("."));
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+    Ok(name)
+}
+
+/// The same for a database, which makes a new one when it is opened next; its write-ahead log goes with it.
+pub(super) fn set_aside_database(path: &Path, now: Timestamp) -> Result<(), CheckpointError> {
+    for ending in ["-shm", "-wal", ""] {
+        let file = path.with_file_name(format!("{}{ending}", path.file_name().unwrap_or_default().display()));
+        let failed = |source| CheckpointError::File { action: "set aside", path: file.clone(), source };
+        let aside =
+            path.with_file_name(format!("{}{MARK}{}{ending}", path.file_name().unwrap_or_default().display(), now.0));
+        match fs::rename(&file, aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed.map_err(failed)?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a database says that its file is no sound database.
+pub(super) fn is_damage(error: &CheckpointError) -> bool {
+    let is = |source: &rusqlite::Error| {
+        matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    };
+    match error {
+        CheckpointError::Damaged { .. } => true,
+        CheckpointError::Database { source, .. }
+        | CheckpointError::Migration(rusqlite_migration::Error::RusqliteError { err: source, .. }) => is(source),
+        CheckpointError::Busy { .. }
+        | CheckpointError::File { .. }
+        | CheckpointError::NotOwner { .. }
+        | CheckpointError::Missing(_)
+        | CheckpointError::Newer { .. }
+        | CheckpointError::KeyMissing(_)
+        | CheckpointError::KeyChanged(_)
+        | CheckpointError::Sealed(_)
+        | CheckpointError::Unreadable { .. }
+        | CheckpointError::NoRoom { .. }
+        | CheckpointError::Migration(_) => false,
+    }
+}
+
+impl Checkpoint {
+    /// What of a file was set aside and still lies there, oldest first.
+    fn load_set_aside(&self, file: &str) -> Result<Vec<String>, CheckpointError> {
+        let beginning = format!("{file}{MARK}");
+        let read =
+            || -> io::Result<Vec<String>> {
+                let mut found = Vec::new();
+                for entry in fs::read_dir(&self.dir)? {
+                    let name = entry?.file_name().into_string().ok();
+                    // a write-ahead log goes with its database
+                    found.extend(name.filter(|name| {
+                        name.starts_with(&beginning) && !name.ends_with("-wal") && !name.ends_with("-shm")
+                    }));
+                }
+                found.sort();
+                Ok(found)
+            };
+        read().map_err(|source| CheckpointError::File { action: "look into", path: self.dir.clone(), source })
+    }
+
+    /// Raises the alert `name` for what of `file` was set aside, or ends it where none of it lies there any more. `loss` says
+    /// what may be lost.
+    pub(super) fn tell_set_aside(
+        &mut self,
+        (name, file): (&str, &str),
+        loss: &str,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let aside = self.load_set_aside(file)?;
+        if aside.is_empty() {
+            return self.end_alert(name).map(|_| ());
+        }
+        let text = format!("{file} was damaged and is set aside as {}: {loss}", aside.join(", "));
+        let hint =
+            "look at the disk of the state directory; the alert ends at the first start after that file is moved away";
+        if self.raise_alert(name, &text, hint, now)? {
+            tracing::error!(alert = name, hint, "{text}");
+        }
+        Ok(())
+    }
+}
