@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::MultiProgress;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::format::{FmtSpan, Writer};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{FmtSpan, Writer, debug_fn};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -16,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{self, LogLevel};
+use crate::report::visible;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -112,10 +114,23 @@ fn build_layer(format: LogFormat, level: LevelFilter, wish: &Wish) -> BoxedLayer
     let ours = tracing_subscriber::filter::Targets::new().with_target("reteno_sync", level);
     let layer = tracing_subscriber::fmt::layer().with_writer(lines).with_span_events(FmtSpan::NONE);
     match format {
-        LogFormat::Text => ours.and_then(layer.with_ansi(color).with_target(false)).boxed(),
+        LogFormat::Text => ours.and_then(layer.with_ansi(color).with_target(false).fmt_fields(one_line())).boxed(),
         LogFormat::Json => ours.and_then(layer.json().flatten_event(true)).boxed(),
-        LogFormat::Journald => ours.and_then(layer.with_ansi(false).event_format(Prefixed)).boxed(),
+        LogFormat::Journald => {
+            ours.and_then(layer.with_ansi(false).event_format(Prefixed).fmt_fields(one_line())).boxed()
+        }
     }
+}
+
+/// The message and the fields of an event in one line, whatever stands in them: what comes from outside forges no line and
+/// does nothing to a terminal.
+fn one_line() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
+    let fields = debug_fn(|writer, field, value| {
+        let text = format!("{value:?}");
+        let text = visible(&text).replace('\n', "\u{fffd}");
+        if field.name() == "message" { write!(writer, "{text}") } else { write!(writer, "{}={text}", field.name()) }
+    });
+    fields.delimited(" ")
 }
 
 /// Standard error, shared with progress bars.
@@ -168,5 +183,45 @@ where
         write!(writer, "<{priority}>")?;
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_comes_from_outside_forges_no_line_and_moves_no_cursor() {
+        let hostile = "a\r\n<0>2026-01-01 ERROR forged\u{1b}[2J\u{202e}z\u{2028}";
+        let of_journald = {
+            let kept = Kept::default();
+            let writer = kept.clone();
+            let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+            let layer = layer.with_ansi(false).event_format(Prefixed).fmt_fields(one_line());
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                tracing::warn!(source = hostile, name = %hostile, "from {hostile}");
+            });
+            String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
+        };
+        assert_eq!(of_journald.matches(['\n', '\r']).collect::<Vec<_>>(), ["\n"], "{of_journald:?}");
+        assert!(of_journald.starts_with("<4>from a") && of_journald.contains(" name=a"), "{of_journald:?}");
+        for sign in ['\u{1b}', '\u{202e}', '\u{2028}'] {
+            assert!(!of_journald.contains(sign), "{of_journald:?}");
+        }
     }
 }

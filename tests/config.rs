@@ -882,9 +882,16 @@ fn a_value_of_the_wrong_type_is_told_for_every_key_and_hides_nothing() {
         ]
         .iter()
         .any(|end| key.ends_with(end)),
-        "[]" => ["identity.unique", "form.groups", "form.subscriptions", "empty_statuses", "webhook.secrets"]
-            .iter()
-            .any(|end| key.ends_with(end)),
+        "[]" => [
+            "identity.unique",
+            "form.groups",
+            "form.subscriptions",
+            "empty_statuses",
+            "webhook.secrets",
+            "pass_environment",
+        ]
+        .iter()
+        .any(|end| key.ends_with(end)),
         "\"\"" => key == "source.*.webhook.*.prefix",
         _ => false,
     };

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["daemon", "report", "logging", "sandbox", ADAPTERS, CORE, SEAM]),
     ("daemon", &["report", "logging", ADAPTERS, CORE, SEAM, "backoff"]),
     ("report", &[ADAPTERS, CORE, SEAM]),
-    ("logging", &["config", "clock"]),
+    ("logging", &["config", "clock", "report::visible"]),
     ("source", &["oauth", CORE, SEAM, "backoff", "json"]),
     ("reteno", &[CORE, SEAM, "backoff", "json"]),
     ("oauth", &[CORE, SEAM, "backoff", "json"]),

@@ -88,13 +88,7 @@ pub(super) async fn sync(
         () = hard.cancelled() => {}
     }
     session::tell_standing(&config, &around, &account).await?;
-    let status = around
-        .store
-        .call(|checkpoint| {
-            checkpoint.settle_disk()?;
-            checkpoint.load_status()
-        })
-        .await?;
+    let status = take_status(&around).await?;
     let sent = *counts.borrow();
     conclude(context, &config, reports, (&ended, sent), &status)
 }

@@ -334,6 +334,7 @@ fn build_source(source: &SourceConfig, Place { state_dir, clock, links }: Place<
                 line_bytes_max: tap.line_bytes_max,
                 work_dir: state_dir.join("taps").join(&source.name),
                 working_directory: tap.working_directory.clone(),
+                pass_environment: tap.pass_environment.clone(),
             };
             Source::Singer(SingerSource::new(options, clock.clone()))
         }

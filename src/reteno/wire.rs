@@ -7,16 +7,18 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::contact::Personal;
-use crate::json::{self, ANSWER_VALUES_MAX};
+use crate::json;
 use crate::plan::answer::FailedContact;
 use crate::reteno::text;
 
+/// Most values of an answer: one about 3000 contacts has some 40,000, and each may take 700 bytes.
+const VALUES_MAX: usize = 100_000;
 /// A session is a UUID of 36 letters; the longest path that servers take is some thousands.
 const SESSION_LENGTH_MAX: usize = 500;
 
 /// The JSON of an answer, or what it is instead, in words without any of its content.
 pub fn parse(body: &[u8]) -> Result<Value, String> {
-    json::read(body, ANSWER_VALUES_MAX).map_err(|broken| {
+    json::read(body, VALUES_MAX).map_err(|broken| {
         if body.trim_ascii().is_empty() {
             "an empty body".to_owned()
         } else if text::is_page(&String::from_utf8_lossy(body)) {

@@ -23,6 +23,7 @@ pub(in crate::config) struct RawSinger {
     idle_timeout: Option<Leaf>,
     line_bytes_max: Option<Leaf>,
     working_directory: Option<Leaf>,
+    pass_environment: Option<Leaf>,
 }
 
 /// A tap and the stream that is read from it.
@@ -50,6 +51,8 @@ pub struct SingerConfig {
     pub line_bytes_max: usize,
     /// Where the tap runs; the daemon's own directory where it is not set.
     pub working_directory: Option<PathBuf>,
+    /// Variables of our environment that the tap gets beside the usual ones.
+    pub pass_environment: Vec<String>,
 }
 
 /// Singer's `replication-method`.
@@ -111,6 +114,7 @@ pub(super) fn resolve(reader: &mut Reader, section: &KeyPath, raw: &RawSinger) -
     let idle_timeout = reader.duration(raw.idle_timeout.as_ref(), Duration::from_secs(1)..=Duration::from_hours(24));
     let line_bytes_max = reader.bytes(raw.line_bytes_max.as_ref(), 64 * 1024..=1024 * 1024 * 1024);
     let working_directory = reader.path(raw.working_directory.as_ref(), "the path of a directory");
+    let pass_environment = pass_environment(reader, raw.pass_environment.as_ref());
     let (program, arguments) = command?;
     Some(SingerConfig {
         program,
@@ -124,7 +128,22 @@ pub(super) fn resolve(reader: &mut Reader, section: &KeyPath, raw: &RawSinger) -
         idle_timeout: idle_timeout?,
         line_bytes_max: line_bytes_max?,
         working_directory,
+        pass_environment: pass_environment?,
     })
+}
+
+/// Our own secrets are no tap's business, whoever asks for it.
+fn pass_environment(reader: &mut Reader, leaf: Option<&Leaf>) -> Option<Vec<String>> {
+    const ACCEPTED: &str = "a list of the names of environment variables, such as [\"PGPASSFILE\"]";
+    if leaf.is_none() {
+        return Some(Vec::new());
+    }
+    let names = reader.list(leaf, ACCEPTED)?;
+    let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']) && !name.starts_with("RETENO_SYNC_");
+    if names.iter().all(is_name) {
+        return Some(names);
+    }
+    reader.refuse(leaf?, "holds what is no name of a variable for a tap", ACCEPTED)
 }
 
 /// A list is taken as it is; one text is split at blanks. There is no shell, so nothing is quoted or expanded.

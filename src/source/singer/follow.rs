@@ -284,6 +284,15 @@ fn batch_files(form: &str, manifest: &[String], message: u64) -> Result<Vec<Path
     paths.filter(|paths| !paths.is_empty()).ok_or(SourceError::Protocol { message, reason })
 }
 
+/// A tap may name anything, and as many of it as it likes.
 fn listed(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    const NAMES_MAX: usize = 5;
+    const CHARS_MAX: usize = 60;
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let short = names.iter().take(NAMES_MAX).map(|name| name.chars().take(CHARS_MAX).collect::<String>());
+    let more = names.len().saturating_sub(NAMES_MAX);
+    let more = (more > 0).then(|| format!("{more} more"));
+    short.chain(more).collect::<Vec<_>>().join(", ")
 }

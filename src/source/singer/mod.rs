@@ -110,6 +110,8 @@ pub struct SingerOptions {
     pub work_dir: PathBuf,
     /// Where the tap runs; this process's own directory where it is not set.
     pub working_directory: Option<PathBuf>,
+    /// Names of variables that the tap gets beside the usual ones.
+    pub pass_environment: Vec<String>,
 }
 
 impl fmt::Debug for SingerOptions {

@@ -1,6 +1,6 @@
 //! A tap's process: started in a group of its own, listened to on both outputs, and never left behind.
 //!
-//! Owns signals and waiting; knows nothing of messages. Nothing of our own environment that could be a secret is passed.
+//! Owns signals and waiting; knows nothing of messages. Of our own environment it gets what it needs and what the operator names.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -34,6 +34,33 @@ const STDOUT_GRACE: Duration = Duration::from_secs(1);
 const STDERR_GRACE: Duration = Duration::from_secs(1);
 /// Largest discovered catalog: a database of thousands of tables is some tens of megabytes.
 const CATALOG_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a tap gets of our environment: how programs are found, how people and times are written, and the way to the network.
+const PASSED: [&str; 24] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "TZ",
+    "TZDIR",
+    "LANG",
+    "LANGUAGE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "VIRTUAL_ENV",
+];
 /// A pipe holds 64 KiB, so this is what one read can give.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -137,7 +164,7 @@ impl Tap {
         let command =
             Path::new(program).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let failed = |source| SourceError::Start { command: command.clone(), source };
-        let mut command_line = prepared(program, options.command.get(1..).unwrap_or_default(), arguments);
+        let mut command_line = prepared(options, arguments);
         if let Some(dir) = &options.working_directory {
             command_line.current_dir(dir);
         }
@@ -331,18 +358,20 @@ impl Drop for Tap {
     }
 }
 
-fn prepared(program: &str, own: &[String], arguments: &[OsString]) -> Command {
-    let mut command = Command::new(program);
-    command.args(own).args(arguments).process_group(0).kill_on_drop(true);
+fn prepared(options: &SingerOptions, arguments: &[OsString]) -> Command {
+    let mut command = Command::new(options.program());
+    command.args(options.command.get(1..).unwrap_or_default()).args(arguments).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Our secrets and our line to systemd are no business of a tap.
-    for (name, _) in std::env::vars_os() {
-        let private = name.to_str().is_some_and(|name| {
-            ["RETENO_SYNC_", "WATCHDOG_", "LISTEN_"].iter().any(|prefix| name.starts_with(prefix))
-                || matches!(name, "NOTIFY_SOCKET" | "CREDENTIALS_DIRECTORY")
-        });
-        if private {
-            command.env_remove(name);
+    // Secrets of ours and of other programs are no business of a tap and its packages.
+    command.env_clear();
+    for (name, value) in std::env::vars_os() {
+        let is_passed = |name: &str| {
+            PASSED.contains(&name)
+                || name.starts_with("LC_")
+                || options.pass_environment.iter().any(|passed| passed == name)
+        };
+        if name.to_str().is_some_and(is_passed) {
+            command.env(name, value);
         }
     }
     command

@@ -60,6 +60,7 @@ impl Fake {
             line_bytes_max: 16 * 1024 * 1024,
             work_dir: dir.path().join("work"),
             working_directory: None,
+            pass_environment: Vec::new(),
         };
         Self { dir, options }
     }
@@ -178,6 +179,38 @@ async fn streams_of_real_taps() {
             assert_eq!(end.key_properties, ["id"], "{fixture}");
         }
     }
+}
+
+/// Other programs' secrets stand in an environment as often as not. Cargo gives its own variables to every test.
+#[tokio::test]
+async fn a_tap_gets_of_our_environment_what_it_needs_and_what_is_named() {
+    let script = format!("env > \"$dir/environment\"; echo '{SCHEMA}'");
+    let mut tap = Fake::with_method(&script, "contacts", "FULL_TABLE");
+    let names = |tap: &Fake| -> Vec<String> {
+        let text = tap.text("environment");
+        text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name.to_owned()).collect()
+    };
+    tap.read_all().await;
+    let seen = names(&tap);
+    assert!(seen.iter().any(|name| name == "PATH") && !seen.iter().any(|name| name.starts_with("CARGO")), "{seen:?}");
+    tap.options.pass_environment = vec!["CARGO_PKG_NAME".to_owned()];
+    tap.read_all().await;
+    let seen = names(&tap);
+    let of_cargo: Vec<_> = seen.iter().filter(|name| name.starts_with("CARGO")).collect();
+    assert_eq!(of_cargo, ["CARGO_PKG_NAME"]);
+}
+
+#[tokio::test]
+async fn a_tap_with_very_many_keys_is_told_of_in_one_short_line() {
+    let long = "k".repeat(200);
+    let keys: Vec<String> = (0..500).map(|n| format!("\"{long}{n}\"")).collect();
+    let keys = keys.join(",");
+    let script = format!(
+        "echo '{SCHEMA}'\necho '{{\"type\":\"SCHEMA\",\"stream\":\"contacts\",\"key_properties\":[{keys}],\"schema\":{{}}}}'"
+    );
+    let got = Fake::with_method(&script, "contacts", "FULL_TABLE").read_all().await;
+    let warning = got.end().warnings.iter().find(|warning| warning.contains("changed the key")).unwrap();
+    assert!(warning.ends_with(", 495 more") && warning.len() < 500, "{warning}");
 }
 
 #[tokio::test]
