@@ -7,8 +7,41 @@ use std::fmt;
 use std::time::Duration;
 
 /// Milliseconds since the Unix epoch, UTC.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
+
+/// What programs read: RFC 3339 with milliseconds. Stored forms use [`millis`].
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match chrono::DateTime::from_timestamp_millis(self.0) {
+            Some(time) => serializer.serialize_str(&time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)),
+            None => serializer.serialize_i64(self.0),
+        }
+    }
+}
+
+/// A timestamp as the number it is, for what is stored and read again: `#[serde(with = "millis")]`.
+pub mod millis {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::clock::Timestamp;
+
+    /// Writes the number.
+    ///
+    /// # Errors
+    /// Those of `serializer`.
+    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(time.0)
+    }
+
+    /// Reads the number.
+    ///
+    /// # Errors
+    /// Where there is no number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(deserializer).map(Timestamp)
+    }
+}
 
 impl Timestamp {
     /// This moment moved forward; stops at the end of time rather than wrapping.

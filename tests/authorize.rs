@@ -213,7 +213,7 @@ async fn a_passed_on_response_authorizes_and_tells_the_account_and_the_expiries(
     assert_eq!((again.code, exchanges(&installation)), (0, 1), "{again:?}");
     let told = again.json();
     assert_eq!((told["account"].as_str(), told["version"]["version"].as_str()), (Some("Sandbox Ltd"), Some("sandbox")));
-    assert!(told["access_token_expires_at"].as_i64() < told["refresh_token_expires_at"].as_i64(), "{told}");
+    assert!(told["access_token_expires_at"].as_str() < told["refresh_token_expires_at"].as_str(), "{told}");
     // what is no answer to it is not told to have worked
     let other = answer(&installation, "some-code").await;
     assert_eq!((other.code, other.stdout.contains("authorized")), (1, false), "{other:?}");

@@ -194,7 +194,7 @@ async fn a_crm_is_authorized_by_a_passed_on_response_and_told_with_its_expiries(
     let told = status(&installation).await;
     let tokens = &told["source_tokens"]["crm"];
     assert_eq!(tokens["state"], "authorized", "{told}");
-    assert!(tokens["access_token_expires_at"].as_i64() < tokens["refresh_token_expires_at"].as_i64(), "{told}");
+    assert!(tokens["access_token_expires_at"].as_str() < tokens["refresh_token_expires_at"].as_str(), "{told}");
     assert!(told["tokens"].is_null(), "Reteno's own are another matter");
     let text = installation.run(&["status"]).await.stdout;
     assert!(text.contains("authorized; access token ends in"), "{text}");

@@ -446,7 +446,9 @@ async fn a_status_tells_lanes_with_their_time_and_what_is_to_be_done() {
     assert_eq!(installation.run(&["approve", "1", "--yes"]).await.code, 0);
     let status = installation.run(&["status", "--output", "json"]).await.json();
     let lanes = &status["lanes"];
-    assert_eq!((&lanes[0]["lane"], &lanes[0]["contacts"]), (&"opt-out and erase".into(), &12.into()), "{status}");
+    assert_eq!((&lanes[0]["lane"], &lanes[0]["deeds"]), (&"opt-out and erase".into(), &12.into()), "{status}");
+    // the lanes are what waits
+    assert_eq!((&lanes[0]["contacts"], &status["open"]), (&0.into(), &12.into()), "{status}");
     assert_eq!((&lanes[1]["contacts"], &lanes[1]["estimated_seconds_to_empty"]), (&12.into(), &30.into()), "{status}");
     let words = installation.run(&["status"]).await.stdout;
     assert!(words.contains("about 30.0 s") && words.contains("unsubscribe"), "{words}");

@@ -293,3 +293,73 @@ async fn the_list_of_rejections_has_one_entry_a_reason() {
     assert!(list.contains("2 contacts of crm: another is sent"), "{list}");
     assert!(list.ends_with("15 in all\n") && !list.contains('\u{202e}'), "{list}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_says_who_runs_when_each_source_is_read_and_what_adds_up() {
+    let installation = Installation::begin().await;
+    installation.authorize().await;
+    source_key(&installation, "schedule = \"0 0 1 1 *\"\nreconcile = \"0 0 1 6 *\"");
+    assert_eq!(installation.run(&["sync"]).await.code, 0);
+    let status = installation.run(&["status", "--output", "json"]).await.json();
+    assert_eq!((&status["daemon"]["runs"], &status["daemon"]["sender"]), (&false.into(), &serde_json::Value::Null));
+    assert_eq!(status["sources"][0]["next_read_at"], serde_json::Value::Null, "nobody reads");
+    let words = installation.run(&["status"]).await.stdout;
+    assert!(words.contains("does not run") && words.contains("not planned"), "{words}");
+    // an answer that does not come keeps a call under way
+    installation.crm_says(&[("1", "Odesa"), ("2", "Lviv")]);
+    installation.sandbox.fault(Fault::on(CallKind::SubmitContacts, Effect::LoseRequest).always());
+    assert_eq!(installation.run(&["sync", "--wait", "1s"]).await.code, 75);
+    let mut daemon = installation.start(&["run"]);
+    daemon.says("is running").await;
+    let status = installation.run(&["status", "--output", "json"]).await.json();
+    assert_eq!(status["daemon"]["runs"], true, "{status}");
+    let version = format!("version {})", env!("CARGO_PKG_VERSION"));
+    assert!(status["daemon"]["sender"].as_str().unwrap().ends_with(&version), "{status}");
+    let source = &status["sources"][0];
+    for key in ["last_started_at", "last_ended_at", "full_read_at", "next_read_at", "has_all_until"] {
+        let is_time =
+            source[key].as_str().is_some_and(|at| at.len() == "2026-11-30T10:00:00.000Z".len() && at.ends_with('Z'));
+        assert!(is_time, "{key}: {source}");
+    }
+    assert!(source["next_read_at"].as_str() > source["last_ended_at"].as_str(), "{source}");
+    let lanes = status["lanes"].as_array().unwrap().iter().map(|lane| lane["contacts"].as_u64().unwrap()).sum::<u64>();
+    let rest = status["in_calls"].as_u64().unwrap() + status["not_weighed_yet"].as_u64().unwrap();
+    assert_eq!(status["open"], lanes + rest, "{status}");
+    assert_eq!(status["open"], 1, "{status}");
+    let words = installation.run(&["status"]).await.stdout;
+    assert!(words.contains("runs: `reteno-sync run` (process"), "{words}");
+    assert!(words.lines().any(|line| line.split_whitespace().eq(["all", "that", "waits", "1"])), "{words}");
+    // and what was sent of the one that waits
+    let story = installation.run(&["explain", "1", "--offline", "--output", "json"]).await.json();
+    let call = &story["checkpoint"]["calls"][0];
+    assert_eq!((&call["call"], &call["answer"]), (&"bulk".into(), &"no answer yet".into()), "{story}");
+    assert!(call["posted_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{story}");
+    daemon.signal(Signal::TERM);
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contact_is_explained_by_its_address_which_no_message_repeats() {
+    let installation = Installation::begin().await;
+    installation.authorize().await;
+    edit(&installation, |text| {
+        text.replace("town = \"town\"", "town = \"town\"\nsms = { path = \"phone\", region = \"UA\" }")
+    });
+    let rows = "1,ann@example.com,Kyiv,0671112233\n2,bob@example.com,Lviv,\n3,bob@example.com,Odesa,\n";
+    std::fs::write(installation.path("contacts.csv"), format!("id,email,town,phone\n{rows}")).unwrap();
+    assert_eq!(installation.run(&["sync"]).await.code, 3);
+    for address in ["ann@example.com", "Ann@Example.com", "crm:ann@example.com", "+380671112233", "067 111-22-33"] {
+        let story = installation.run(&["explain", address, "--offline"]).await;
+        assert!(story.code == 0 && story.stdout.contains("contact 1 of source crm"), "{address}: {story:?}");
+        assert!(!format!("{story:?}").contains(address), "{address}: {story:?}");
+    }
+    let several = installation.run(&["explain", "bob@example.com"]).await;
+    assert!(several.code == 1 && several.stderr.contains("say which: crm:2, crm:3"), "{several:?}");
+    let nobody = installation.run(&["explain", "eve@example.com"]).await;
+    assert!(nobody.code == 1 && nobody.stderr.contains("no contact with this e-mail or phone is known"), "{nobody:?}");
+    for said in [several, nobody] {
+        assert!(!format!("{said:?}").contains("@example.com"), "{said:?}");
+    }
+    // figures that are an id stay one
+    assert_eq!(installation.run(&["explain", "1", "--offline"]).await.code, 0);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use crate::clock::Timestamp;
 use crate::plan::SourceId;
@@ -363,23 +363,6 @@ impl Checkpoint {
     /// How many contacts of a source are known.
     pub fn count_contacts(&self, source: SourceId) -> Result<u64, CheckpointError> {
         count_contacts(&self.connection, source)
-    }
-
-    /// The contacts that an operator may mean: by the CRM's id, with or without `source:` before it.
-    pub fn find_contacts(&self, text: &str) -> Result<Vec<(SourceRow, String)>, CheckpointError> {
-        let mut contacts = Vec::new();
-        for source in self.load_sources()? {
-            let key = text.strip_prefix(&format!("{}:", source.name)).unwrap_or(text);
-            let found = self
-                .connection
-                .query_row("SELECT key FROM contact WHERE source = ?1 AND key = ?2", params![source.id.0, key], |row| {
-                    row.get(0)
-                })
-                .optional()
-                .attempt("look a contact up")?;
-            contacts.extend(found.map(|key| (source, key)));
-        }
-        Ok(contacts)
     }
 }
 

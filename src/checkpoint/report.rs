@@ -18,8 +18,10 @@ use super::{Attempt, Checkpoint, CheckpointError};
 pub struct LaneCount {
     /// The lane's name.
     pub lane: String,
-    /// Contacts that are due and in no call; for the lane of opt-outs and erasures also those that are to be done.
+    /// Contacts that are due and in no call.
     pub contacts: u64,
+    /// Opt-outs and erasures that are due.
+    pub deeds: u64,
 }
 
 /// How many things are to be done besides writing fields.
@@ -98,8 +100,12 @@ pub struct StatusReport {
     pub holds: Vec<Hold>,
     /// What is to be done besides writing fields.
     pub deeds: Vec<DeedCount>,
-    /// Due contacts by lane.
+    /// Due contacts by lane. With `in_calls` and `unjudged` they are `open`.
     pub lanes: Vec<LaneCount>,
+    /// Of the open ones: in a call that has not ended.
+    pub in_calls: u64,
+    /// Of the open ones: the read that brought them has not ended, so the guard has not weighed them.
+    pub unjudged: u64,
     /// When the oldest change that Reteno does not hold was read.
     pub oldest_open: Option<Timestamp>,
     /// Imports that may still do something.
@@ -141,6 +147,10 @@ impl Checkpoint {
              AND stuck = 0 AND import IS NULL",
         )?;
         let (lanes, deeds) = (self.count_lanes()?, self.count_deeds()?);
+        let open = stuck(Stuck::No)?.saturating_sub(waiting_for_approval);
+        let in_calls =
+            count("SELECT count(*) FROM contact WHERE import IS NOT NULL AND acknowledged IS NOT NULL AND stuck = 0")?;
+        let in_lanes: u64 = lanes.iter().map(|(_, contacts)| contacts).sum();
         let oldest_open = self
             .connection
             .query_row(
@@ -158,7 +168,9 @@ impl Checkpoint {
             shadowed: stuck(Stuck::Shadowed)?,
             ended: stuck(Stuck::Ended)?,
             held: self.count_held()?,
-            open: stuck(Stuck::No)?.saturating_sub(waiting_for_approval),
+            open,
+            in_calls,
+            unjudged: open.saturating_sub(in_lanes + in_calls),
             holds: self.load_holds()?,
             lanes: with_urgent(lanes, &deeds),
             deeds,
@@ -221,7 +233,11 @@ fn with_urgent(lanes: Vec<(Lane, u64)>, deeds: &[DeedCount]) -> Vec<LaneCount> {
     let urgent: u64 = deeds.iter().filter(is_urgent).map(|deed| deed.deeds).sum();
     let mut counts: std::collections::BTreeMap<Lane, u64> = lanes.into_iter().collect();
     if urgent > 0 {
-        *counts.entry(Lane::Protect).or_default() += urgent;
+        counts.entry(Lane::Protect).or_default();
     }
-    counts.into_iter().map(|(lane, contacts)| LaneCount { lane: lane.name().to_owned(), contacts }).collect()
+    let count = |(lane, contacts): (Lane, u64)| {
+        let deeds = if lane == Lane::Protect { urgent } else { 0 };
+        LaneCount { lane: lane.name().to_owned(), contacts, deeds }
+    };
+    counts.into_iter().map(count).collect()
 }

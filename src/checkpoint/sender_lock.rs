@@ -1,9 +1,10 @@
 //! The lock of the one process that sends. It is on the state directory itself, and on a file in it that names the holder:
 //! the file can be removed while it is locked, the directory cannot. Follows no link and makes no file shorter.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -64,6 +65,31 @@ impl SenderLock {
     }
 }
 
+/// The process that holds the lock of this state directory, in its own words; `None` where none does. Looks into the
+/// kernel's list: to try the lock would keep a sender out that starts in this moment.
+#[must_use]
+pub fn running_sender(dir: &Path) -> Option<String> {
+    let file = dir.join(LOCK);
+    let inode = |path: &Path| fs::metadata(path).map(|metadata| metadata.ino()).ok();
+    let held = held_inodes(&fs::read_to_string("/proc/locks").ok()?);
+    let is_held = [inode(dir), inode(&file)].into_iter().flatten().any(|inode| held.contains(&inode));
+    is_held.then(|| match fs::read_to_string(&file).unwrap_or_default().trim() {
+        "" => "another process".to_owned(),
+        holder => holder.to_owned(),
+    })
+}
+
+/// The inodes that a list in the form of /proc/locks shows as locked by one process for itself alone.
+fn held_inodes(locks: &str) -> BTreeSet<u64> {
+    let inode = |line: &str| {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        let is_ours = cells.get(1) == Some(&"FLOCK") && cells.get(3) == Some(&"WRITE");
+        let place = cells.get(5).filter(|_| is_ours)?;
+        place.rsplit_once(':')?.1.parse().ok()
+    };
+    locks.lines().filter_map(inode).collect()
+}
+
 fn locks_no_directories(error: &io::Error) -> bool {
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     is(Errno::BADF) || is(Errno::OPNOTSUPP) || is(Errno::INVAL) || is(Errno::NOLCK)
@@ -89,6 +115,19 @@ mod tests {
         drop(first);
         SenderLock::take(folder.path(), "the third").unwrap();
         assert!(fs::read_to_string(folder.path().join("lock")).unwrap().starts_with("the third "));
+    }
+
+    #[test]
+    fn who_sends_is_seen_without_taking_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(running_sender(folder.path()), None);
+        let first = SenderLock::take(folder.path(), "the first").unwrap();
+        assert_eq!(running_sender(folder.path()).as_deref(), Some("the first"));
+        drop(first);
+        assert_eq!(running_sender(folder.path()), None);
+        let list = "1: FLOCK  ADVISORY  WRITE 7 fe:00:41 0 EOF\n2: POSIX  ADVISORY  WRITE 7 fe:00:42 0 EOF\n\
+                    3: FLOCK  ADVISORY  READ 7 fe:00:43 0 EOF\n4: -> FLOCK  ADVISORY  WRITE 8 fe:00:44 0 EOF\n5: odd\n";
+        assert_eq!(held_inodes(list), BTreeSet::from([41]));
     }
 
     #[test]

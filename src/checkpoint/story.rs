@@ -47,6 +47,9 @@ pub struct ContactStory {
     pub missing_reads: u32,
     /// What its record said of e-mail, where it spoke of it.
     pub consent: Option<ConsentStory>,
+    /// The calls that carry it or may still be applied, the oldest first. What has ended is known by its outcome only: the
+    /// state of each field, the rejections, and when Reteno was told of a no.
+    pub calls: Vec<CallStory>,
     /// What the guard holds of it.
     pub held: Vec<HeldStory>,
     /// What is to be done about it besides writing fields.
@@ -68,6 +71,23 @@ pub struct ConsentStory {
     pub told_at: Option<Timestamp>,
     /// Another contact (source and the CRM's id) with the same address that says no: it gets no mail because of that.
     pub silenced_by: Option<String>,
+}
+
+/// A call that carries a contact.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct CallStory {
+    /// The import's number.
+    pub import: i64,
+    /// Which call of Reteno's.
+    pub call: String,
+    /// When its body last went out.
+    pub posted_at: Timestamp,
+    /// How Reteno answered it.
+    pub answer: &'static str,
+    /// Reteno's name of the import, once told.
+    pub session: Option<String>,
+    /// Why Reteno refused this contact in it, where it did.
+    pub refusal: Option<String>,
 }
 
 /// Something of a contact that the guard holds.
@@ -120,6 +140,7 @@ impl Checkpoint {
                         attempts: row.get(6)?,
                         missing_reads: row.get(7)?,
                         consent: None,
+                        calls: Vec::new(),
                         held: Vec::new(),
                         deeds: Vec::new(),
                         email_status: row.get(12)?,
@@ -149,6 +170,7 @@ impl Checkpoint {
             })
             .collect();
         story.consent = self.load_consent_story(id)?;
+        story.calls = self.load_call_story(id)?;
         story.held = self.load_held_story(id)?;
         story.deeds = self.load_deed_story(id)?;
         story.waits_for = waits_for(&story, acknowledged.is_none(), Stuck::from_number(stuck), doubts);
@@ -182,6 +204,33 @@ impl Checkpoint {
             )
             .optional()
             .attempt("read a consent")
+    }
+
+    fn load_call_story(&self, contact: i64) -> Result<Vec<CallStory>, CheckpointError> {
+        const ACTION: &str = "read which calls carry a contact";
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT i.id, i.call, i.posted_at, i.state, i.session, m.failure FROM import i CROSS JOIN member m \
+                 ON m.import = i.id AND m.contact = ?1 ORDER BY i.id",
+            )
+            .attempt(ACTION)?;
+        let rows = query.query_map([contact], |row| {
+            let answer = match row.get::<_, String>(3)?.as_str() {
+                "intent" => "no answer yet",
+                "submitted" => "taken, not applied yet",
+                _ => "none that is certain: it may still be applied",
+            };
+            Ok(CallStory {
+                import: row.get(0)?,
+                call: row.get(1)?,
+                posted_at: Timestamp(row.get(2)?),
+                answer,
+                session: row.get(4)?,
+                refusal: row.get(5)?,
+            })
+        });
+        rows.and_then(Iterator::collect).attempt(ACTION)
     }
 
     fn load_held_story(&self, contact: i64) -> Result<Vec<HeldStory>, CheckpointError> {

@@ -1,7 +1,10 @@
 //! `explain KEY`: one contact's story. At rest only hashes are known; the record is read now, where the source can.
 
-use crate::checkpoint::{ConsentStory, ContactStory, DeedStory, HeldStory, RejectionRow};
-use crate::contact::Wanted;
+use std::collections::BTreeSet;
+
+use crate::checkpoint::{CallStory, Checkpoint, ConsentStory, ContactStory, DeedStory, HeldStory, RejectionRow};
+use crate::config::Config;
+use crate::contact::{Field, Personal, Region, Wanted, canonical_email, canonical_phone};
 use crate::report;
 
 use super::look_up::{Found, look_up};
@@ -9,14 +12,24 @@ use super::segments::FieldNames;
 use super::session::{self, Role};
 use super::{Context, Exit, Failure, Output};
 
+/// Shorter figures are ids: the shortest international numbers have so many digits.
+const PHONE_DIGITS_MIN: usize = 7;
+
 pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let around = session::open(&config, &Role::Reader)?;
     let wanted = text.to_owned();
-    let mut found = around.store.call(move |checkpoint| checkpoint.find_contacts(&wanted)).await?;
+    let addresses = addresses(&config, text);
+    // an address is nobody's business but the operator's: it goes into no message
+    let shown = if addresses.is_empty() { format!("the id {text}") } else { "this e-mail or phone".to_owned() };
+    let find = move |checkpoint: &mut Checkpoint| match checkpoint.find_contacts(&wanted)? {
+        found if found.is_empty() => checkpoint.find_contacts_by_address(&addresses),
+        found => Ok(found),
+    };
+    let mut found = around.store.call(find).await?;
     if found.len() > 1 {
         let all: Vec<String> = found.iter().map(|(source, key)| format!("{}:{key}", source.name)).collect();
-        let error = anyhow::anyhow!("several contacts have the id {text}");
+        let error = anyhow::anyhow!("several contacts have {shown}");
         return Err(Failure::of(Exit::Failed, error, Some(format!("say which: {}", all.join(", ")))));
     }
     let known = found.pop();
@@ -50,8 +63,9 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
         && erased_at.is_none()
         && matches!(found, Found::Missing | Found::NotRead(_))
     {
-        let hint = "give the CRM's id, or source:id; `reteno-sync rejected list` shows records without one".to_owned();
-        return Err(Failure::of(Exit::Failed, anyhow::anyhow!("nobody has heard of contact {text}"), Some(hint)));
+        let hint = "give the CRM's id, source:id, an e-mail or a phone; `reteno-sync rejected list` shows records without an id"
+            .to_owned();
+        return Err(Failure::of(Exit::Failed, anyhow::anyhow!("no contact with {shown} is known"), Some(hint)));
     }
     match context.output {
         Output::Json => {
@@ -72,8 +86,29 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
     Ok(Exit::Done)
 }
 
+/// The addresses that an operator may mean: an e-mail, or a phone as any of the sources reads it.
+fn addresses(config: &Config, text: &str) -> Vec<(Field, Wanted)> {
+    let text = match text.split_once(':') {
+        Some((name, rest)) if config.sources.iter().any(|source| source.name == name) => rest,
+        Some(_) | None => text,
+    };
+    let value = |field: Field, text: &str| (field, Wanted::Value(Personal::new(text)));
+    if text.contains('@') {
+        return canonical_email(text).iter().map(|email| value(Field::Email, email)).collect();
+    }
+    let is_phone = text.chars().all(|sign| sign.is_ascii_digit() || "+-() .".contains(sign))
+        && text.chars().filter(char::is_ascii_digit).count() >= PHONE_DIGITS_MIN;
+    if !is_phone {
+        return Vec::new();
+    }
+    let regions = config.sources.iter().flat_map(|source| &source.contact).map(|mapped| mapped.region.as_deref());
+    let regions: BTreeSet<Option<&str>> = regions.chain([None]).collect();
+    let phones = regions.iter().filter_map(|region| canonical_phone(text, region.and_then(Region::parse)).ok());
+    phones.map(|phone| phone.into_owned()).collect::<BTreeSet<_>>().iter().map(|p| value(Field::Sms, p)).collect()
+}
+
 /// The source and the CRM's id that an operator means: `source:id`, or the id alone of the first source.
-pub(super) fn guess_source(config: &crate::config::Config, text: &str) -> (String, String) {
+pub(super) fn guess_source(config: &Config, text: &str) -> (String, String) {
     match text.split_once(':') {
         Some((name, key)) if config.sources.iter().any(|source| source.name == name) => {
             (name.to_owned(), key.to_owned())
@@ -173,6 +208,13 @@ fn show_protections(story: &ContactStory) {
     }
     if story.restores {
         report::say("it was deleted in Reteno by this program, and comes back when it is sent");
+    }
+    for CallStory { import, call, posted_at, answer, session, refusal } in &story.calls {
+        let session = session.as_ref().map_or(String::new(), |session| format!(" as {session}"));
+        report::say(&format!("sent at {posted_at} by import {import} ({call}){session}; the answer: {answer}"));
+        if let Some(refusal) = refusal {
+            report::say(&format!("refused in it: {refusal}"));
+        }
     }
     for HeldStory { hold, verb, field } in &story.held {
         let what = field.as_ref().map_or("the contact as a whole", String::as_str);

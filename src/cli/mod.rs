@@ -121,7 +121,7 @@ enum Command {
     Status,
     /// One contact's story.
     Explain {
-        /// The CRM's id, or source:id.
+        /// The CRM's id, source:id, an e-mail or a phone; an address is compared by its keyed hash and stored nowhere.
         key: String,
         /// Do not read the source for its record.
         #[arg(long)]

@@ -54,7 +54,11 @@ pub(super) fn open(config: &Config, role: &Role<'_>) -> Result<Surroundings, Fai
         dir: config.state_dir.clone(),
         key: load_key()?,
         sender: match role {
-            Role::Sender(command) => Some(format!("`reteno-sync {command}` (process {})", std::process::id())),
+            Role::Sender(command) => Some(format!(
+                "`reteno-sync {command}` (process {}, version {})",
+                std::process::id(),
+                env!("CARGO_PKG_VERSION")
+            )),
             Role::Beside | Role::Reader => None,
         },
         create: !matches!(role, Role::Reader),

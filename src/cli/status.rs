@@ -1,15 +1,16 @@
 //! `status`: sources, backlog, holds, imports, rejections, alerts and tokens at a glance.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::checkpoint::{
-    CallKind, DeedCount, ImportState, InboxCount, OpenImport, Repaired, StatusReport, UnclearConsent,
+    CallKind, DeedCount, ImportState, InboxCount, LaneCount, OpenImport, Repaired, SourceRow, StatusReport,
+    UnclearConsent, running_sender,
 };
 use crate::clock::Timestamp;
-use crate::config::Config;
+use crate::config::{Config, SourceConfig};
 use crate::oauth::Condition;
 use crate::oauth::token::Grant;
-use crate::plan::Lane;
 use crate::plan::repair::RepairCause;
 use crate::report;
 
@@ -32,24 +33,65 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
         around.store.call(|checkpoint| Ok((checkpoint.load_grant()?, checkpoint.load_account()?))).await?;
     let crms = crm_tokens::load(&config, &around).await?;
     let now = around.clock.now();
+    let sender = running_sender(&config.state_dir);
+    let next_reads = if is_daemon(sender.as_deref()) { next_reads(&config, now) } else { BTreeMap::new() };
     match context.output {
         Output::Json => {
             let mut document = document(&config, &status, grant.as_ref(), account.as_deref());
             document["announced"] = serde_json::json!(announced);
             document["source_tokens"] = crm_tokens::document(&crms);
+            document["daemon"] = serde_json::json!({ "runs": is_daemon(sender.as_deref()), "sender": sender });
+            document["version"] = serde_json::json!(env!("CARGO_PKG_VERSION"));
+            let sources = status.sources.iter().map(|source| source_document(source, &next_reads));
+            document["sources"] = sources.collect();
             report::say_json(&document);
         }
         Output::Text => {
             let mut rows = vec![
+                vec!["daemon".to_owned(), daemon(sender.as_deref())],
                 vec!["account".to_owned(), account.as_deref().unwrap_or("not authorized yet").to_owned()],
                 vec!["tokens".to_owned(), tokens(grant.as_ref(), &config.program, now)],
             ];
             rows.extend(crm_tokens::rows(&crms, &config.program, now));
-            show(&config, &status, rows, now);
+            show(&config, &status, &next_reads, rows, now);
             show_announced(&announced, &status.repaired, now);
         }
     }
     Ok(Exit::Done)
+}
+
+/// Whether the process that sends is the daemon, and no command.
+fn is_daemon(sender: Option<&str>) -> bool {
+    sender.is_some_and(|sender| sender.starts_with("`reteno-sync run`"))
+}
+
+fn daemon(sender: Option<&str>) -> String {
+    let mine = env!("CARGO_PKG_VERSION");
+    match sender {
+        None => "does not run".to_owned(),
+        Some(other) if !is_daemon(Some(other)) => format!("does not run; {other} is sending"),
+        Some(daemon) if daemon.ends_with(&format!("version {mine})")) => format!("runs: {daemon}"),
+        Some(daemon) => format!("runs: {daemon}; this command is version {mine}: restart the service"),
+    }
+}
+
+/// When a running daemon reads each source the next time, by the configuration as it is in the file now.
+fn next_reads(config: &Config, now: Timestamp) -> BTreeMap<String, Timestamp> {
+    let next = |source: &SourceConfig| {
+        let schedules = [&source.schedule, &source.reconcile].into_iter().flatten();
+        let next = schedules.filter_map(|schedule| schedule.next_after(now)).min()?;
+        Some((source.name.clone(), next))
+    };
+    config.sources.iter().filter_map(next).collect()
+}
+
+/// A source with its times; of its cursor only whether there is one: it may hold what people are called.
+fn source_document(source: &SourceRow, next_reads: &BTreeMap<String, Timestamp>) -> serde_json::Value {
+    let mut document = serde_json::json!(source);
+    document["next_read_at"] = serde_json::json!(next_reads.get(&source.name));
+    document["has_cursor"] = serde_json::json!(source.cursor.is_some());
+    document["has_all_until"] = serde_json::json!(source.covered_at);
+    document
 }
 
 fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, account: Option<&str>) -> serde_json::Value {
@@ -66,12 +108,14 @@ fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, accou
         holds,
         deeds,
         lanes: _,
+        in_calls,
+        unjudged,
         oldest_open,
         imports,
         rejections,
         ignored,
         unclear_consents,
-        sources,
+        sources: _,
         alerts,
         wanted,
         repaired,
@@ -89,15 +133,16 @@ fn document(config: &Config, status: &StatusReport, grant: Option<&Grant>, accou
         "open": open,
         "holds": holds,
         "deeds": deeds,
-        "lanes": lanes.iter().map(|(lane, contacts, seconds)| serde_json::json!({
-            "lane": lane, "contacts": contacts, "estimated_seconds_to_empty": seconds.as_secs(),
+        "lanes": lanes.iter().map(|(lane, time)| serde_json::json!({
+            "lane": lane.lane, "contacts": lane.contacts, "deeds": lane.deeds, "estimated_seconds_to_empty": time.as_secs(),
         })).collect::<Vec<_>>(),
+        "in_calls": in_calls,
+        "not_weighed_yet": unjudged,
         "oldest_unacknowledged_change": oldest_open,
         "imports": imports.iter().map(import_document).collect::<Vec<_>>(),
         "rejections": rejections,
         "ignored_rejections": ignored,
         "unclear_consents": unclear_consents,
-        "sources": sources,
         "alerts": alerts,
         "waiting_for_fetch": wanted,
         "repaired": repaired.iter().map(repaired_document).collect::<Vec<_>>(),
@@ -162,18 +207,23 @@ pub(super) fn token_state(grant: &Grant) -> &'static str {
 }
 
 /// Each lane with the time until it is empty, about: what is in the lanes before it goes first.
-fn lanes_to_empty(config: &Config, status: &StatusReport) -> Vec<(String, u64, Duration)> {
+fn lanes_to_empty<'a>(config: &Config, status: &'a StatusReport) -> Vec<(&'a LaneCount, Duration)> {
     let contacts_max = config.reteno.batch_contacts_max as u64;
     let mut calls = 0;
-    let mut with_time = |lane: &crate::checkpoint::LaneCount| {
-        let in_a_call = if lane.lane == Lane::Protect.name() { DEED_MEMBERS } else { contacts_max };
-        calls += calls_of(lane.contacts, in_a_call);
-        (lane.lane.clone(), lane.contacts, time_of(calls, config.reteno.posts_in_flight))
+    let with_time = |lane: &'a LaneCount| {
+        calls += calls_of(lane.contacts, contacts_max) + calls_of(lane.deeds, DEED_MEMBERS);
+        (lane, time_of(calls, config.reteno.posts_in_flight))
     };
-    status.lanes.iter().map(&mut with_time).collect()
+    status.lanes.iter().map(with_time).collect()
 }
 
-fn show(config: &Config, status: &StatusReport, mut rows: Vec<Vec<String>>, now: Timestamp) {
+fn show(
+    config: &Config,
+    status: &StatusReport,
+    next_reads: &BTreeMap<String, Timestamp>,
+    mut rows: Vec<Vec<String>>,
+    now: Timestamp,
+) {
     for alert in &status.alerts {
         report::say(&format!("ALERT since {}: {}\n  hint: {}", alert.since, alert.text, alert.hint));
     }
@@ -211,15 +261,20 @@ fn show(config: &Config, status: &StatusReport, mut rows: Vec<Vec<String>>, now:
         .sources
         .iter()
         .map(|source| {
+            let next = next_reads.get(&source.name);
+            let next = next.map_or("not planned".to_owned(), |at| format!("in {}", report::span(at.since(now))));
             let state = match (&source.last_error, source.full_read_wanted) {
                 (Some(error), _) => error.clone(),
                 (None, true) => "the next cycle is a full read".to_owned(),
                 (None, false) => "ok".to_owned(),
             };
-            vec![source.name.clone(), ago(source.last_started_at), ago(source.last_ended_at), state]
+            let cells = [source.last_started_at, source.last_ended_at, source.covered_at].map(ago);
+            let [began, ended, until] = cells;
+            vec![source.name.clone(), began, ended, next, until, state]
         })
         .collect();
-    report::say(&format!("\n{}", report::table(&["source", "began", "read to its end", "state"], &sources)));
+    let header = ["source", "began", "read to its end", "next read", "has all until", "state"];
+    report::say(&format!("\n{}", report::table(&header, &sources)));
     if !status.imports.is_empty() {
         let rows: Vec<_> = status.imports.iter().map(|import| import_cells(import, now)).collect();
         report::say(&format!("\n{}", report::table(&["import", "state", "contacts", "age", "next"], &rows)));
@@ -231,12 +286,19 @@ fn show_waiting(config: &Config, status: &StatusReport) {
     if !status.holds.is_empty() {
         report::say(&format!("\n{}", approve::table(&status.holds)));
     }
-    if !status.lanes.is_empty() {
-        let cells = |(lane, contacts, time): (String, u64, Duration)| {
-            vec![lane, contacts.to_string(), format!("about {}", report::span(time))]
+    if !status.lanes.is_empty() || status.open > 0 {
+        let cells = |(lane, time): (&LaneCount, Duration)| {
+            let deeds = if lane.deeds > 0 { lane.deeds.to_string() } else { String::new() };
+            let time = format!("about {}", report::span(time));
+            vec![lane.lane.clone(), lane.contacts.to_string(), deeds, time]
         };
-        let rows: Vec<_> = lanes_to_empty(config, status).into_iter().map(cells).collect();
-        report::say(&format!("\n{}", report::table(&["lane", "waiting", "empty in"], &rows)));
+        let mut rows: Vec<_> = lanes_to_empty(config, status).into_iter().map(cells).collect();
+        let others = [("in a call", status.in_calls), ("not weighed yet", status.unjudged)];
+        let line = |name: &str, count: u64| vec![name.to_owned(), count.to_string(), String::new(), String::new()];
+        rows.extend(others.iter().filter(|(_, count)| *count > 0).map(|(name, count)| line(name, *count)));
+        rows.push(line("all that waits", status.open));
+        let header = ["lane", "contacts", "opt-outs, erasures", "empty in"];
+        report::say(&format!("\n{}", report::table(&header, &rows)));
     }
     if !status.deeds.is_empty() {
         let cells = |deed: &DeedCount| {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dialect::RETENO_REFRESH_TOKEN;
 use super::reaction::TokenAnswer;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, millis};
 
 /// How far a stored moment may lie ahead of the clock before the clock is taken to have been set back.
 const CLOCK_SLACK: Duration = Duration::from_mins(1);
@@ -25,6 +25,7 @@ pub enum Condition {
     /// Reteno refused the refresh token for good. The access token is used until it ends.
     NeedsAuthorization {
         /// When that was found out.
+        #[serde(with = "millis")]
         since: Timestamp,
         /// In words, without a secret.
         reason: String,
@@ -202,9 +203,11 @@ struct SealedForm {
     access_token: String,
     refresh_token: String,
     code: String,
+    #[serde(with = "millis")]
     requested_at: Timestamp,
     expires_in_ms: u64,
     scope: Option<String>,
+    #[serde(with = "millis")]
     authorized_at: Timestamp,
     condition: Condition,
     serial: u64,
