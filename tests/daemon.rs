@@ -205,10 +205,19 @@ async fn health_answers_and_a_second_sender_is_told_who_sends() {
     let address = free_address();
     configure(&installation, &address.to_string());
     let daemon = started(&installation).await;
-    for path in ["/livez", "/readyz"] {
-        let answer = get(address, path).await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
-    }
+    let answer = get(address, "/livez").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // ready once its source was read
+    let ready = async {
+        loop {
+            let answer = get(address, "/readyz").await;
+            if answer.starts_with("HTTP/1.1 200") {
+                break;
+            }
+            assert!(answer.contains("it is starting") || answer.contains("not read to its end yet: crm"), "{answer}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.expect("it is ready");
     let second = installation.run(&["sync"]).await;
     assert_eq!(second.code, 75);
     assert!(second.stderr.contains("`reteno-sync run`"), "{second:?}");

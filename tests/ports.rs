@@ -131,7 +131,9 @@ async fn while_the_checkpoint_cannot_be_opened_senders_are_told_to_come_again() 
     let ports = Ports::begin().await;
     ports.installation.authorize().await;
     let other = rusqlite::Connection::open(ports.installation.path("state/reteno-sync.db")).unwrap();
-    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE stranger (id); COMMIT").unwrap();
+    other
+        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE stranger (id); COMMIT")
+        .unwrap();
     let mut daemon = ports.installation.start(&["run"]);
     daemon.says("everything waits for the checkpoint").await;
     let answer = ports.until("the delivery", async |ports| ports.try_deliver().await, "HTTP/1.1 503 ").await;
@@ -143,4 +145,30 @@ async fn while_the_checkpoint_cannot_be_opened_senders_are_told_to_come_again() 
     drop(other);
     daemon.says("is running").await;
     assert!(ports.deliver().await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readyz_waits_for_the_authorization_and_the_first_read_and_says_so() {
+    let ports = Ports::begin().await;
+    let csv = ports.installation.path("contacts.csv");
+    let away = ports.installation.path("away.csv");
+    std::fs::rename(&csv, &away).unwrap();
+    let daemon = ports.started().await;
+    let readyz = async |ports: &Ports| ask(ports.private, "GET /readyz HTTP/1.1\r\nhost: x\r\n", "").await;
+    let unready = async |reason: &str| {
+        let told = async {
+            while !readyz(&ports).await.ends_with(&format!("not ready: {reason}\n")) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("never {reason:?}"));
+        assert!(readyz(&ports).await.starts_with("HTTP/1.1 503 "));
+    };
+    unready("Reteno has not authorized this program").await;
+    ports.installation.authorize().await;
+    unready("not read to its end yet: crm").await;
+    std::fs::rename(&away, &csv).unwrap();
+    ports.until("/readyz", readyz, "HTTP/1.1 200 ").await;
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().await.code, 0);
 }

@@ -186,6 +186,17 @@ impl Checkpoint {
         })
     }
 
+    /// Whether anything goes out by itself and is not acknowledged. It costs the contacts that the guard holds at the most.
+    pub fn has_waiting(&self) -> Result<bool, CheckpointError> {
+        self.connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM contact INDEXED BY contact_open \
+                 WHERE acknowledged IS NOT NULL AND stuck = 0 AND held = 0 AND judged = 1)",
+            )
+            .and_then(|mut query| query.query_row([], |row| row.get(0)))
+            .attempt("look for what waits")
+    }
+
     /// What is held is in no lane.
     fn count_lanes(&self) -> Result<Vec<(Lane, u64)>, CheckpointError> {
         const ACTION: &str = "count lanes";

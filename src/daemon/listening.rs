@@ -39,10 +39,10 @@ pub(super) fn spawn_listeners(
     tasks: &mut JoinSet<Result<(), RunError>>,
     shared: &Arc<Shared>,
     (private, public): (Option<TcpListener>, Option<TcpListener>),
-    (ready, parked): (&watch::Sender<Readiness>, &CancellationToken),
+    parked: &CancellationToken,
 ) {
     if let Some(listener) = private {
-        tasks.spawn(serve_private(listener, Arc::clone(shared), ready.subscribe()));
+        tasks.spawn(serve_private(listener, Arc::clone(shared), shared.ready.subscribe()));
     }
     if let Some(listener) = public {
         let exports = build_exports(&shared.around.store, &shared.around.clock);
@@ -113,5 +113,19 @@ pub(super) async fn finish_callbacks(shared: &Shared) {
     tokio::select! {
         () = shared.callbacks.wait() => {}
         () = shared.stop.hard.cancelled() => tracing::warn!("an authorization could not be completed in time"),
+    }
+}
+
+/// An answer on its way still reaches the vault.
+pub(super) async fn finish_refreshes(shared: &Shared) {
+    let quiet = async {
+        shared.account.refresher.quiesce().await;
+        for crm in &shared.around.crms {
+            crm.refresher.quiesce().await;
+        }
+    };
+    tokio::select! {
+        () = quiet => {}
+        () = shared.stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
     }
 }

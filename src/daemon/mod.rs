@@ -31,6 +31,7 @@ pub mod metrics;
 mod outlast;
 pub mod pace;
 pub mod proof;
+mod readiness;
 mod repairs;
 pub mod run;
 mod run_error;

@@ -27,9 +27,10 @@ use super::hooks::{HookDesk, configured_hooks, end_gone_hooks};
 use super::inbox_care::{keep_inbox, open_inbox};
 use super::lifecycle::Stop;
 use super::links::CrmLinks;
-use super::listening::{bind, finish_callbacks, spawn_listeners};
+use super::listening::{bind, finish_callbacks, finish_refreshes, spawn_listeners};
 use super::outlast::{Trouble, save_tokens};
 use super::proof::LateProof;
+use super::readiness::{keep_readiness, note_progress};
 pub use super::run_error::RunError;
 use super::sender::{Line, Sender, Until};
 use super::standing::tell_standing;
@@ -62,6 +63,10 @@ pub(super) struct Shared {
     pub(super) callbacks: TaskTracker,
     /// Someone may have granted access.
     pub(super) granted: Notify,
+    /// The daemon's word about itself.
+    pub(super) ready: watch::Sender<Readiness>,
+    /// Grows when Reteno has said the last word about contacts.
+    pub(super) progress: watch::Sender<u64>,
     /// Grows when another process has written to the checkpoint.
     pub(super) others: watch::Sender<u64>,
 }
@@ -99,24 +104,23 @@ pub async fn run_session(
         callbacks: TaskTracker::new(),
         granted: Notify::new(),
         others: watch::Sender::new(0),
+        progress: watch::Sender::new(0),
+        ready: watch::Sender::new(Readiness::NotReady("it is starting".to_owned())),
     });
     let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
-    let ready = watch::Sender::new(Readiness::NotReady("it is starting".to_owned()));
     // a file is handed out for as long as the call about it is on the line
     let parked = CancellationToken::new();
     // before anything that may have to wait: senders are told to come again meanwhile
-    spawn_listeners(&mut tasks, &shared, (listener, public), (&ready, &parked));
+    spawn_listeners(&mut tasks, &shared, (listener, public), &parked);
     if let Some(sender) = shared.trouble.outlast(|| prepare(&shared)).await? {
         spawn_readers(&mut tasks, &shared);
         spawn_keepers(&mut tasks, &shared);
-        ready.send_replace(Readiness::Ready);
         started();
         tasks.spawn(keep_sending(Arc::clone(&shared), sender, parked));
     } else {
         parked.cancel();
     }
     let ended = end_of(&mut tasks, &stop).await;
-    drop(ready);
     finish_callbacks(&shared).await;
     finish_refreshes(&shared).await;
     match shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await {
@@ -167,7 +171,8 @@ async fn keep_sending(shared: Arc<Shared>, first: Sender, parked: CancellationTo
         let counts = sender.watch_counts();
         tokio::select! {
             ended = sender.run(Until::Stopped, &shared.stop.soft) => ended.map(|_| ())?,
-            () = log_counts(counts) => {}
+            () = log_counts(counts.clone()) => {}
+            () = note_progress(counts, &shared.progress) => {}
         }
         Ok(())
     });
@@ -196,22 +201,9 @@ fn spawn_keepers(tasks: &mut JoinSet<Result<(), RunError>>, shared: &Arc<Shared>
     }
     tasks.spawn(outlast(Arc::clone(shared), count_hours));
     tasks.spawn(outlast(Arc::clone(shared), keep_inbox));
+    tasks.spawn(outlast(Arc::clone(shared), keep_readiness));
     tasks.spawn(outlast(Arc::clone(shared), tell_status));
     tasks.spawn(outlast(Arc::clone(shared), watch_others));
-}
-
-/// An answer on its way still reaches the vault.
-async fn finish_refreshes(shared: &Shared) {
-    let quiet = async {
-        shared.account.refresher.quiesce().await;
-        for crm in &shared.around.crms {
-            crm.refresher.quiesce().await;
-        }
-    };
-    tokio::select! {
-        () = quiet => {}
-        () = shared.stop.hard.cancelled() => tracing::warn!("a refresh of the tokens could not be waited for"),
-    }
 }
 
 /// Whatever brings records: cycles, and what is announced.
