@@ -60,7 +60,7 @@ impl Page<'_> {
         match (line, observation.seen) {
             (Some(line), Seen::Rejected) if row.is_some_and(|row| row.known.is_repeated) => {
                 let (place, reason) = (format!("line {line}"), "the id stands twice in the file; this row is left out");
-                self.reject((Some(&contact.key), Some(&place)), RejectionKind::Record, None, &reason)
+                self.reject((Some(&contact.key), Some(&place)), RejectionKind::Record, None, reason)
             }
             _ => Ok(()),
         }

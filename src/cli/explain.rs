@@ -1,5 +1,6 @@
 //! `explain KEY`: one contact's story. At rest only hashes are known; the record is read now, where the source can.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::checkpoint::{CallStory, Checkpoint, ConsentStory, ContactStory, DeedStory, HeldStory, RejectionRow};
@@ -104,7 +105,7 @@ fn addresses(config: &Config, text: &str) -> Vec<(Field, Wanted)> {
     let regions = config.sources.iter().flat_map(|source| &source.contact).map(|mapped| mapped.region.as_deref());
     let regions: BTreeSet<Option<&str>> = regions.chain([None]).collect();
     let phones = regions.iter().filter_map(|region| canonical_phone(text, region.and_then(Region::parse)).ok());
-    phones.map(|phone| phone.into_owned()).collect::<BTreeSet<_>>().iter().map(|p| value(Field::Sms, p)).collect()
+    phones.map(Cow::into_owned).collect::<BTreeSet<_>>().iter().map(|p| value(Field::Sms, p)).collect()
 }
 
 /// The source and the CRM's id that an operator means: `source:id`, or the id alone of the first source.

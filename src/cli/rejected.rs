@@ -128,15 +128,15 @@ fn write_csv(rows: &[RejectionRow]) -> anyhow::Result<String> {
             seen_at.to_string(),
             ignored.to_string(),
         ];
-        writer.write_record(cells.map(inert))?;
+        writer.write_record(cells.map(|cell| inert(&cell)))?;
     }
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
 /// A cell that a spreadsheet shows and never runs: ids come from outside. Line breaks and signs that are not seen, or turn
 /// the writing round, are replaced.
-fn inert(cell: String) -> String {
-    let cell = report::visible(&cell).replace('\n', "\u{fffd}");
+fn inert(cell: &str) -> String {
+    let cell = report::visible(cell).replace('\n', "\u{fffd}");
     // some spreadsheets pass over blanks before they look for a formula
     if cell.trim_start().starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']) {
         format!("'{cell}")
@@ -188,7 +188,8 @@ fn groups(rows: &[RejectionRow]) -> Vec<Group<'_>> {
 fn say_groups(rows: &[RejectionRow], program: &str) {
     let width = report::width().unwrap_or(WIDTH);
     let indented = |text: &str| {
-        report::wrap(text, width.saturating_sub(2)).iter().map(|line| format!("\n  {line}")).collect::<String>()
+        let lines = report::wrap(text, width.saturating_sub(2));
+        lines.iter().flat_map(|line| ["\n  ", line]).collect::<String>()
     };
     for Group { contacts, since, names, row } in groups(rows) {
         let count = if contacts == 1 { "1 contact".to_owned() } else { format!("{contacts} contacts") };
@@ -341,7 +342,7 @@ mod tests {
             ("плюс", "плюс"),
         ];
         for (cell, shown) in cases {
-            assert_eq!(inert(cell.to_owned()), shown, "{cell:?}");
+            assert_eq!(inert(cell), shown, "{cell:?}");
         }
     }
 }

@@ -225,7 +225,10 @@ fn show(
     now: Timestamp,
 ) {
     for alert in &status.alerts {
-        report::say(&format!("ALERT since {}: {}\n  hint: {}", alert.since, alert.text, alert.hint));
+        let text = format!("ALERT since {}: {}", alert.since, alert.text);
+        let lines = report::wrap(&report::visible(&text), report::width().unwrap_or(usize::MAX));
+        // a hint is copied to a shell: it stays one line
+        report::say(&format!("{}\n  hint: {}", lines.join("\n  "), alert.hint));
     }
     let ago = |time: Option<Timestamp>| {
         time.map_or("never".to_owned(), |time| format!("{} ago", report::span(now.since(time))))

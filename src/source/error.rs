@@ -272,7 +272,7 @@ impl SourceError {
 
             Self::Busy { .. } => Some("try again when it has ended"),
             Self::NoKeyColumn { .. } => Some("set key of this source to the column, and check its delimiter"),
-            Self::Unreadable { source, .. } => file_hint(source.kind()),
+            Self::Unreadable { source, .. } => Some(file_hint(source.kind())),
             Self::NotAFile { .. } => Some("set path to a file; a pipe or directory cannot be read again"),
             Self::Empty { .. } => {
                 Some("write exports to a temporary name and rename them; a table of nobody still has its header")
@@ -303,17 +303,15 @@ impl SourceError {
 }
 
 /// What repairs a file or directory that cannot be used.
-const fn file_hint(kind: io::ErrorKind) -> Option<&'static str> {
+const fn file_hint(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            Some("it is missing: correct the path in the configuration, or have the file written there")
+            "it is missing: correct the path in the configuration, or have the file written there"
         }
-        io::ErrorKind::PermissionDenied => {
-            Some("the daemon's user needs read access (and write access to its state_dir)")
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room on its disk"),
-        io::ErrorKind::ReadOnlyFilesystem => Some("its disk is mounted read-only: mount it writable"),
-        _ => Some("look at the file and its disk: the system's log may say what is wrong"),
+        io::ErrorKind::PermissionDenied => "the daemon's user needs read access (and write access to its state_dir)",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
+        io::ErrorKind::ReadOnlyFilesystem => "its disk is mounted read-only: mount it writable",
+        _ => "look at the file and its disk: the system's log may say what is wrong",
     }
 }
 

@@ -344,7 +344,7 @@ async fn lines_of_json() {
         (
             "cut off, then whole",
             "{\"id\":\n{\"id\":2}\n",
-            &["1! not valid JSON at byte 7 of the line", "2: {\"id\":2}"],
+            &["1! JSON that is cut off at byte 7 of the line", "2: {\"id\":2}"],
         ),
         (
             "not an object",
