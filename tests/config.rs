@@ -706,6 +706,7 @@ fn what_strangers_reach_is_apart_and_encrypted() {
     );
     one_problem(&listen("public_address = \"8401\""), &["listen.public_address is not an address with its port"]);
     one_problem(&listen("public_url = \"http://sync.example.com\""), &["listen.public_url would be sent unencrypted"]);
+    one_problem(&listen("names = [\"sync.example.com:8400\"]"), &["listen.names holds more than the name of a host"]);
     let config = load(&listen("public_url = \"http://127.0.0.1:8401/sync/\""));
     assert_eq!(config.listen.public_url.unwrap().as_str(), "http://127.0.0.1:8401/sync");
     assert_eq!(load(&listen("public_address = \"off\"")).listen.public_address, None);
@@ -883,6 +884,7 @@ fn a_value_of_the_wrong_type_is_told_for_every_key_and_hides_nothing() {
         .iter()
         .any(|end| key.ends_with(end)),
         "[]" => [
+            "listen.names",
             "identity.unique",
             "form.groups",
             "form.subscriptions",

@@ -6,6 +6,7 @@
 mod program;
 
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::process::Stdio;
 
 use program::{Installation, PATIENCE, Running};
 use rustix::process::Signal;
@@ -171,4 +172,38 @@ async fn readyz_waits_for_the_authorization_and_the_first_read_and_says_so() {
     ports.until("/readyz", readyz, "HTTP/1.1 200 ").await;
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().await.code, 0);
+}
+
+/// As `ulimit -n 64` leaves them: the program itself takes some thirty.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_few_file_descriptors_strangers_starve_neither_the_sync_nor_a_good_sender() {
+    let ports = Ports::begin().await;
+    ports.installation.authorize().await;
+    let mut limited = tokio::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_reteno-sync"), "--config"]);
+    limited.arg(ports.installation.path("config.toml")).args(["-v", "run"]).kill_on_drop(true);
+    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut daemon = Running::of(limited.spawn().unwrap());
+    daemon.says("is running").await;
+    let mut strangers = Vec::new();
+    for _ in 0..100 {
+        for address in [ports.private, ports.public] {
+            strangers.push(TcpStream::connect(address).await.unwrap());
+        }
+    }
+    // all of them are there at once, and stay
+    ports.installation.crm_says(&[("1", "Odesa"), ("2", "Lviv")]);
+    assert!(ports.deliver().await.starts_with("HTTP/1.1 200 "));
+    let holds = |id: &str| ports.installation.held().iter().any(|(held, town)| held == id && town == "Odesa");
+    let arrive = async {
+        while !(holds("c1") && holds("s9")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, arrive).await.expect("both arrive");
+    drop(strangers);
+    daemon.signal(Signal::TERM);
+    let ended = daemon.end().await;
+    assert_eq!(ended.code, 0);
+    assert!(!ended.stderr.contains("Too many open files"), "{ended:?}");
 }

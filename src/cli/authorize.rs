@@ -17,6 +17,7 @@ use crate::config::{AuthConfig, Config, SourceConfig};
 use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
 use crate::daemon::crms::{CrmAccount, connect_crms, tell_crm};
+use crate::daemon::listening::own_names;
 use crate::listener::{self, Page, Readiness, Services};
 use crate::oauth::conversation::callback_address;
 use crate::oauth::token::Grant;
@@ -213,8 +214,9 @@ impl Doors {
             });
             page
         };
+        let names = own_names(config);
         let (_, readiness) = watch::channel(Readiness::NotReady("authorizing only".to_owned()));
-        let services = Services { callback: Some(Arc::new(callback)), hooks: None, metrics: None, readiness };
+        let services = Services { callback: Some(Arc::new(callback)), hooks: None, metrics: None, readiness, names };
         self.serving = Some(tokio::spawn(listener::serve(socket, services, self.stop.clone())));
         Some(address)
     }

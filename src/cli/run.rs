@@ -80,7 +80,7 @@ async fn open(config: &Config, stop: &Stop, line: &Line) -> Result<Option<Surrou
             let text = format!("everything waits for the checkpoint: {}", report::chain(error));
             tracing::error!(hint = error.hint().unwrap_or_default(), "{text}");
             tell_systemd(&[NotifyState::Ready, NotifyState::Status(&text)]);
-            closed = Some(Closed::open(&config.listen, text).map_err(failure)?);
+            closed = Some(Closed::open(config, text).map_err(failure)?);
         }
         line.beats().fetch_add(1, Ordering::Relaxed);
         tokio::select! {

@@ -32,6 +32,7 @@ request_timeout = "120s"
 [listen]
 address = "127.0.0.1:8400"
 public_address = "off"
+names = []
 
 [guard]
 enabled = true

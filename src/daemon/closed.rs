@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Listen;
+use crate::config::Config;
 use crate::listener::{self, Hooks, PublicServices, Readiness, Reception, Services};
 
-use super::listening::bind;
+use super::listening::{bind, own_names};
 use super::run_error::RunError;
 
 /// The listeners of a daemon that cannot work yet.
@@ -21,7 +21,8 @@ pub struct Closed {
 
 impl Closed {
     /// Listens on what is configured.
-    pub fn open(listen: &Listen, reason: String) -> Result<Self, RunError> {
+    pub fn open(config: &Config, reason: String) -> Result<Self, RunError> {
+        let (listen, names) = (&config.listen, own_names(config));
         let (stop, mut listeners) = (CancellationToken::new(), JoinSet::new());
         let hooks = Hooks {
             admit: Arc::new(|_| Err(Reception::Busy)),
@@ -29,7 +30,7 @@ impl Closed {
         };
         if let Some(listener) = bind(listen.address)? {
             let (_, readiness) = watch::channel(Readiness::NotReady(reason));
-            let services = Services { callback: None, hooks: Some(hooks.clone()), metrics: None, readiness };
+            let services = Services { callback: None, hooks: Some(hooks.clone()), metrics: None, readiness, names };
             listeners.spawn(listener::serve(listener, services, stop.clone()));
         }
         if let Some(listener) = bind(listen.public_address)? {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{AuthConfig, Config, OAuthGrant};
 use crate::listener::{self, Callback, Page, PublicServices, Readiness, Services};
 use crate::oauth::Authorizers;
 
@@ -70,10 +71,26 @@ async fn serve_private(
 ) -> Result<(), RunError> {
     let hooks = shared.hooks.as_ref().map(HookDesk::listen);
     let metrics = Some(build_metrics(&shared.around.store, shared.hooks.clone(), &shared.around.clock));
-    let services = Services { callback: Some(build_callback(&shared)), hooks, metrics, readiness };
+    let names = own_names(&shared.config);
+    let services = Services { callback: Some(build_callback(&shared)), hooks, metrics, readiness, names };
     let address = bound_address(&listener);
     let served = listener::serve(listener, services, shared.stop.soft.clone()).await;
     served.map_err(|source| RunError::Listen { address, source })
+}
+
+/// Names of hosts that lead to the private address: those that are configured, and those that browsers are redirected to.
+#[must_use]
+pub fn own_names(config: &Config) -> Arc<[String]> {
+    let of_sources = config.sources.iter().filter_map(|source| match &source.auth {
+        AuthConfig::OAuth2(oauth) => match &oauth.grant {
+            OAuthGrant::RefreshToken { redirect, .. } => redirect.as_ref(),
+            OAuthGrant::ClientCredentials | OAuthGrant::JwtBearer { .. } => None,
+        },
+        AuthConfig::None | AuthConfig::Header { .. } => None,
+    });
+    let redirects = std::iter::once(&config.reteno.redirect).chain(of_sources);
+    let hosts = redirects.filter_map(|redirect| redirect.url.host_str().map(str::to_owned));
+    config.listen.names.iter().cloned().chain(hosts).collect()
 }
 
 fn bound_address(listener: &TcpListener) -> SocketAddr {

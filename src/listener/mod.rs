@@ -6,9 +6,12 @@
 pub mod callback;
 pub mod exports;
 pub mod hooks;
+mod hosts;
 pub mod metrics;
 mod places;
 mod serve;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
@@ -44,6 +47,8 @@ pub struct Services {
     pub metrics: Option<Metrics>,
     /// The daemon's own word about itself.
     pub readiness: watch::Receiver<Readiness>,
+    /// Names of hosts by which all but webhooks may be asked, beside IP addresses and local names.
+    pub names: Arc<[String]>,
 }
 
 /// All routes that `services` can answer. The status page joins here.
@@ -55,7 +60,9 @@ pub fn build_router(services: &Services) -> Router {
     let callback = services.callback.clone().map(callback::build_route);
     let hooks = services.hooks.clone().map(hooks::build_route);
     let metrics = services.metrics.clone().map(metrics::build_route);
-    [callback, hooks, metrics].into_iter().flatten().fold(health, Router::merge)
+    let private = [callback, metrics].into_iter().flatten().fold(health, Router::merge);
+    // webhooks come by whatever name a CRM was given
+    hooks.into_iter().fold(hosts::guard(private, &services.names), Router::merge)
 }
 
 /// Serves until `stop` is cancelled, then lets requests under way finish for a few seconds.

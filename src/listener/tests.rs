@@ -28,7 +28,8 @@ async fn started(page: Page) -> Server {
     });
     let (readiness, receiver) = watch::channel(Readiness::NotReady("starting".to_owned()));
     let stop = CancellationToken::new();
-    let services = Services { callback: Some(callback), hooks: None, metrics: None, readiness: receiver };
+    let services =
+        Services { callback: Some(callback), hooks: None, metrics: None, readiness: receiver, names: Arc::default() };
     let task = tokio::spawn(serve(listener, services, stop.clone()));
     Server { address, stop, queries, readiness, task }
 }
@@ -89,14 +90,29 @@ async fn health_is_told_apart_from_readiness() {
     assert!(ask(&server, "GET", "/other").await.starts_with("HTTP/1.1 404 "));
 }
 
+/// A page whose own name was made to point here.
+#[tokio::test]
+async fn who_asks_by_a_foreign_name_learns_nothing_and_spends_no_code() {
+    let server = started(page()).await;
+    for target in ["/livez", "/readyz", "/callback?code=c", "/metrics"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nhost: evil.example:8400\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 421 ") || target == "/metrics", "{target}: {answer}");
+    }
+    assert!(server.queries.lock().unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn without_a_completer_there_is_no_callback() {
     let (_sender, readiness) = watch::channel(Readiness::Ready);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let task =
-        tokio::spawn(serve(listener, Services { callback: None, hooks: None, metrics: None, readiness }, stop.clone()));
+    let services = Services { callback: None, hooks: None, metrics: None, readiness, names: Arc::default() };
+    let task = tokio::spawn(serve(listener, services, stop.clone()));
     let (readiness, _) = watch::channel(Readiness::Ready);
     let server = Server { address, stop, queries: Arc::default(), readiness, task };
     assert!(ask(&server, "GET", "/callback?code=c").await.starts_with("HTTP/1.1 404 "));
