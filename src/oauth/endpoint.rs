@@ -1,6 +1,7 @@
 //! Requests to the token endpoint. Secrets travel in the body and a header; in the URL only where a CRM takes nothing
 //! else.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -10,8 +11,8 @@ use http::{HeaderValue, Method, Request, header};
 use oauth2::{AuthUrl, AuthorizationCode, ClientId, ClientSecret, RedirectUrl, TokenUrl};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
+use url::{Host, Url};
 
 use super::dialect::{Basis, Dialect, TokenBody};
 use super::party::Party;
@@ -85,6 +86,14 @@ impl App {
     #[must_use]
     pub fn party(&self) -> &Party {
         &self.dialect.party
+    }
+
+    /// May an answer of the token endpoint name this host? One of this machine only where the endpoint is that very service:
+    /// a stranger's answer must not lead our requests to what listens here for nobody else.
+    #[must_use]
+    pub fn may_name(&self, base_url: &str) -> bool {
+        let Ok(named) = Url::parse(base_url) else { return false };
+        !is_of_this_machine(&named) || named.origin() == self.token_url.url().origin()
     }
 
     /// When the refresh token of `grant` dies if it is never used, where that is known.
@@ -221,6 +230,25 @@ impl TokenEndpoint {
                 Party::Crm(source) => format!("source.{source}.auth.token_url is no usable address"),
             },
         })
+    }
+}
+
+/// Whether an address leads to this machine, or to what a machine is told about itself (link-local).
+fn is_of_this_machine(url: &Url) -> bool {
+    let is_v4 = |address: Ipv4Addr| address.is_loopback() || address.is_unspecified() || address.is_link_local();
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(address)) => is_v4(address),
+        Some(Host::Ipv6(address)) => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some_and(is_v4)
+        }
+        None => true,
     }
 }
 

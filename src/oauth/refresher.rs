@@ -88,7 +88,8 @@ impl Refresher {
     /// The host that the present tokens are for, where an answer named one.
     #[must_use]
     pub fn base_url(&self) -> Option<String> {
-        self.0.known().grant.as_ref()?.base_url.clone()
+        let told = self.0.known().grant.as_ref()?.base_url.clone()?;
+        self.0.endpoint.app().may_name(&told).then_some(told)
     }
 
     /// The token to repeat a call with that was answered with 401 under `token`: a newer one where there is one,

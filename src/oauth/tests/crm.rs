@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
-use oauth2::AuthorizationCode;
+use oauth2::{AuthorizationCode, TokenUrl};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use serde_json_path::JsonPath;
@@ -335,7 +335,14 @@ async fn a_host_to_which_no_token_may_be_sent_counts_as_none() {
     #[rustfmt::skip]
     let rows = [
         ("https://a.example/", Some("https://a.example")),
-        ("http://127.0.0.1:8400", Some("http://127.0.0.1:8400")),
+        ("http://127.0.0.1:8400", None),
+        ("https://127.0.0.1:9200", None),
+        ("https://localhost", None),
+        ("https://x.localhost.", None),
+        ("https://[::1]", None),
+        ("https://[::ffff:127.0.0.1]", None),
+        ("https://0.0.0.0", None),
+        ("https://169.254.169.254", None),
         ("http://a.example", None),
         ("https://user:pw@a.example", None),
         ("https://a.example/?x=1", None),
@@ -348,6 +355,23 @@ async fn a_host_to_which_no_token_may_be_sent_counts_as_none() {
         let world = World::due(crm(Dialect { answer, ..dialect() }), vec![status(200, &body)]).await;
         assert_eq!(world.token().await, "A");
         assert_eq!(world.refresher.base_url().as_deref(), expected, "{told}");
+    }
+}
+
+/// A CRM on this machine, as in a rehearsal.
+#[test]
+fn a_service_of_this_machine_is_named_only_by_itself() {
+    let token_url = TokenUrl::new("http://127.0.0.1:8400/token".to_owned()).unwrap();
+    let app = App { token_url, ..crm(dialect()) };
+    for (told, is_right) in [
+        ("http://127.0.0.1:8400", true),
+        ("http://127.0.0.1:8400/api", true),
+        ("http://127.0.0.1:9200", false),
+        ("https://127.0.0.1:8400", false),
+        ("http://localhost:8400", false),
+        ("https://a.example", true),
+    ] {
+        assert_eq!(app.may_name(told), is_right, "{told}");
     }
 }
 
