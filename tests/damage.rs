@@ -60,7 +60,7 @@ async fn a_damaged_inbox_is_set_aside_and_every_source_is_read() {
         let counted = world.store.call(|checkpoint| checkpoint.count_inbox()).await;
         assert!(counted.is_ok(), "{place}: whoever only looks is told what can be told");
         let inbox = open_inbox(&world).await;
-        assert_eq!(world.alerts().await, ["inbox"], "{place}");
+        assert_eq!(world.alerts().await, ["inbox-set-aside"], "{place}");
         assert!(is_asked(&world).await, "{place}");
         announce(&inbox, 0..1).await;
         assert_eq!(inbox.count().await.unwrap()[0].rows, 1, "{place}");

@@ -176,7 +176,7 @@ impl Checkpoint {
         };
         let loss = "changes and deletions that webhooks told and that were not acted on; every source that can be read is read \
                     once, what a source only pushes is lost";
-        self.tell_set_aside(("inbox", FILE), loss, clock.now())?;
+        self.tell_set_aside(("inbox-set-aside", FILE), loss, clock.now())?;
         let disk = Disk { connection, sealer: Sealer::of(&self.sealing_key), random: self.random.clone() };
         Ok(Inbox(Arc::new(Parts {
             bytes_max: BYTES_MAX,

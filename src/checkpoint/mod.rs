@@ -38,6 +38,7 @@ mod page_addresses;
 mod pages;
 mod passed;
 mod raises;
+mod read_only;
 mod reads;
 mod refusals;
 mod rehearsal;

@@ -16,6 +16,7 @@ use crate::random::Random;
 
 use super::error::database_error;
 use super::owner::check_owner;
+use super::read_only::{open_read_only, true_cause};
 use super::rehearsal::remove_leftovers;
 use super::sender_lock::SenderLock;
 use super::{Attempt, Checkpoint, CheckpointError};
@@ -164,15 +165,24 @@ pub(super) fn open_database(
     busy_timeout: Duration,
 ) -> Result<Connection, CheckpointError> {
     // made by us first, so that it never exists with other rights
-    open_own(path, fs::OpenOptions::new().write(true).create(true).truncate(false))
-        .map_err(|source| CheckpointError::File { action: "open", path: path.to_owned(), source })?;
+    let made = open_own(path, fs::OpenOptions::new().write(true).create(true).truncate(false));
+    let mut connection = match made {
+        Ok(_) => open_writable(path, busy_timeout).map_err(|error| true_cause(path, error))?,
+        Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => open_read_only(path)?,
+        Err(source) => return Err(CheckpointError::File { action: "open", path: path.to_owned(), source }),
+    };
+    migrate(&mut connection, migrations)?;
+    Ok(connection)
+}
+
+fn open_writable(path: &Path, busy_timeout: Duration) -> Result<Connection, CheckpointError> {
     let damaged = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
             CheckpointError::Damaged { path: path.to_owned(), source }
         }
         Some(_) | None => database_error("be opened", source),
     };
-    let mut connection = Connection::open(path).map_err(damaged)?;
+    let connection = Connection::open(path).map_err(damaged)?;
     connection.busy_timeout(busy_timeout).map_err(damaged)?;
     connection.set_prepared_statement_cache_capacity(64);
     // can only be chosen while there is nothing in it, and a file that is refused must not be touched
@@ -186,7 +196,6 @@ pub(super) fn open_database(
              PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
         )
         .map_err(damaged)?;
-    migrate(&mut connection, migrations)?;
     Ok(connection)
 }
 
