@@ -951,6 +951,21 @@ fn pushed_records_without_a_change_time_are_right_and_worth_a_word() {
 }
 
 #[test]
+fn an_address_as_the_id_of_a_record_is_worth_a_word() {
+    let said = |key: &str, id: &str| {
+        let keys = if key.is_empty() { String::new() } else { format!("key = \"{key}\"") };
+        let contact = format!("externalCustomerId = \"{id}\"\nemail = [\"mail\", \"other\"]\nsms = \"phone\"");
+        load(&source_of("shop", &keys, &contact, "")).sources[0].id_doubt()
+    };
+    for (key, id) in [("mail", "id"), ("other", "id"), ("phone", "id"), ("", "mail")] {
+        assert!(said(key, id).unwrap().contains("set source.shop.key"), "{key} {id}");
+    }
+    for (key, id) in [("", "id"), ("id", "mail")] {
+        assert_eq!(said(key, id), None, "{key} {id}");
+    }
+}
+
+#[test]
 fn days_on_the_clock_of_utc_are_worth_a_word() {
     let field = |id, kind| AdditionalField {
         id,

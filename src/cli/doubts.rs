@@ -13,8 +13,10 @@ use crate::oauth::conversation::callback_address;
 pub(super) fn all(config: &Config, path: &Path) -> Vec<String> {
     // without a connection nobody knows which fields are dates
     let catalog = Catalog::empty();
-    let of_sources =
-        config.sources.iter().flat_map(|source| source.doubt().into_iter().chain(source.clock_doubt(&catalog)));
+    let of_sources = config
+        .sources
+        .iter()
+        .flat_map(|source| source.doubt().into_iter().chain(source.clock_doubt(&catalog)).chain(source.id_doubt()));
     no_source(config)
         .into_iter()
         .chain(of_sources)

@@ -3,7 +3,7 @@
 use chrono_tz::Tz;
 
 use super::{FieldTarget, SourceConfig};
-use crate::contact::{Catalog, FieldKind};
+use crate::contact::{Catalog, Field, FieldKind};
 
 impl SourceConfig {
     /// That a delivery which is sent again later would move a contact back.
@@ -16,6 +16,27 @@ impl SourceConfig {
             format!(
                 "source {} is pushed whole records without changed_at: a delivery that is sent again later would move a \
                  contact back; map the record's change time, if it has one",
+                self.name
+            )
+        })
+    }
+
+    /// That people's addresses are the ids of its records, which stand in the checkpoint, the log and lists as they are.
+    #[must_use]
+    pub fn id_doubt(&self) -> Option<String> {
+        let bare = |path: &String| path.trim_start_matches("$.").to_owned();
+        let of_key: Vec<String> = self.key.0.iter().map(bare).collect();
+        let is_address = self.contact.iter().any(|mapped| match &mapped.target {
+            FieldTarget::Standard(field) => {
+                matches!(field, Field::Email | Field::Sms)
+                    && mapped.paths.0.iter().map(bare).any(|path| of_key.contains(&path))
+            }
+            FieldTarget::AdditionalId(_) | FieldTarget::AdditionalKey(_) => false,
+        });
+        is_address.then(|| {
+            format!(
+                "source {0} takes an e-mail or a phone for the record's id: ids are stored and listed in clear, so each person's \
+                 address stays readable in state_dir; set source.{0}.key to an id that names nobody, if the CRM has one",
                 self.name
             )
         })
