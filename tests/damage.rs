@@ -71,7 +71,9 @@ async fn a_damaged_inbox_is_set_aside_and_every_source_is_read() {
         world.crash().await;
         drop(open_inbox(&world).await);
         assert_eq!((world.alerts().await.len(), is_asked(&world).await), (1, false), "{place}");
-        aside.iter().for_each(|path| fs::remove_file(path).unwrap());
+        for path in &aside {
+            fs::remove_file(path).unwrap();
+        }
         drop(open_inbox(&world).await);
         assert!(world.alerts().await.is_empty(), "{place}");
     }

@@ -260,6 +260,25 @@ mod tests {
         assert_eq!(refresh_token(&*vault).await, "refresh-1");
     }
 
+    /// Not of this user's rights.
+    #[tokio::test]
+    async fn a_full_disk_is_what_the_hint_speaks_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        fill(&store).await;
+        let vault = CheckpointVault::on(store.clone(), Random::seeded(2));
+        let refused = vault.shared().store(&grant(1)).await.unwrap_err();
+        assert!(refused.hint().contains("make room"), "{}", refused.hint());
+        let record = crate::oauth::PendingRecord {
+            state_hash: crate::oauth::StateHash::of("s"),
+            source: "x".repeat(9000),
+            created_at: Timestamp(0),
+            allows_new_account: false,
+        };
+        let refused = crate::oauth::AuthorizationDesk::open(&vault, record).await.unwrap_err();
+        assert!(refused.hint().contains("make room"), "{}", refused.hint());
+    }
+
     #[tokio::test]
     async fn where_nothing_can_be_written_no_pair_is_promised() {
         let folder = tempfile::tempdir().unwrap();

@@ -306,6 +306,16 @@ impl GrantVault for CheckpointVault {
     }
 }
 
+fn desk_unread(error: CheckpointError) -> DeskError {
+    let hint = error.hint();
+    DeskError::Read { source: error.into(), hint }
+}
+
+fn desk_unwritten(error: CheckpointError) -> DeskError {
+    let hint = error.hint();
+    DeskError::Write { source: error.into(), hint }
+}
+
 /// The vault cannot be read, with what mends it.
 pub fn load_failed(error: CheckpointError) -> VaultError {
     let hint = error.hint();
@@ -320,17 +330,12 @@ pub fn store_failed(error: CheckpointError) -> VaultError {
 
 impl AuthorizationDesk for CheckpointVault {
     fn pending(&self) -> BoxFuture<'_, Result<Option<Noted>, DeskError>> {
-        Box::pin(async {
-            self.store.call(|checkpoint| checkpoint.load_pending()).await.map_err(|error| DeskError::Read(error.into()))
-        })
+        Box::pin(async { self.store.call(|checkpoint| checkpoint.load_pending()).await.map_err(desk_unread) })
     }
 
     fn open(&self, record: PendingRecord) -> BoxFuture<'_, Result<(), DeskError>> {
         Box::pin(async move {
-            self.store
-                .call(move |checkpoint| checkpoint.open_pending(&record))
-                .await
-                .map_err(|error| DeskError::Write(error.into()))
+            self.store.call(move |checkpoint| checkpoint.open_pending(&record)).await.map_err(desk_unwritten)
         })
     }
 
@@ -339,7 +344,7 @@ impl AuthorizationDesk for CheckpointVault {
             self.store
                 .call(move |checkpoint| checkpoint.settle_pending(state_hash, &outcome))
                 .await
-                .map_err(|error| DeskError::Write(error.into()))
+                .map_err(desk_unwritten)
         })
     }
 }

@@ -96,7 +96,8 @@ pub(super) async fn authorize(context: &Context, wish: Wish) -> Result<Exit, Fai
 }
 
 fn unreadable(error: DeskError) -> Failure {
-    Failure::plain(anyhow::Error::new(error))
+    let hint = error.hint().to_owned();
+    Failure::of(Exit::Failed, error, Some(hint))
 }
 
 /// A source in whose CRM no person can grant anything.

@@ -160,7 +160,7 @@ impl AuthorizeError {
             }
             Self::Vault(error) => error.hint().to_owned(),
             Self::Lock(error) => error.hint(),
-            Self::Desk(_) => "make the state directory (`state_dir`) readable and writable for this user".to_owned(),
+            Self::Desk(error) => error.hint().to_owned(),
             Self::FailedElsewhere { hint, .. } => hint.clone(),
             Self::Terminal(_) => {
                 format!("run `{program} authorize --auth-response URL` with the redirected address")

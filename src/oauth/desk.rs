@@ -108,10 +108,29 @@ pub trait AuthorizationDesk: Send + Sync {
 pub enum DeskError {
     /// The record or its outcome cannot be read.
     #[error("cannot read the pending authorization")]
-    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Read {
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What mends it, where that is known.
+        hint: Option<String>,
+    },
     /// The record or its outcome cannot be written.
     #[error("cannot store the pending authorization")]
-    Write(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Write {
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What mends it, where that is known.
+        hint: Option<String>,
+    },
+}
+
+impl DeskError {
+    /// What an operator can do.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        let (Self::Read { hint, .. } | Self::Write { hint, .. }) = self;
+        hint.as_deref().unwrap_or("look at the state directory (`state_dir`) and its disk")
+    }
 }
 
 #[cfg(test)]
