@@ -651,7 +651,7 @@ async fn a_dead_refresh_token_is_told_once_a_start_while_the_access_token_serves
     age_tokens(&installation, 20 * HOUR);
     let ended = installation.run(&["sync"]).await;
     assert_failed(&ended, 77, "Reteno has not authorized this program", &command);
-    assert_eq!(ended.stderr.matches(alert).count(), 0, "{ended:?}");
+    assert_eq!(ended.stderr.matches(alert).count(), 1, "{ended:?}");
     installation.sandbox.clear_faults();
     installation.authorize().await;
     assert_eq!(authorization_alerts(&status(&installation).await), []);
