@@ -94,7 +94,7 @@ async fn a_plan_counts_as_the_sync_after_it() {
     std::fs::write(installation.path("contacts.csv"), rows).unwrap();
     // what a command that was killed has left
     std::fs::create_dir(installation.path("state/plan-killed")).unwrap();
-    std::fs::write(installation.path("state/plan-killed/lock"), "").unwrap();
+    std::fs::write(installation.path("state/plan-killed/owner"), "").unwrap();
     for _ in 0..2 {
         let plan = installation.run(&["plan", "--output", "json"]).await.json();
         let words = installation.run(&["plan"]).await.stdout;

@@ -98,6 +98,7 @@ pub use intents::{BegunImport, Letter};
 pub use open::{OpenOptions, Opened};
 pub use outlook::{DueContacts, DueGroup};
 pub use reads::{ReadProof, SeenRows, SourceRow};
+pub use rehearsal::Rehearsal;
 pub use rejections::{RejectionKind, RejectionRow, UnclearConsent};
 pub use repaired::Repaired;
 pub use report::{DeedCount, DeedState, LaneCount, StatusReport};

@@ -14,6 +14,7 @@ use crate::daemon::attend::fetch_wanted;
 use crate::daemon::compose::{self, Surroundings};
 use crate::daemon::cycle::{CycleParts, CycleReport, Feed, Reach};
 use crate::daemon::feeds::note_configured;
+use crate::daemon::lifecycle::{self, Stop};
 use crate::daemon::sender::Line;
 use crate::plan::balance::Balance;
 use crate::plan::batch::Route;
@@ -29,7 +30,9 @@ use super::{Context, Exit, Failure};
 pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let chosen = session::choose(&config, source)?;
-    let around = session::open(&config, &Role::Beside)?;
+    let Stop { soft: stop, .. } = lifecycle::stop_on_signals(config.shutdown_timeout)
+        .map_err(|error| Failure::plain(anyhow::Error::new(error).context("cannot watch signals")))?;
+    let around = session::with_crms(&config, session::open(&config, &Role::Beside)?);
     let catalog = match compose::connect(&config, &around, false) {
         Ok(account) => compose::load_catalog(&config, &account.client, &around.store).await?,
         Err(_) => Catalog::empty(),
@@ -42,7 +45,9 @@ pub(super) async fn plan(context: &Context, source: Option<&str>, detailed: bool
     let copy = Surroundings { store: open_copy(&config, &around, directory.path())?, ..around.clone() };
     note_configured(&config, &copy.store).await?;
     let mut outlook = Outlook { waiting, names: FieldNames::of(&config), ..Outlook::default() };
-    for report in read(&config, &feeds, &copy, context).await? {
+    let read = read((context, &config), &feeds, &copy, &stop).await;
+    session::finish_refreshes(&around, None).await;
+    for report in read? {
         outlook.add(&feeds, report);
     }
     let settings = compose::send_settings(&config);
@@ -78,17 +83,17 @@ fn open_copy(config: &Config, around: &Surroundings, directory: &std::path::Path
 
 /// Reads as `sync` does.
 async fn read(
-    config: &Config,
+    (context, config): (&Context, &Config),
     feeds: &[Feed],
     copy: &Surroundings,
-    context: &Context,
+    stop: &CancellationToken,
 ) -> Result<Vec<CycleReport>, Failure> {
-    let (stop, line) = (CancellationToken::new(), Line::default());
+    let line = Line::default();
     let parts = CycleParts {
         store: &copy.store,
         clock: &copy.clock,
         line: &line,
-        stop: &stop,
+        stop,
         mode: PageMode::Apply,
         on_page: &|_| {},
     };
@@ -101,7 +106,7 @@ async fn read(
         reports.push(report);
     }
     for feed in feeds {
-        fetch_wanted(feed, copy, (&line, &stop), &config.program).await?;
+        fetch_wanted(feed, copy, (&line, stop), &config.program).await?;
     }
     Ok(reports)
 }

@@ -8,7 +8,7 @@ use crate::config::{self, Config, SourceConfig};
 use crate::contact::Catalog;
 use crate::daemon::alarm::Alarm;
 use crate::daemon::compose::{self, Account, Surroundings};
-use crate::daemon::crms::renew_and_tell;
+use crate::daemon::crms::{connect_crms, renew_and_tell};
 use crate::daemon::cycle::Feed;
 use crate::daemon::feeds::prepare_feed;
 use crate::daemon::links::CrmLinks;
@@ -128,6 +128,21 @@ pub(super) async fn tell_standing(config: &Config, around: &Surroundings, accoun
 pub(super) fn needs_authorization(config: &Config) -> Failure {
     let hint = format!("run `{} --authorize`", config.program);
     Failure::of(Exit::NeedsAuthorization, anyhow::anyhow!("Reteno has not authorized this program"), Some(hint))
+}
+
+/// The same, with the CRMs whose tokens this process keeps: each has one refresher, which is waited for at the end.
+pub(super) fn with_crms(config: &Config, around: Surroundings) -> Surroundings {
+    Surroundings { crms: connect_crms(config, &around), ..around }
+}
+
+/// Waits until no refresh is under way and every pair is stored.
+pub(super) async fn finish_refreshes(around: &Surroundings, account: Option<&Account>) {
+    if let Some(account) = account {
+        account.refresher.quiesce().await;
+    }
+    for crm in &around.crms {
+        crm.refresher.quiesce().await;
+    }
 }
 
 /// The configured sources, or the one that is named.

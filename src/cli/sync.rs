@@ -72,21 +72,24 @@ pub(super) async fn sync(
     };
     let drawing = draw_counts(&progress, counts.clone());
     let handing_out = hand_out(public, &around);
-    let ((reports, fetched), ended) = tokio::select! {
-        Err(error) = handing_out => return Err(failure(error)),
-        both = async { tokio::join!(reading, sender.run(Until::Drained(wait), &stop)) } => both,
-        () = drawing => ((Vec::new(), Ok(())), Ok(Ended::Stopped)),
-        () = hard.cancelled() => ((Vec::new(), Ok(())), Ok(Ended::Stopped)),
+    let ran = tokio::select! {
+        Err(error) = handing_out => Err(failure(error)),
+        ((reports, fetched), ended) = async { tokio::join!(reading, sender.run(Until::Drained(wait), &stop)) } => {
+            fetched.and(ended).map(|ended| (reports, ended)).map_err(Failure::from)
+        }
+        () = drawing => Ok((Vec::new(), Ended::Stopped)),
+        () = hard.cancelled() => Ok((Vec::new(), Ended::Stopped)),
     };
-    let ended = fetched.and(ended)?;
+    // whatever has ended it: a pair that is on its way is the only one that works
+    tokio::select! {
+        () = session::finish_refreshes(&around, Some(&account)) => {}
+        () = hard.cancelled() => {}
+    }
+    let (reports, ended) = ran?;
     if ended == Ended::StillOpen {
         sender.tell_outage().await?;
     }
     tell_reads(&reports, &around, &config.program).await?;
-    tokio::select! {
-        () = account.refresher.quiesce() => {}
-        () = hard.cancelled() => {}
-    }
     session::tell_standing(&config, &around, &account).await?;
     let status = take_status(&around).await?;
     let sent = *counts.borrow();
@@ -94,7 +97,7 @@ pub(super) async fn sync(
 }
 
 async fn open_sender(config: &Config, command: &'static str) -> Result<Surroundings, Failure> {
-    let around = session::open(config, &Role::Sender(command))?;
+    let around = session::with_crms(config, session::open(config, &Role::Sender(command))?);
     Alarm::open(around.store.clone(), around.clock.clone()).repeat().await?;
     note_configured(config, &around.store).await?;
     Ok(around)
@@ -151,6 +154,7 @@ pub(super) async fn baseline(context: &Context, source: Option<&str>, yes: bool)
         on_page: &|_| {},
     };
     let reports = read_all(&feeds, Reach::Changes, &parts, &context.progress).await;
+    session::finish_refreshes(&around, None).await;
     tell_reads(&reports, &around, &config.program).await?;
     let status = take_status(&around).await?;
     conclude(context, &config, reports, (&Ended::Drained, SendCounts::default()), &status)

@@ -336,7 +336,7 @@ fn build_source(source: &SourceConfig, Place { state_dir, clock, links }: Place<
                 working_directory: tap.working_directory.clone(),
                 pass_environment: tap.pass_environment.clone(),
             };
-            Source::Singer(SingerSource::new(options, clock.clone()))
+            Source::Singer(Box::new(SingerSource::new(options, clock.clone())))
         }
         SourceKind::Webhook => Source::Pushed,
         SourceKind::Http(_) => Source::Http(links.find(&source.name).expect("every such source was connected").clone()),

@@ -204,9 +204,14 @@ pub async fn renew_and_tell(
     around: &Surroundings,
 ) -> Result<(), CheckpointError> {
     let AuthConfig::OAuth2(oauth) = &source.auth else { return Ok(()) };
-    let crm = connect_crm(config, (source, oauth), around);
+    let kept = around.crms.iter().find(|crm| crm.source == source.name).cloned();
+    let crm = kept.unwrap_or_else(|| Arc::new(connect_crm(config, (source, oauth), around)));
     put_in_force(&crm).await;
     crm.refresher.tick().await;
+    if !around.crms.iter().any(|kept| Arc::ptr_eq(kept, &crm)) {
+        // nobody else waits for it
+        crm.refresher.quiesce().await;
+    }
     let alarm = Alarm::open(around.store.clone(), around.clock.clone());
     tell_crm(&crm, (&alarm, &around.clock), &config.program).await
 }

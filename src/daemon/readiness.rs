@@ -57,7 +57,7 @@ pub(super) async fn note_progress(mut counts: watch::Receiver<SendCounts>, progr
             progress.send_modify(|times| *times += 1);
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn look(shared: &Shared, stalled_since: &mut Option<Instant>) -> Result<Readiness, CheckpointError> {

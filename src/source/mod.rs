@@ -167,7 +167,7 @@ pub enum Source {
     /// A table or lines of JSON in a file.
     File(FileSource),
     /// Any Singer tap.
-    Singer(SingerSource),
+    Singer(Box<SingerSource>),
     /// A CRM's API.
     Http(HttpSource),
     /// A system that only pushes: there is nothing to read.
@@ -194,7 +194,7 @@ impl Source {
     pub fn expecting(self, columns: Columns) -> Self {
         match self {
             Self::File(source) => Self::File(source.expecting(columns)),
-            Self::Singer(source) => Self::Singer(source.expecting(columns)),
+            Self::Singer(source) => Self::Singer(Box::new(source.expecting(columns))),
             // what a record may lack is the API's business
             Self::Http(source) => Self::Http(source),
             Self::Pushed => Self::Pushed,

@@ -494,3 +494,24 @@ fn every_status_has_a_reaction_and_none_but_2xx_is_success() {
         assert_eq!(react_read(&given, NOW, "GET x", |_| Ok(())).is_ok(), success, "{status}");
     }
 }
+
+/// A first load goes as files of at most 50,000 contacts; each may be in the mapping, or refused with its channels.
+#[test]
+fn an_answer_about_the_largest_file_is_read() {
+    let of = |one: &dyn Fn(usize) -> String| (0..50_000).map(one).collect::<Vec<_>>().join(",");
+    let mapping = of(&|n| format!(r#"{{"contactId":{n},"externalCustomerId":"c{n}"}}"#));
+    let failed = of(&|n| {
+        format!(
+            r#"{{"error":"bad","externalCustomerId":"c{n}","firstName":"A","channels":[{{"type":"email","value":"c{n}@example.com"}}]}}"#
+        )
+    });
+    for body in [
+        format!(r#"{{"status":"FINISHED","mapping":[{mapping}]}}"#),
+        format!(r#"{{"status":"FINISHED","failedContacts":[{failed}]}}"#),
+    ] {
+        let read = ImportStatus::read(body.as_bytes()).map(|status| status.status);
+        assert_eq!(read.as_deref(), Ok("FINISHED"));
+    }
+    let hostile = format!(r#"{{"status":"FINISHED","mapping":[{}]}}"#, "{},".repeat(800_000) + "{}");
+    assert_eq!(ImportStatus::read(hostile.as_bytes()).unwrap_err(), "JSON with too many values");
+}

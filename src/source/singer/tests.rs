@@ -74,7 +74,7 @@ impl Fake {
     }
 
     fn source(&self) -> Source {
-        Source::Singer(SingerSource::new(self.options.clone(), Clock::simulated(Timestamp(5000))))
+        Source::Singer(Box::new(SingerSource::new(self.options.clone(), Clock::simulated(Timestamp(5000)))))
     }
 
     async fn read(&self, from: From) -> Got {
