@@ -19,7 +19,7 @@ use reteno_sync::daemon::hooks::{HookDesk, Reason};
 use reteno_sync::daemon::links::CrmLinks;
 use reteno_sync::daemon::metrics::render;
 use reteno_sync::daemon::sender::Line;
-use reteno_sync::listener::{self, Exports, PublicServices};
+use reteno_sync::listener::{self, Admitted, Exports, PostedHead, PublicServices, Reception};
 use reteno_sync::plan::policy::Ending;
 use reteno_sync::sandbox::SandboxOptions;
 use support::{HOUR, MINUTE, World};
@@ -355,6 +355,16 @@ async fn an_unknown_hook_and_one_that_is_not_proven_are_answered_alike_and_befor
     }
     assert!(answers[0].starts_with("HTTP/1.1 401 "), "{}", answers[0]);
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+    // none of it was admitted, so that nothing waited for a body
+    let hooks = stage.desk.listen();
+    let admit = |source: &str, token: Option<&str>| {
+        let (source, token) = (source.to_owned(), token.map(str::to_owned));
+        (hooks.admit)(&PostedHead { source, token, target: "/".to_owned(), headers: http::HeaderMap::new() })
+    };
+    for (source, token) in [("other", Some(TOKEN)), ("shop", None), ("shop", Some("x"))] {
+        assert_eq!(admit(source, token), Err(Reception::Forged), "{source}");
+    }
+    assert_eq!(admit("shop", Some(TOKEN)), Ok(Admitted { bytes_max: 4096, is_proven: true }));
     // whatever else was sent on that connection is not looked at
     let one = format!("POST /hooks/shop/{TOKEN}0 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{{}}");
     let answer = stage.send(&one.repeat(50)).await;
