@@ -23,6 +23,8 @@ const PLACES_MIN: u64 = 8;
 const DESCRIPTORS_KEPT: u64 = 64;
 /// Of so many places one is for proven connections alone.
 const PROVEN_SHARE: u64 = 4;
+/// Of so many strangers one leaves where newcomers find no place.
+const LEAVING_SHARE: u64 = 12;
 /// A body of a stranger that has no more bytes is not counted: as many as there are places are little.
 pub(super) const SMALL_BYTES: usize = 64 << 10;
 /// Bytes that the other bodies of strangers may have together: a few of the largest.
@@ -35,6 +37,8 @@ const ROOM_LOOKED_FOR: Duration = Duration::from_millis(50);
 pub(super) struct Places {
     strange: Arc<Semaphore>,
     proven: Arc<Semaphore>,
+    /// So many strangers leave together, so that newcomers do not wait for one after the other.
+    leaving: u64,
     strange_bytes_max: usize,
     ledger: Mutex<Ledger>,
 }
@@ -44,7 +48,8 @@ struct Ledger {
     /// The next number: of a connection, of a proof, of a body.
     next: u64,
     connections: BTreeMap<u64, Connection>,
-    /// Strangers that may be told to leave, by peer: not those whose request is whole and being looked at.
+    /// Strangers that may be told to leave, by peer: neither those that nobody has looked at yet, nor those whose request is
+    /// whole and being looked at.
     strangers: BTreeMap<IpAddr, BTreeSet<u64>>,
     /// Proven connections, by when they last proved themselves.
     proven: BTreeMap<u64, u64>,
@@ -80,8 +85,9 @@ impl Places {
 
     fn new(strange: u64, proven: u64, strange_bytes_max: usize) -> Arc<Self> {
         let semaphore = |places| Arc::new(Semaphore::new(usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS)));
+        let leaving = (strange / LEAVING_SHARE).max(1);
         let (strange, proven) = (semaphore(strange), semaphore(proven));
-        Arc::new(Self { strange, proven, strange_bytes_max, ledger: Mutex::default() })
+        Arc::new(Self { strange, proven, leaving, strange_bytes_max, ledger: Mutex::default() })
     }
 
     /// A place for a new connection. Where strangers have all of theirs one of them is told to leave, and is waited for.
@@ -92,14 +98,15 @@ impl Places {
                 break permit;
             }
             // it may be that nobody could be told, and can be now
-            self.make_room();
+            for _ in 0..self.leaving {
+                self.make_room();
+            }
             let freed = tokio::time::timeout(ROOM_LOOKED_FOR, Arc::clone(&self.strange).acquire_owned()).await;
             free = freed.ok().map(|permit| permit.expect("nobody closes it"));
         };
         let (peer, leave) = (network_of(peer), CancellationToken::new());
         let mut ledger = self.ledger();
         let id = ledger.number();
-        ledger.strangers.entry(peer).or_default().insert(id);
         ledger.connections.insert(id, Connection { peer, permit, proof: None, is_heard: false, leave: leave.clone() });
         Place { standing: Standing(Some((Arc::clone(self), id))), leave }
     }
@@ -250,6 +257,13 @@ impl Place {
         self.standing.clone()
     }
 
+    /// What it brought at once has been looked at: from now on it may be told to leave.
+    pub(super) fn expose(&self) {
+        if let Some((places, id)) = &self.standing.0 {
+            places.ledger().expose(*id);
+        }
+    }
+
     /// Cancelled when another needs the place more.
     pub(super) fn leave(&self) -> CancellationToken {
         self.leave.clone()
@@ -356,7 +370,7 @@ mod tests {
     async fn all(places: &Arc<Places>, peers: &[IpAddr]) -> Vec<Place> {
         let mut all = Vec::new();
         for peer in peers {
-            all.push(places.enter(*peer).await);
+            all.push(exposed(places.enter(*peer).await));
         }
         all
     }
@@ -369,7 +383,12 @@ mod tests {
         let before = held.len();
         held.retain(|place| !is_away(place));
         assert_eq!(held.len(), before - 1, "one leaves");
-        held.push(entering.await);
+        held.push(exposed(entering.await));
+    }
+
+    fn exposed(place: Place) -> Place {
+        place.expose();
+        place
     }
 
     #[tokio::test]
@@ -392,7 +411,7 @@ mod tests {
         let good = held.remove(0);
         good.standing().prove();
         // the place that it had is free: nobody has to leave
-        held.push(places.enter(FAR).await);
+        held.push(exposed(places.enter(FAR).await));
         assert!(!held.iter().any(is_away));
         for _ in 0..5 {
             one_more(&places, &mut held, FAR).await;

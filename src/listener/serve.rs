@@ -55,10 +55,15 @@ pub(super) async fn serve_router(listener: TcpListener, router: Router, stop: Ca
         let (router, standing) = (router.clone(), place.standing());
         let (leave, stop, ended) = (place.leave(), stop.clone(), ended.clone());
         connections.spawn(async move {
-            tokio::select! {
-                () = serve_connection(stream, (router, standing), stop) => {}
-                () = leave.cancelled() => {}
-                () = ended.cancelled() => {}
+            let mut serving = pin!(serve_connection(stream, (router, standing), stop));
+            // a request that is there already is taken before its connection may be told to leave
+            if futures_util::poll!(&mut serving).is_pending() {
+                place.expose();
+                tokio::select! {
+                    () = serving => {}
+                    () = leave.cancelled() => {}
+                    () = ended.cancelled() => {}
+                }
             }
             drop(place);
         });
