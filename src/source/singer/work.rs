@@ -21,7 +21,15 @@ pub(super) struct WorkDir {
     dir: PathBuf,
     config: PathBuf,
     /// Locked until this is dropped, or its process dies. A tap does not inherit it.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        // A process that is being started this moment has a copy of the file until it is the other program: closing ours would
+        // not free it. It fails only where there is no lock any more.
+        let _ = self.lock.unlock();
+    }
 }
 
 /// A state file that is removed when dropped.
@@ -56,7 +64,7 @@ impl WorkDir {
         }
         let writable = rustix::fs::access(&options.config, Access::WRITE_OK).is_ok();
         let config = settle_config(&options.config, writable, &dir)?;
-        Ok(Self { dir, config, _lock: lock })
+        Ok(Self { dir, config, lock })
     }
 
     /// The config that the tap may rewrite.
