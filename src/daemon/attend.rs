@@ -31,7 +31,9 @@ pub(super) async fn attend(shared: Arc<Shared>, source: SourceConfig) -> Result<
     loop {
         let catalog = fresh_catalog(&shared).await?;
         let feed = prepare_feed(&shared.config, &source, &catalog, (&shared.around, &shared.links)).await?;
-        let hints = Hints::open(&feed, parts_of(&shared, &feed, &stop)).await?;
+        let parts = parts_of(&shared, &feed, &stop);
+        let inbox = parts.inbox.clone();
+        let hints = Hints::open(&feed, parts).await?;
         let has_hook = shared.hooks.as_ref().is_some_and(|hooks| hooks.has(&source.name));
         if !feed.source.fetches() && !has_hook {
             // it stands for ever where an earlier configuration could fetch
@@ -39,16 +41,20 @@ pub(super) async fn attend(shared: Arc<Shared>, source: SourceConfig) -> Result<
             return Ok(());
         }
         // the mapping is made anew with the account's fields as they are then
-        attend_with(&shared, hints, tokio::time::Instant::now() + CATALOG_AGE_MAX).await?;
+        attend_with(&shared, (hints, inbox), tokio::time::Instant::now() + CATALOG_AGE_MAX).await?;
         if stop.is_cancelled() {
             return Ok(());
         }
     }
 }
 
-async fn attend_with(shared: &Shared, mut hints: Hints<'_>, until: tokio::time::Instant) -> Result<(), RunError> {
+/// `inbox` is the one that the hints are read from.
+async fn attend_with(
+    shared: &Shared,
+    (mut hints, inbox): (Hints<'_>, Option<Inbox>),
+    until: tokio::time::Instant,
+) -> Result<(), RunError> {
     let mut others = shared.others.subscribe();
-    let inbox = shared.inbox();
     let mut news = inbox.as_ref().map(Inbox::watch);
     let mut settled_at = tokio::time::Instant::now();
     while !shared.stop.soft.is_cancelled() && tokio::time::Instant::now() < until {

@@ -112,23 +112,37 @@ pub async fn run_session(
     let parked = CancellationToken::new();
     // before anything that may have to wait: senders are told to come again meanwhile
     spawn_listeners(&mut tasks, &shared, (listener, public), &parked);
-    if let Some(sender) = shared.trouble.outlast(|| prepare(&shared)).await? {
-        spawn_readers(&mut tasks, &shared);
-        spawn_keepers(&mut tasks, &shared);
-        started();
-        tasks.spawn(keep_sending(Arc::clone(&shared), sender, parked));
-    } else {
-        parked.cancel();
-    }
+    let prepared = match shared.trouble.outlast(|| prepare(&shared)).await {
+        Ok(Some(sender)) => {
+            spawn_readers(&mut tasks, &shared);
+            spawn_keepers(&mut tasks, &shared);
+            started();
+            tasks.spawn(keep_sending(Arc::clone(&shared), sender, parked));
+            Ok(())
+        }
+        Ok(None) => {
+            parked.cancel();
+            Ok(())
+        }
+        // somebody may be granting access meanwhile: that comes to its end
+        Err(error) => {
+            parked.cancel();
+            stop.soft.cancel();
+            Err(error)
+        }
+    };
     let ended = end_of(&mut tasks, &stop).await;
     finish_callbacks(&shared).await;
     finish_refreshes(&shared).await;
-    match shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await {
+    let settled = match shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await {
         // the next process does it
-        Err(error) if error.is_temporary() => tracing::warn!("{}", crate::report::chain(&error)),
-        settled => settled?,
-    }
-    ended
+        Err(error) if error.is_temporary() => {
+            tracing::warn!("{}", crate::report::chain(&error));
+            Ok(())
+        }
+        settled => settled.map_err(RunError::from),
+    };
+    prepared.and(ended).and(settled)
 }
 
 /// All that a start may fail at.
