@@ -134,15 +134,18 @@ pub async fn run_session(
     let ended = end_of(&mut tasks, &stop).await;
     finish_callbacks(&shared).await;
     finish_refreshes(&shared).await;
-    let settled = match shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await {
+    prepared.and(ended).and(settle_disk(&shared).await)
+}
+
+async fn settle_disk(shared: &Shared) -> Result<(), RunError> {
+    match shared.around.store.call(crate::checkpoint::Checkpoint::settle_disk).await {
         // the next process does it
         Err(error) if error.is_temporary() => {
             tracing::warn!("{}", crate::report::chain(&error));
             Ok(())
         }
-        settled => settled.map_err(RunError::from),
-    };
-    prepared.and(ended).and(settled)
+        settled => Ok(settled?),
+    }
 }
 
 /// All that a start may fail at.
