@@ -4,9 +4,10 @@
 
 mod support;
 
-use reteno_sync::checkpoint::{Checkpoint, InboxEvent};
+use reteno_sync::checkpoint::{Checkpoint, InboxEvent, OpenOptions};
 use reteno_sync::contact::{Contact, Field};
 use reteno_sync::plan::Lane;
+use reteno_sync::random::Random;
 use reteno_sync::sandbox::{CallKind, Effect, Fault};
 use rusqlite::Connection;
 use support::{HOUR, MINUTE, World, contact, guarded};
@@ -90,25 +91,66 @@ async fn values_that_waited_in_clear_are_sealed_at_the_next_start() {
     let mut world = World::begin().await;
     flock(&world, |number| format!("town {number}")).await;
     world.close();
-    {
-        let connection = Connection::open(world.dir.path().join("reteno-sync.db")).unwrap();
-        let encoded = reteno_sync::contact::Values::encode;
-        for number in 0..60_usize {
-            let mut values = reteno_sync::contact::Values::default();
-            for (field, wanted) in bird(number, &format!("town {number}")).fields {
-                values.set(field, wanted);
-            }
-            let changed = connection
-                .execute(
-                    "UPDATE waiting SET vals = ?2 WHERE contact = (SELECT id FROM contact WHERE key = ?1)",
-                    rusqlite::params![number.to_string(), encoded(&values)],
-                )
-                .unwrap();
-            assert_eq!(changed, 1);
-        }
-        connection.execute("DELETE FROM setting WHERE name = 'waiting values'", []).unwrap();
-    }
+    write_in_clear(&world);
     assert!(!world.files_holding(CANARY).is_empty());
+    world.crash().await;
+    world.store.call(Checkpoint::settle_disk).await.unwrap();
+    assert_named_nowhere(&world, "after the next start");
+    world.send_until_quiet().await;
+    assert_eq!(world.reteno_holds("7", "town").as_deref(), Some("town 7-kanarie"));
+}
+
+/// As an earlier version leaves it, in its schema; some of it may be sealed already.
+fn write_in_clear(world: &World) {
+    let connection = Connection::open(world.dir.path().join("reteno-sync.db")).unwrap();
+    let encoded = reteno_sync::contact::Values::encode;
+    for number in (0..60_usize).filter(|number| number % 5 > 0) {
+        let mut values = reteno_sync::contact::Values::default();
+        for (field, wanted) in bird(number, &format!("town {number}")).fields {
+            values.set(field, wanted);
+        }
+        let changed = connection
+            .execute(
+                "UPDATE waiting SET vals = ?2 WHERE contact = (SELECT id FROM contact WHERE key = ?1)",
+                rusqlite::params![number.to_string(), encoded(&values)],
+            )
+            .unwrap();
+        assert_eq!(changed, 1);
+    }
+    connection.execute_batch("DROP INDEX IF EXISTS contact_ready; PRAGMA user_version = 7").unwrap();
+}
+
+/// `status` of a new version beside the daemon of the one before, which goes on writing in clear.
+#[tokio::test(start_paused = true)]
+async fn who_only_looks_changes_nothing_under_a_daemon_of_an_earlier_version() {
+    let mut world = World::begin().await;
+    flock(&world, |number| format!("town {number}")).await;
+    world.close();
+    write_in_clear(&world);
+    let path = world.dir.path().join("reteno-sync.db");
+    Connection::open(&path).unwrap().execute("DELETE FROM setting WHERE name = 'waiting values'", []).unwrap();
+    let daemon = [std::fs::File::open(world.dir.path()), std::fs::File::open(world.dir.path().join("lock"))];
+    daemon.iter().for_each(|file| file.as_ref().unwrap().lock().unwrap());
+    let reader = OpenOptions {
+        dir: world.dir.path().to_owned(),
+        key: None,
+        sender: None,
+        create: true,
+        now: world.clock.now(),
+        import_age_max: HOUR,
+    };
+    let look = || Checkpoint::open(&reader, &Random::seeded(9)).map(|_| ());
+    let refused = look().expect_err("the daemon could not work in the present schema");
+    assert!(refused.to_string().contains("older schema 7"), "{refused}");
+    assert!(refused.hint().unwrap().contains("restart it"));
+    let schema =
+        |connection: &Connection| -> i64 { connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap() };
+    assert_eq!(schema(&Connection::open(&path).unwrap()), 7);
+    write_in_clear(&world);
+    drop(daemon);
+    // without a daemon whoever comes first brings it to the present schema
+    look().unwrap();
+    assert!(schema(&Connection::open(&path).unwrap()) > 7);
     world.crash().await;
     world.store.call(Checkpoint::settle_disk).await.unwrap();
     assert_named_nowhere(&world, "after the next start");

@@ -58,6 +58,7 @@ pub(super) fn is_damage(error: &CheckpointError) -> bool {
         | CheckpointError::NotOwner { .. }
         | CheckpointError::Missing(_)
         | CheckpointError::Newer { .. }
+        | CheckpointError::Older { .. }
         | CheckpointError::KeyMissing(_)
         | CheckpointError::KeyChanged(_)
         | CheckpointError::Sealed(_)

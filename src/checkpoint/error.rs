@@ -49,6 +49,16 @@ pub enum CheckpointError {
         /// The newest one this program knows.
         known: usize,
     },
+    /// An older program wrote it, and it cannot be brought to the present schema now.
+    #[error("the checkpoint has the older schema {found}, this program needs {known}{}", in_use(holder.as_deref()))]
+    Older {
+        /// The database's schema version.
+        found: usize,
+        /// The one this program needs.
+        known: usize,
+        /// The sender that runs; none where the disk is read-only.
+        holder: Option<String>,
+    },
     /// The file is not a database, or is damaged.
     #[error("the checkpoint {} is damaged", path.display())]
     Damaged {
@@ -111,6 +121,11 @@ impl CheckpointError {
                 "run `reteno-sync --authorize` and then the daemon or `reteno-sync sync`, or check state_dir".to_owned()
             }
             Self::Newer { .. } => "install the newer program again, or restore a backup made by this one".to_owned(),
+            Self::Older { holder: Some(_), .. } => {
+                "the process that runs is of an older version: restart it, or wait where it has only just started"
+                    .to_owned()
+            }
+            Self::Older { holder: None, .. } => "mount the disk of the state directory writable".to_owned(),
             Self::Damaged { path, .. } => {
                 format!("restore {} from a backup; nothing was deleted or changed", path.display())
             }
@@ -152,6 +167,7 @@ impl CheckpointError {
             Self::NotOwner { .. }
             | Self::Missing(_)
             | Self::Newer { .. }
+            | Self::Older { .. }
             | Self::Damaged { .. }
             | Self::KeyMissing(_)
             | Self::KeyChanged(_)
@@ -160,6 +176,10 @@ impl CheckpointError {
             | Self::Migration(_) => false,
         }
     }
+}
+
+fn in_use(holder: Option<&str>) -> String {
+    holder.map_or_else(|| ", and its disk is read-only".to_owned(), |holder| format!(", and {holder} uses it"))
 }
 
 /// What repairs a file that cannot be made, read or written.

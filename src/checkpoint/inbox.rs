@@ -21,7 +21,7 @@ use crate::clock::{Clock, Timestamp};
 
 use super::damage::{is_damage, set_aside_database};
 use super::inbox_rows::{Disk, count};
-use super::open::open_database;
+use super::open::{connect, open_database, schema_versions};
 use super::seal::Sealer;
 use super::{Attempt, Checkpoint, CheckpointError};
 
@@ -193,7 +193,12 @@ impl Checkpoint {
         if !path.exists() {
             return Ok(Vec::new());
         }
-        match open_database(&path, &MIGRATIONS, BUSY_TIMEOUT).and_then(|inbox| count(&inbox)) {
+        // in the schema that it has: a daemon of an earlier version may be at work in it
+        let counted = connect(&path, BUSY_TIMEOUT).and_then(|inbox| match schema_versions(&inbox, &MIGRATIONS)? {
+            (0, _) => Ok(Vec::new()),
+            (_, _) => count(&inbox),
+        });
+        match counted {
             Err(error) if is_damage(&error) => {
                 tracing::warn!(
                     "what waits in {FILE} cannot be told, it is damaged: a daemon sets it aside when it starts"

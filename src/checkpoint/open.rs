@@ -79,7 +79,9 @@ impl Checkpoint {
             }
             None => None,
         };
-        let mut connection = open_database(&path, &MIGRATIONS, BUSY_TIMEOUT)?;
+        let mut connection = connect(&path, BUSY_TIMEOUT)?;
+        let upgrade_lock = if sender_lock.is_none() { lock_older(&connection, &options.dir)? } else { None };
+        migrate(&mut connection, &MIGRATIONS)?;
         let key = load_key(&mut connection, options, random)?;
         let hash = Fingerprinter::from_key(&key);
         let sealing_key = derive(&key, "reteno-sync seal v1");
@@ -93,7 +95,10 @@ impl Checkpoint {
             settled_changes: None,
             _sender_lock: sender_lock,
         };
-        checkpoint.seal_waiting()?;
+        if is_sender || upgrade_lock.is_some() {
+            checkpoint.seal_waiting()?;
+        }
+        drop(upgrade_lock);
         let was_restored = checkpoint.is_older_copy()?;
         if is_sender {
             checkpoint.take_over(was_restored, options)?;
@@ -164,15 +169,20 @@ pub(super) fn open_database(
     migrations: &'static Dir<'static>,
     busy_timeout: Duration,
 ) -> Result<Connection, CheckpointError> {
-    // made by us first, so that it never exists with other rights
-    let made = open_own(path, fs::OpenOptions::new().write(true).create(true).truncate(false));
-    let mut connection = match made {
-        Ok(_) => open_writable(path, busy_timeout).map_err(|error| true_cause(path, error))?,
-        Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => open_read_only(path)?,
-        Err(source) => return Err(CheckpointError::File { action: "open", path: path.to_owned(), source }),
-    };
+    let mut connection = connect(path, busy_timeout)?;
     migrate(&mut connection, migrations)?;
     Ok(connection)
+}
+
+/// Opens a database of the state directory, made where there is none, in the schema that it has.
+pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, CheckpointError> {
+    // made by us first, so that it never exists with other rights
+    let made = open_own(path, fs::OpenOptions::new().write(true).create(true).truncate(false));
+    match made {
+        Ok(_) => open_writable(path, busy_timeout).map_err(|error| true_cause(path, error)),
+        Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => open_read_only(path),
+        Err(source) => Err(CheckpointError::File { action: "open", path: path.to_owned(), source }),
+    }
 }
 
 fn open_writable(path: &Path, busy_timeout: Duration) -> Result<Connection, CheckpointError> {
@@ -199,15 +209,40 @@ fn open_writable(path: &Path, busy_timeout: Duration) -> Result<Connection, Chec
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection, folder: &'static Dir<'static>) -> Result<(), CheckpointError> {
-    let migrations = Migrations::from_directory(folder).map_err(CheckpointError::Migration)?;
+/// The lock of the sender for as long as somebody who does not send brings an older schema to the present one: a daemon of
+/// the older version must not run meanwhile, it would go on writing as that one does.
+fn lock_older(connection: &Connection, dir: &Path) -> Result<Option<SenderLock>, CheckpointError> {
+    let (found, known) = schema_versions(connection, &MIGRATIONS)?;
+    if found == 0 || found == known {
+        return Ok(None);
+    }
+    if connection.is_readonly("main").attempt("tell whether it can be written")? {
+        return Err(CheckpointError::Older { found, known, holder: None });
+    }
+    let name = format!("an upgrade of the checkpoint (process {})", std::process::id());
+    match SenderLock::take(dir, &name) {
+        Err(CheckpointError::Busy { holder, dir: _ }) => {
+            Err(CheckpointError::Older { found, known, holder: Some(holder) })
+        }
+        taken => taken.map(Some),
+    }
+}
+
+/// The schema of a database, and the newest one that this program knows.
+pub(super) fn schema_versions(
+    connection: &Connection,
+    folder: &'static Dir<'static>,
+) -> Result<(usize, usize), CheckpointError> {
     let known = folder.dirs().count();
     let found: u32 =
         connection.query_row("PRAGMA user_version", [], |row| row.get(0)).attempt("tell its schema version")?;
     let found = found as usize;
-    if found > known {
-        return Err(CheckpointError::Newer { found, known });
-    }
+    if found > known { Err(CheckpointError::Newer { found, known }) } else { Ok((found, known)) }
+}
+
+fn migrate(connection: &mut Connection, folder: &'static Dir<'static>) -> Result<(), CheckpointError> {
+    let migrations = Migrations::from_directory(folder).map_err(CheckpointError::Migration)?;
+    schema_versions(connection, folder)?;
     migrations.to_latest(connection).map_err(migration_error)
 }
 

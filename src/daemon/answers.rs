@@ -329,8 +329,6 @@ impl Sender {
             self.alarm.end(TOKEN_REFUSED_ALERT).await?;
             self.alarm.end("refused-by-reteno").await?;
             self.alarm.end(OUTAGE_ALERT).await?;
-            // its name in an earlier version
-            self.alarm.end("standstill").await?;
         }
         Ok(())
     }
