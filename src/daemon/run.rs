@@ -120,15 +120,11 @@ pub async fn run_session(
             tasks.spawn(keep_sending(Arc::clone(&shared), sender, parked));
             Ok(())
         }
-        Ok(None) => {
-            parked.cancel();
-            Ok(())
-        }
         // somebody may be granting access meanwhile: that comes to its end
-        Err(error) => {
+        unprepared => {
             parked.cancel();
             stop.soft.cancel();
-            Err(error)
+            unprepared.map(|_| ())
         }
     };
     let ended = end_of(&mut tasks, &stop).await;
