@@ -21,6 +21,19 @@ pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file that is never cut or overwritten, made where there is none. The operator may have laid a link to another disk
+/// in its place, or given it another name; only a pipe or the like is refused.
+pub fn open_kept(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"))
+    }
+}
+
 /// Whether a file that is open still is the one of that name.
 pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
@@ -64,8 +77,12 @@ pub fn hint(path: &Path, source: &io::Error) -> String {
         }
         io::ErrorKind::NotFound => format!("{} or its directory is missing: check `state_dir`", path.display()),
         io::ErrorKind::InvalidData => format!("restore {} from a backup", path.display()),
-        io::ErrorKind::InvalidInput => format!("look who made {}, and remove it", path.display()),
-        _ if is(Errno::LOOP) => format!("{} is a symbolic link: look who made it, and remove it", path.display()),
+        io::ErrorKind::InvalidInput => {
+            format!("{} must be a plain file without another name: look who made it so", path.display())
+        }
+        _ if is(Errno::LOOP) => {
+            format!("{} is a symbolic link: look who made it, and move the file itself here", path.display())
+        }
         _ => format!("look at {} and its disk: the system's log may say what is wrong", path.display()),
     }
 }
@@ -89,8 +106,16 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::hard_link(&victim, &path).unwrap();
         let error = open_own(&path, &mut options).unwrap_err();
-        assert!(hint(&path, &error).contains("remove it"), "{error:?}");
+        assert!(hint(&path, &error).contains("without another name"), "{error:?}");
         assert_eq!(fs::read(&victim).unwrap(), b"of somebody else");
+    }
+
+    #[test]
+    fn no_hint_tells_anybody_to_remove_a_file() {
+        let of_system = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        for error in [of_system(Errno::LOOP), of_system(Errno::NXIO), io::ErrorKind::InvalidInput.into()] {
+            assert!(!hint(Path::new("/state/reteno-sync.db"), &error).contains("remove"), "{error:?}");
+        }
     }
 
     #[test]

@@ -174,6 +174,30 @@ fn nobody_else_may_read_what_it_keeps() {
     }
 }
 
+/// The operator moved it to another disk, or keeps a second name of it as a backup.
+#[test]
+fn a_database_or_key_behind_a_link_opens_as_before() {
+    for name in ["reteno-sync.db", "key", "inbox.db"] {
+        for is_symbolic in [true, false] {
+            let (dir, _) = used();
+            let clock = reteno_sync::clock::Clock::system();
+            drop(open(dir.path()).unwrap().checkpoint.open_inbox(&clock).unwrap());
+            let elsewhere = tempfile::tempdir_in(dir.path()).unwrap();
+            let (path, other) = (dir.path().join(name), elsewhere.path().join(name));
+            if is_symbolic {
+                fs::rename(&path, &other).unwrap();
+                std::os::unix::fs::symlink(&other, &path).unwrap();
+            } else {
+                fs::hard_link(&path, &other).unwrap();
+            }
+            let mut opened = open(dir.path()).unwrap();
+            assert!(!opened.was_restored, "{name}, {is_symbolic}");
+            drop(opened.checkpoint.open_inbox(&clock).unwrap());
+            assert_eq!(opened.checkpoint.load_status().unwrap().sources.len(), 1, "{name}, {is_symbolic}");
+        }
+    }
+}
+
 /// What a first load took of the disk goes back when it is done.
 #[test]
 fn the_file_shrinks_with_what_it_holds() {

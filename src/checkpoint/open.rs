@@ -11,7 +11,7 @@ use rusqlite_migration::Migrations;
 
 use crate::clock::Timestamp;
 use crate::contact::{Fingerprinter, derive};
-use crate::disk::{open_own, write_durably};
+use crate::disk::{open_kept, write_durably};
 use crate::random::Random;
 
 use super::error::database_error;
@@ -177,8 +177,7 @@ pub(super) fn open_database(
 /// Opens a database of the state directory, made where there is none, in the schema that it has.
 pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, CheckpointError> {
     // made by us first, so that it never exists with other rights
-    let made = open_own(path, fs::OpenOptions::new().write(true).create(true).truncate(false));
-    match made {
+    match open_kept(path) {
         Ok(_) => open_writable(path, busy_timeout).map_err(|error| true_cause(path, error)),
         Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => open_read_only(path),
         Err(source) => Err(CheckpointError::File { action: "open", path: path.to_owned(), source }),

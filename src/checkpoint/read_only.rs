@@ -13,6 +13,8 @@ use super::error::database_error;
 /// was left too, which is so after a crash.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, CheckpointError> {
     let failed = |source| database_error("be opened", source);
+    // the log lies beside the file itself, where a link leads to it
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let log = path.with_file_name(format!("{}-wal", path.file_name().unwrap_or_default().display()));
     let has_log = log.metadata().is_ok_and(|log| log.len() > 0);
     if has_log {
