@@ -49,7 +49,7 @@ impl Checkpoint {
     /// The grant of a source, where it was given to the same app.
     pub fn load_source_grant(&self, owner: &GrantOwner) -> Result<Option<Grant>, CheckpointError> {
         let stored = self.load_form(GRANT, owner)?.map(|(grant, _)| grant);
-        self.newest_grant(&spare(owner), stored, &|sealed| self.open_source_grant(owner, sealed))
+        Ok(self.newest_grant(&spare(owner), stored, &|sealed| self.open_source_grant(owner, sealed)))
     }
 
     /// What is sealed as a grant of `owner`; `None` where it is anything else.

@@ -16,6 +16,8 @@ use crate::oauth::token::Grant;
 /// One place. Tokens that are signed statements take some kilobytes; an answer with more than this is not known of.
 const PLACE_BYTES: usize = 64 << 10;
 const PLACES: u64 = 2;
+/// Ends the name of a file that could not be read.
+const UNREADABLE: &str = "spare-unreadable";
 /// Before the length and what is sealed.
 const MARK: &[u8; 8] = b"tokens-1";
 const HEADER_BYTES: usize = MARK.len() + 4;
@@ -33,7 +35,7 @@ impl Spare {
 
     /// The pairs in it, each with its place.
     fn read(&self, unseal: Unseal<'_>) -> Result<Vec<(u64, Grant)>, CheckpointError> {
-        let file = match File::open(&self.0) {
+        let file = match open_own(&self.0, fs::OpenOptions::new().read(true)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(self.failed("open")(error)),
@@ -45,31 +47,44 @@ impl Spare {
         sealed.collect()
     }
 
-    /// The place that does not hold the newest pair.
-    fn free(&self, unseal: Unseal<'_>) -> Result<u64, CheckpointError> {
-        let newest = self.read(unseal)?.into_iter().max_by_key(|(_, grant)| grant.serial);
-        Ok(newest.map_or(0, |(place, _)| (place + 1) % PLACES))
+    /// The same where nothing else depends on it: a file that cannot be read holds nothing that is known of.
+    fn read_if_sound(&self, unseal: Unseal<'_>) -> Vec<(u64, Grant)> {
+        self.read(unseal).unwrap_or_else(|error| {
+            tracing::warn!(cause = ?error, "a file for new tokens cannot be read: those in the database are used");
+            Vec::new()
+        })
     }
 
     /// Proves that a pair can be written, by writing as much.
     fn prove(&self, unseal: Unseal<'_>, noise: &[u8]) -> Result<(), CheckpointError> {
-        let is_whole = match fs::symlink_metadata(&self.0) {
-            Ok(found) => found.is_file() && found.len() == PLACES * PLACE_BYTES as u64,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        let found = match fs::symlink_metadata(&self.0) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(self.failed("look at")(error)),
         };
-        if is_whole {
-            self.write_at(self.free(unseal)?, noise)
-        } else {
-            write_durably(&self.0, &noise.repeat(2)).map_err(self.failed("write"))
+        let is_whole = found.as_ref().is_some_and(|found| found.len() == PLACES * PLACE_BYTES as u64);
+        match self.read(unseal) {
+            Ok(pairs) if is_whole => return self.write_at(free_place(&pairs), noise),
+            Ok(_) => {}
+            // what is in it may be the newest pair after all: it is kept
+            Err(error) if found.is_some_and(|found| !found.is_dir()) => {
+                let aside = self.0.with_extension(UNREADABLE);
+                fs::rename(&self.0, &aside).map_err(self.failed("set aside"))?;
+                tracing::warn!(cause = ?error, "a file for new tokens cannot be read: it is kept as {}", aside.display());
+            }
+            Err(error) => return Err(error),
         }
+        write_durably(&self.0, &noise.repeat(2)).map_err(self.failed("write"))
     }
 
     fn write(&self, sealed: &[u8], unseal: Unseal<'_>) -> Result<(), CheckpointError> {
         let length = u32::try_from(sealed.len()).ok().filter(|_| HEADER_BYTES + sealed.len() <= PLACE_BYTES);
         let too_long = io::Error::new(io::ErrorKind::FileTooLarge, "the tokens are longer than the place for them");
         let length = length.ok_or_else(|| self.failed("write")(too_long))?;
-        self.write_at(self.free(unseal)?, &[MARK.as_slice(), &length.to_be_bytes(), sealed].concat())
+        self.write_at(
+            free_place(&self.read_if_sound(unseal)),
+            &[MARK.as_slice(), &length.to_be_bytes(), sealed].concat(),
+        )
     }
 
     fn write_at(&self, place: u64, bytes: &[u8]) -> Result<(), CheckpointError> {
@@ -80,6 +95,11 @@ impl Spare {
         };
         write().map_err(self.failed("write"))
     }
+}
+
+/// The place that does not hold the newest pair.
+fn free_place(pairs: &[(u64, Grant)]) -> u64 {
+    pairs.iter().max_by_key(|(_, grant)| grant.serial).map_or(0, |(place, _)| (place + 1) % PLACES)
 }
 
 /// What stands sealed in a place, where anything was put there.
@@ -107,14 +127,9 @@ fn read_place(file: &File, place: u64) -> io::Result<Option<Vec<u8>>> {
 
 impl Checkpoint {
     /// The newer one of the grant in the database and of what stands in the place that is kept for it.
-    pub(super) fn newest_grant(
-        &self,
-        name: &str,
-        stored: Option<Grant>,
-        unseal: Unseal<'_>,
-    ) -> Result<Option<Grant>, CheckpointError> {
-        let spare = self.spare(name).read(unseal)?;
-        Ok(spare.into_iter().map(|(_, grant)| grant).chain(stored).max_by_key(|grant| grant.serial))
+    pub(super) fn newest_grant(&self, name: &str, stored: Option<Grant>, unseal: Unseal<'_>) -> Option<Grant> {
+        let spare = self.spare(name).read_if_sound(unseal);
+        spare.into_iter().map(|(_, grant)| grant).chain(stored).max_by_key(|grant| grant.serial)
     }
 
     /// Proves that the next pair of tokens can be kept, whatever becomes of the disk meanwhile.
@@ -151,6 +166,7 @@ impl Checkpoint {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Duration;
 
     use secrecy::{ExposeSecret, SecretString};
@@ -174,7 +190,7 @@ mod tests {
         Grant::first(secret("code".to_owned()), secret(format!("refresh-{number}")), &answer, Timestamp(1), number)
     }
 
-    fn open(dir: &std::path::Path) -> Store {
+    fn open(dir: &Path) -> Store {
         let options = OpenOptions {
             dir: dir.to_owned(),
             key: None,
@@ -277,6 +293,39 @@ mod tests {
         };
         let refused = crate::oauth::AuthorizationDesk::open(&vault, record).await.unwrap_err();
         assert!(refused.hint().contains("make room"), "{}", refused.hint());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_leaves_the_pair_of_the_database_in_force() {
+        let lay: [fn(&Path); 4] = [
+            |path| fs::create_dir(path).unwrap(),
+            |path| std::os::unix::fs::symlink("elsewhere", path).unwrap(),
+            |path| {
+                rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            },
+            |path| {
+                fs::write(path, "of two names").unwrap();
+                fs::hard_link(path, path.with_extension("other")).unwrap();
+            },
+        ];
+        for (number, lay) in lay.into_iter().enumerate() {
+            let folder = tempfile::tempdir().unwrap();
+            let store = open(folder.path());
+            let vault = CheckpointVault::on(store.clone(), Random::seeded(2)).shared();
+            vault.store(&grant(1)).await.unwrap();
+            let path = folder.path().join("tokens.spare");
+            lay(&path);
+            assert_eq!(refresh_token(&*vault).await, "refresh-1", "{number}");
+            let is_directory = path.is_dir();
+            assert_eq!(vault.reserve().await.is_err(), is_directory, "{number}");
+            if !is_directory {
+                assert_eq!(fs::symlink_metadata(&path).unwrap().len(), 2 * PLACE_BYTES as u64, "{number}");
+                assert!(fs::symlink_metadata(path.with_extension(UNREADABLE)).is_ok(), "{number}: it is kept");
+                fill(&store).await;
+                vault.store(&grant(2)).await.unwrap();
+                assert_eq!(refresh_token(&*vault).await, "refresh-2", "{number}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -19,8 +19,8 @@ use crate::random::Random;
 
 use super::{Attempt, Checkpoint, CheckpointError, Store, unreadable};
 
-const GRANT: &str = "grant";
-const CANDIDATE: &str = "grant under proof";
+pub(super) const GRANT: &str = "grant";
+pub(super) const CANDIDATE: &str = "grant under proof";
 /// The file beside the database that is kept for the grant.
 const SPARE: &str = "tokens";
 
@@ -68,7 +68,7 @@ impl Checkpoint {
     /// The stored grant.
     pub fn load_grant(&self) -> Result<Option<Grant>, CheckpointError> {
         let stored = self.load_setting::<Vec<u8>>(GRANT)?.map(|sealed| self.open_grant(&sealed)).transpose()?;
-        self.newest_grant(SPARE, stored, &|sealed| self.open_grant(sealed).ok())
+        Ok(self.newest_grant(SPARE, stored, &|sealed| self.open_grant(sealed).ok()))
     }
 
     /// Replaces the stored grant.
