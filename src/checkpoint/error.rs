@@ -135,8 +135,10 @@ impl CheckpointError {
                     path.display()
                 )
             }
-            Self::Sealed(_) => "run `reteno-sync --authorize`".to_owned(),
-            Self::Unreadable { .. } | Self::Migration(_) => "restore a backup of the state directory".to_owned(),
+            Self::Sealed(name) if is_of_tokens(name) => "run `reteno-sync --authorize`".to_owned(),
+            Self::Sealed(_) | Self::Unreadable { .. } | Self::Migration(_) => {
+                "restore a backup of the state directory".to_owned()
+            }
             Self::NoRoom { .. } => "make room on the disk of the state directory".to_owned(),
             Self::Database { source, .. } => match source.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DatabaseBusy) => {
@@ -176,6 +178,11 @@ impl CheckpointError {
             | Self::Migration(_) => false,
         }
     }
+}
+
+/// Whether a new authorization replaces what is sealed under this name.
+fn is_of_tokens(name: &str) -> bool {
+    [super::vault::GRANT, super::vault::CANDIDATE].contains(&name)
 }
 
 fn in_use(holder: Option<&str>) -> String {
@@ -279,6 +286,13 @@ mod tests {
             assert!(error.hint().is_some_and(|told| told.contains(hint)), "{error:?}: {:?}", error.hint());
             let speaks_of_rights = error.hint().is_some_and(|told| told.contains("the rights"));
             assert_eq!(speaks_of_rights, hint.starts_with("the rights"), "{error:?}");
+        }
+        for (name, is_of_tokens) in
+            [("grant", true), ("grant under proof", true), ("waiting value", false), ("body of an upload", false)]
+        {
+            let hint = CheckpointError::Sealed(name).hint().unwrap();
+            assert_eq!(hint.contains("--authorize"), is_of_tokens, "{name}: {hint}");
+            assert_eq!(hint.contains("restore a backup"), !is_of_tokens, "{name}: {hint}");
         }
         assert_eq!(
             sqlite(ffi::SQLITE_IOERR_SHMSIZE).to_string(),
