@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use crate::disk::open_own;
 
@@ -70,24 +71,49 @@ impl SenderLock {
 #[must_use]
 pub fn running_sender(dir: &Path) -> Option<String> {
     let file = dir.join(LOCK);
-    let inode = |path: &Path| fs::metadata(path).map(|metadata| metadata.ino()).ok();
-    let held = held_inodes(&fs::read_to_string("/proc/locks").ok()?);
-    let is_held = [inode(dir), inode(&file)].into_iter().flatten().any(|inode| held.contains(&inode));
-    is_held.then(|| match fs::read_to_string(&file).unwrap_or_default().trim() {
-        "" => "another process".to_owned(),
-        holder => holder.to_owned(),
+    let held = held_places(&fs::read_to_string("/proc/locks").ok()?);
+    let is_held = [dir, file.as_path()].into_iter().any(|path| is_held(path, &held));
+    let holder = fs::read_to_string(&file).unwrap_or_default();
+    match holder.trim() {
+        _ if !is_held => None,
+        "" => Some("another process".to_owned()),
+        holder => is_alive(holder).then(|| holder.to_owned()),
+    }
+}
+
+/// Whether the process that a holder names runs; one that names none is taken to.
+fn is_alive(holder: &str) -> bool {
+    let number = holder.split_once("(process ").map(|(_, rest)| rest.split(|digit: char| !digit.is_ascii_digit()));
+    let number = number.and_then(|mut parts| parts.next()?.parse().ok());
+    number.and_then(Pid::from_raw).is_none_or(|process| rustix::process::test_kill_process(process) != Err(Errno::SRCH))
+}
+
+/// Where a file lies: the major and minor number of its device, and its inode.
+type Place = (u32, u32, u64);
+
+fn is_held(path: &Path, held: &BTreeSet<Place>) -> bool {
+    let Ok(metadata) = fs::metadata(path) else { return false };
+    let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+    // btrfs, overlay and others give out a number of their own that the kernel's list does not know; it belongs to no device
+    let is_of_a_device = major != 0;
+    held.iter().any(|(held_major, held_minor, inode)| {
+        *inode == metadata.ino()
+            && if is_of_a_device { (major, minor) == (*held_major, *held_minor) } else { *held_major == 0 }
     })
 }
 
-/// The inodes that a list in the form of /proc/locks shows as locked by one process for itself alone.
-fn held_inodes(locks: &str) -> BTreeSet<u64> {
-    let inode = |line: &str| {
+/// The places that a list in the form of /proc/locks shows as locked by one process for itself alone. A process that is gone
+/// holds none.
+fn held_places(locks: &str) -> BTreeSet<Place> {
+    let place = |line: &str| {
         let cells: Vec<&str> = line.split_whitespace().collect();
         let is_ours = cells.get(1) == Some(&"FLOCK") && cells.get(3) == Some(&"WRITE");
-        let place = cells.get(5).filter(|_| is_ours)?;
-        place.rsplit_once(':')?.1.parse().ok()
+        let mut numbers = cells.get(5).filter(|_| is_ours)?.split(':');
+        let major = u32::from_str_radix(numbers.next()?, 16).ok()?;
+        let minor = u32::from_str_radix(numbers.next()?, 16).ok()?;
+        Some((major, minor, numbers.next()?.parse().ok()?))
     };
-    locks.lines().filter_map(inode).collect()
+    locks.lines().filter_map(place).collect()
 }
 
 fn locks_no_directories(error: &io::Error) -> bool {
@@ -127,7 +153,33 @@ mod tests {
         assert_eq!(running_sender(folder.path()), None);
         let list = "1: FLOCK  ADVISORY  WRITE 7 fe:00:41 0 EOF\n2: POSIX  ADVISORY  WRITE 7 fe:00:42 0 EOF\n\
                     3: FLOCK  ADVISORY  READ 7 fe:00:43 0 EOF\n4: -> FLOCK  ADVISORY  WRITE 8 fe:00:44 0 EOF\n5: odd\n";
-        assert_eq!(held_inodes(list), BTreeSet::from([41]));
+        assert_eq!(held_places(list), BTreeSet::from([(0xfe, 0, 41)]));
+    }
+
+    #[test]
+    fn a_holder_that_is_gone_does_not_send() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let gone = child.id();
+        child.wait().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (process, runs) in [(gone, false), (std::process::id(), true)] {
+            let name = format!("`reteno-sync run` (process {process}, version 1)");
+            let lock = SenderLock::take(folder.path(), &name).unwrap();
+            assert_eq!(running_sender(folder.path()), runs.then_some(name));
+            drop(lock);
+        }
+    }
+
+    #[test]
+    fn a_lock_on_the_same_number_of_another_device_is_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = fs::metadata(folder.path()).unwrap();
+        let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+        let held = |major, minor| is_held(folder.path(), &BTreeSet::from([(major, minor, metadata.ino())]));
+        assert!(held(major, minor));
+        assert!(!held(major + 1, minor));
+        // which of the numberless ones it is cannot be told
+        assert_eq!(held(major, minor + 1), major == 0);
     }
 
     #[test]
