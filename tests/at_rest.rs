@@ -130,7 +130,9 @@ async fn who_only_looks_changes_nothing_under_a_daemon_of_an_earlier_version() {
     let path = world.dir.path().join("reteno-sync.db");
     Connection::open(&path).unwrap().execute("DELETE FROM setting WHERE name = 'waiting values'", []).unwrap();
     let daemon = [std::fs::File::open(world.dir.path()), std::fs::File::open(world.dir.path().join("lock"))];
-    daemon.iter().for_each(|file| file.as_ref().unwrap().lock().unwrap());
+    for file in &daemon {
+        file.as_ref().unwrap().lock().unwrap();
+    }
     let reader = OpenOptions {
         dir: world.dir.path().to_owned(),
         key: None,
