@@ -75,14 +75,14 @@ fn document(outlook: &Outlook, posts_in_flight: usize) -> serde_json::Value {
 }
 
 fn say(outlook: &Outlook, posts_in_flight: usize) {
-    let mut rows: Vec<Vec<String>> = [("create", outlook.create), ("update", outlook.update)]
+    let mut rows: Vec<Vec<String>> = [("create contacts", outlook.create), ("update contacts", outlook.update)]
         .into_iter()
         .chain(outlook.deeds.iter().map(|(deed, count)| (*deed, *count)))
         .chain([
-            ("of them already waiting", outlook.waiting),
-            ("gone", outlook.gone),
+            ("waiting before this read", outlook.waiting),
+            ("gone from the CRM", outlook.gone),
             ("rejected", outlook.rejections.iter().map(|row| row.contacts).sum()),
-            ("calls", outlook.calls),
+            ("calls to Reteno", outlook.calls),
         ])
         .map(|(verb, count)| vec![verb.to_owned(), count.to_string()])
         .collect();
@@ -91,7 +91,7 @@ fn say(outlook: &Outlook, posts_in_flight: usize) {
             rows.push(vec![what.to_owned(), count.to_string()]);
         }
     }
-    report::say(&report::table(&["contacts to", ""], &rows));
+    report::say(&report::table(&["sync would", "count"], &rows));
     for change in &outlook.mapping_changes {
         let fields: Vec<_> = change
             .fields
