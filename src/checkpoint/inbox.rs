@@ -435,4 +435,26 @@ mod tests {
         inbox.done(rows).await.unwrap();
         inbox.store("crm", None, vec![hint("x".to_owned())]).await.unwrap();
     }
+
+    /// A daemon of an earlier version is at work in it.
+    #[tokio::test(start_paused = true)]
+    async fn who_only_counts_leaves_the_schema_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = OpenOptions {
+            dir: dir.path().to_owned(),
+            key: None,
+            sender: None,
+            create: true,
+            now: Timestamp(0),
+            import_age_max: Duration::from_hours(6),
+        };
+        let checkpoint = Checkpoint::open(&options, &Random::seeded(1)).unwrap().checkpoint;
+        let earlier = Connection::open(dir.path().join(FILE)).unwrap();
+        assert_eq!(checkpoint.count_inbox().unwrap(), [], "a file that is being made");
+        earlier.execute_batch(include_str!("../../migrations_inbox/01-events/up.sql")).unwrap();
+        earlier.pragma_update(None, "user_version", 1).unwrap();
+        assert_eq!(checkpoint.count_inbox().unwrap(), []);
+        let schema: i64 = earlier.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(schema, 1);
+    }
 }

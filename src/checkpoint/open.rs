@@ -210,7 +210,7 @@ fn open_writable(path: &Path, busy_timeout: Duration) -> Result<Connection, Chec
 
 /// The lock of the sender for as long as somebody who does not send brings an older schema to the present one: a daemon of
 /// the older version must not run meanwhile, it would go on writing as that one does.
-fn lock_older(connection: &Connection, dir: &Path) -> Result<Option<SenderLock>, CheckpointError> {
+pub(super) fn lock_older(connection: &Connection, dir: &Path) -> Result<Option<SenderLock>, CheckpointError> {
     let (found, known) = schema_versions(connection, &MIGRATIONS)?;
     if found == 0 || found == known {
         return Ok(None);

@@ -59,6 +59,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::checkpoint::open::lock_older;
     use crate::checkpoint::{Checkpoint, OpenOptions};
     use crate::clock::Timestamp;
     use crate::random::Random;
@@ -96,6 +97,18 @@ mod tests {
                 .unwrap();
             assert_eq!((seen, files(dir.path())), (i64::from(is_crash), before), "{is_crash}");
         }
+    }
+
+    #[test]
+    fn an_older_schema_on_such_a_disk_is_told_as_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("reteno-sync.db");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+        let connection = open_read_only(&path).unwrap();
+        let refused = lock_older(&connection, dir.path()).err().unwrap();
+        assert!(matches!(refused, CheckpointError::Older { found: 7, holder: None, .. }), "{refused:?}");
+        assert!(refused.hint().unwrap().contains("writable"));
+        assert!(!dir.path().join("lock").exists());
     }
 
     #[test]
