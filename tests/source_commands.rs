@@ -59,6 +59,19 @@ async fn source_test_reads_one_page_shows_three_masked_contacts_and_says_what_to
     assert!(!refused.stderr.contains("crm-static-token"), "{refused:?}");
 }
 
+/// The CRM would be asked for it as an id, and its log would keep it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_nobody_has_is_not_asked_for_in_the_crm() {
+    let (installation, crm, _listening) = with_hubspot("").await;
+    assert_eq!(installation.run(&["plan"]).await.code, 0);
+    let before = crm.calls().len();
+    let nobody = installation.run(&["explain", "eve@example.com"]).await;
+    assert!(nobody.code == 1 && nobody.stderr.contains("no contact with this e-mail is known"), "{nobody:?}");
+    assert_eq!(crm.calls().len(), before);
+    let by_id = installation.run(&["explain", "77"]).await;
+    assert!(crm.calls().len() > before, "an id is asked for: {by_id:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn source_show_prints_preset_and_own_keys_together_and_no_secret() {
     let (installation, _crm, _listening) = with_hubspot(&format!("{HOOK}rate_limit.requests = 3\n")).await;

@@ -118,7 +118,7 @@ impl CheckpointError {
             Self::File { path, source, .. } => file_hint(path, source),
             Self::NotOwner { user, .. } => format!("run the command as that user: {}", as_user(user)),
             Self::Missing(_) => {
-                "run `reteno-sync --authorize` and then the daemon or `reteno-sync sync`, or check state_dir".to_owned()
+                "authorize first (`--authorize`) and start the daemon or `sync`, or check state_dir".to_owned()
             }
             Self::Newer { .. } => "install the newer program again, or restore a backup made by this one".to_owned(),
             Self::Older { holder: Some(_), .. } => {

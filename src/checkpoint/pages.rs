@@ -259,8 +259,7 @@ impl Page<'_> {
     /// A contact that was erased is not sent again, and is listed.
     fn is_erased(&mut self, contact: &Contact) -> Result<bool, CheckpointError> {
         let Some(erased_at) = self.find_tombstone(contact)? else { return Ok(false) };
-        let reason =
-            format!("was erased at {erased_at}, and is not sent again; `reteno-sync erased lift` lets it come back");
+        let reason = format!("was erased at {erased_at}, and is not sent again; `erased lift` lets it come back");
         self.outcome.balance.count(Seen::Rejected);
         self.reject((Some(&contact.key), None), RejectionKind::Erased, None, &reason)?;
         Ok(true)

@@ -186,11 +186,13 @@ impl Checkpoint {
         })
     }
 
-    /// Whether anything goes out by itself and is not acknowledged. It costs one look, however many wait for a person.
-    pub fn has_waiting(&self) -> Result<bool, CheckpointError> {
+    /// Whether anything goes out by itself by now and is not acknowledged: fields, what else is to be done, or a call that has
+    /// not ended. What waits for a time (a ghost's, a refusal's) or for a person is none of it. It costs a few looks, however
+    /// many wait for a person.
+    pub fn has_waiting(&self, now: Timestamp) -> Result<bool, CheckpointError> {
         self.connection
             .prepare_cached(HAS_WAITING)
-            .and_then(|mut query| query.query_row([], |row| row.get(0)))
+            .and_then(|mut query| query.query_row([now.0], |row| row.get(0)))
             .attempt("look for what waits")
     }
 
@@ -232,8 +234,10 @@ impl Checkpoint {
     }
 }
 
-const HAS_WAITING: &str = "SELECT EXISTS (SELECT 1 FROM contact INDEXED BY contact_ready \
-                           WHERE acknowledged IS NOT NULL AND stuck = 0 AND held = 0 AND judged = 1)";
+const HAS_WAITING: &str = "SELECT EXISTS (SELECT 1 FROM import WHERE state <> 'ghost') \
+                           OR EXISTS (SELECT 1 FROM deed WHERE state = 'due' AND import IS NULL AND not_before <= ?1) \
+                           OR EXISTS (SELECT 1 FROM contact INDEXED BY contact_ready WHERE acknowledged IS NOT NULL \
+                             AND stuck = 0 AND held = 0 AND judged = 1 AND import IS NULL AND not_before <= ?1)";
 
 /// Opt-outs and erasures that are due make the first lane.
 fn with_urgent(lanes: Vec<(Lane, u64)>, deeds: &[DeedCount]) -> Vec<LaneCount> {
@@ -284,7 +288,7 @@ mod tests {
         };
         let steps = |checkpoint: &Checkpoint| {
             let mut query = checkpoint.connection.prepare(HAS_WAITING).unwrap();
-            let has_waiting: bool = query.query_row([], |row| row.get(0)).unwrap();
+            let has_waiting: bool = query.query_row([10], |row| row.get(0)).unwrap();
             (has_waiting, query.get_status(rusqlite::StatementStatus::VmStep))
         };
         add(&checkpoint, 0..2000, 1);
@@ -293,5 +297,15 @@ mod tests {
         add(&checkpoint, 2000..2001, 0);
         let (has_waiting, cost) = steps(&checkpoint);
         assert!(has_waiting && cost < 100, "{cost}");
+        // until a ghost's time is over nothing can be acknowledged
+        checkpoint.connection.execute("UPDATE contact SET not_before = 20", []).unwrap();
+        assert!(!steps(&checkpoint).0);
+        let deed = "INSERT INTO deed (source, contact, key, kind, cause, address, state, cycle) \
+                    SELECT source, 1, '1', 'unsubscribe', 'sight', 7, 'unjudged', id FROM cycle";
+        checkpoint.connection.execute("INSERT INTO cycle (source, began) VALUES (?1, 0)", [source.0]).unwrap();
+        checkpoint.connection.execute(deed, []).unwrap();
+        assert!(!steps(&checkpoint).0);
+        checkpoint.connection.execute("UPDATE deed SET state = 'due'", []).unwrap();
+        assert!(steps(&checkpoint).0, "an opt-out alone");
     }
 }

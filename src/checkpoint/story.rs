@@ -303,7 +303,7 @@ fn waits_for(story: &ContactStory, is_acknowledged: bool, stuck: Stuck, doubts: 
         }
         (Stuck::No, Some(import)) => format!("the end of import {import}"),
         (Stuck::No, None) => match (story.held.first(), story.not_before) {
-            (Some(held), _) => format!("a person: `reteno-sync approve {}` shows what is held", held.hold),
+            (Some(held), _) => format!("a person: `approve {}` shows what is held", held.hold),
             (None, Some(time)) => format!("{time}, to be sent again"),
             (None, None) => format!("its turn in lane {}", story.lane),
         },

@@ -1,5 +1,6 @@
 //! `erased lift`: lets an erased contact come back.
 
+use crate::config::Config;
 use crate::report;
 
 use super::explain::guess_source;
@@ -13,7 +14,7 @@ pub(super) async fn lift(context: &Context, text: &str) -> Result<Exit, Failure>
     let (name, key) = guess_source(&config, text);
     let sources = around.store.call(|checkpoint| checkpoint.load_sources()).await?;
     let Some(source) = sources.into_iter().find(|source| source.name == name).map(|source| source.id) else {
-        return Err(not_erased(text, None));
+        return Err(not_erased(&config, text, None));
     };
     let wanted = key.clone();
     let mut lifted = around.store.call(move |checkpoint| checkpoint.lift_tombstone(source, &wanted)).await?;
@@ -33,7 +34,7 @@ pub(super) async fn lift(context: &Context, text: &str) -> Result<Exit, Failure>
             Found::Filtered | Found::Rejected(_) | Found::Deleted | Found::Missing => {}
         }
     }
-    let Some(erased_at) = lifted else { return Err(not_erased(text, unread)) };
+    let Some(erased_at) = lifted else { return Err(not_erased(&config, text, unread)) };
     match context.output {
         Output::Json => report::say_json(&serde_json::json!({ "source": name, "key": key, "erased_at": erased_at })),
         Output::Text => report::say(&format!(
@@ -45,12 +46,13 @@ pub(super) async fn lift(context: &Context, text: &str) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-fn not_erased(text: &str, unread: Option<String>) -> Failure {
+fn not_erased(config: &Config, text: &str, unread: Option<String>) -> Failure {
     let hint = match unread {
         Some(why) => format!("its record was not read ({why}): by that it might be known"),
-        None => {
-            "give SOURCE:KEY as the CRM had it; `reteno-sync rejected list` shows erased ones that came back".to_owned()
-        }
+        None => format!(
+            "give SOURCE:KEY as the CRM had it; `{} rejected list` shows erased ones that came back",
+            config.program
+        ),
     };
     Failure::of(Exit::Failed, anyhow::anyhow!("no contact {text} was erased"), Some(hint))
 }

@@ -22,7 +22,12 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
     let wanted = text.to_owned();
     let addresses = addresses(&config, text);
     // an address is nobody's business but the operator's: it goes into no message
-    let shown = if addresses.is_empty() { format!("the id {text}") } else { "this e-mail or phone".to_owned() };
+    let is_email = !addresses.is_empty() && text.contains('@');
+    let shown = match (addresses.is_empty(), is_email) {
+        (true, _) => format!("the id {text}"),
+        (false, true) => "this e-mail".to_owned(),
+        (false, false) => "this id or phone".to_owned(),
+    };
     let find = move |checkpoint: &mut Checkpoint| match checkpoint.find_contacts(&wanted)? {
         found if found.is_empty() => checkpoint.find_contacts_by_address(&addresses),
         found => Ok(found),
@@ -34,6 +39,10 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
         return Err(Failure::of(Exit::Failed, error, Some(format!("say which: {}", all.join(", ")))));
     }
     let known = found.pop();
+    if known.is_none() && is_email && !is_known_id(&config, text) {
+        // the CRM would be asked for it as an id, and write it into its log
+        return Err(unknown(&config, &shown));
+    }
     let named = known.as_ref().map(|(source, key)| (source.name.clone(), key.clone()));
     let (name, key) = named.unwrap_or_else(|| guess_source(&config, text));
     let (story, rejections, erased_at) = {
@@ -64,9 +73,7 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
         && erased_at.is_none()
         && matches!(found, Found::Missing | Found::NotRead(_))
     {
-        let hint = "give the CRM's id, source:id, an e-mail or a phone; `reteno-sync rejected list` shows records without an id"
-            .to_owned();
-        return Err(Failure::of(Exit::Failed, anyhow::anyhow!("no contact with {shown} is known"), Some(hint)));
+        return Err(unknown(&config, &shown));
     }
     match context.output {
         Output::Json => {
@@ -85,6 +92,20 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
         }
     }
     Ok(Exit::Done)
+}
+
+/// Whether the text names a source, or a source tells its records apart by an address.
+fn is_known_id(config: &Config, text: &str) -> bool {
+    let names_source = text.split_once(':').is_some_and(|(name, _)| config.sources.iter().any(|s| s.name == name));
+    names_source || config.sources.iter().any(|source| source.id_doubt().is_some())
+}
+
+fn unknown(config: &Config, shown: &str) -> Failure {
+    let program = &config.program;
+    let hint = format!(
+        "give the CRM's id, source:id, an e-mail or a phone; `{program} rejected list` shows records without an id"
+    );
+    Failure::of(Exit::Failed, anyhow::anyhow!("no contact with {shown} is known"), Some(hint))
 }
 
 /// The addresses that an operator may mean: an e-mail, or a phone as any of the sources reads it.

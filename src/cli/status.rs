@@ -238,7 +238,7 @@ fn show(
         vec!["acknowledged".to_owned(), status.acknowledged.to_string()],
         vec!["under way".to_owned(), format!("{} in {} imports", status.under_way, count_running(status))],
         vec!["waiting".to_owned(), status.open.to_string()],
-        vec!["rejected".to_owned(), format!("{} (see `reteno-sync rejected list`)", status.rejections)],
+        vec!["rejected".to_owned(), format!("{} (see `{} rejected list`)", status.rejections, config.program)],
         vec!["oldest open change".to_owned(), status.oldest_open.map_or("none".to_owned(), |time| ago(Some(time)))],
     ]);
     if status.starved > 0 {
@@ -248,7 +248,7 @@ fn show(
         rows.push(vec!["to be fetched by id".to_owned(), status.wanted.to_string()]);
     }
     if status.held > 0 {
-        rows.push(vec!["held".to_owned(), format!("{} (see `reteno-sync approve`)", status.held)]);
+        rows.push(vec!["held".to_owned(), format!("{} (see `{} approve`)", status.held, config.program)]);
     }
     if status.shadowed > 0 {
         rows.push(vec!["another is sent".to_owned(), status.shadowed.to_string()]);

@@ -318,7 +318,7 @@ fn exit_of(config: &Config, ended: &Ended, status: &StatusReport) -> Result<Exit
         // of what is held nothing may be left to send: a contact that is rejected, too
         Ended::Drained if !status.holds.is_empty() => Err(held(config, status)),
         Ended::Drained if status.rejections > 0 => {
-            tracing::warn!("{} contacts are rejected: see `reteno-sync rejected list`", status.rejections);
+            tracing::warn!("{} contacts are rejected: see `{} rejected list`", status.rejections, config.program);
             Ok(Exit::Rejected)
         }
         Ended::Drained => Ok(Exit::Done),

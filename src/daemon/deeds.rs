@@ -225,8 +225,9 @@ impl Sender {
         });
         for (source, key) in refused {
             let text = format!("Reteno refuses to {} contact {key}", call.name());
-            let hint = "it is tried again every six hours; `reteno-sync rejected list` shows Reteno's words";
-            self.alarm.raise(&format!("{}-{}-{key}", call.name(), source.0), &text, hint).await?;
+            let program = &self.settings.program;
+            let hint = format!("it is tried again every six hours; `{program} rejected list` shows Reteno's words");
+            self.alarm.raise(&format!("{}-{}-{key}", call.name(), source.0), &text, &hint).await?;
         }
         Ok(())
     }

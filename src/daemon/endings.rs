@@ -37,8 +37,11 @@ impl Sender {
             id.0,
             members.len()
         );
-        let hint = "ask Reteno's support about the session; `reteno-sync status` shows what is under way";
-        self.alarm.raise(&format!("import-{}", id.0), &text, hint).await?;
+        let hint = format!(
+            "ask Reteno's support about the session; `{} status` shows what is under way",
+            self.settings.program
+        );
+        self.alarm.raise(&format!("import-{}", id.0), &text, &hint).await?;
         self.turn_into_ghost(id, &members, UnknownFate::Release, now).await
     }
 

@@ -8,10 +8,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::checkpoint::CheckpointError;
-use crate::config::SourceKind;
+use crate::config::SourceConfig;
 use crate::listener::Readiness;
 use crate::oauth::{Condition, Standing};
 use crate::report;
+use crate::source::HttpSource;
 
 use super::run::{RunError, Shared};
 use super::sending::SendCounts;
@@ -61,11 +62,14 @@ pub(super) async fn note_progress(mut counts: watch::Receiver<SendCounts>, progr
 }
 
 async fn look(shared: &Shared, stalled_since: &mut Option<Instant>) -> Result<Readiness, CheckpointError> {
-    let (sources, waits) =
-        shared.around.store.call(|checkpoint| Ok((checkpoint.load_sources()?, checkpoint.has_waiting()?))).await?;
-    let reads = |source: &&crate::config::SourceConfig| match source.kind {
-        SourceKind::File(_) | SourceKind::Singer(_) | SourceKind::Http(_) => true,
-        SourceKind::Webhook => false,
+    let now = shared.around.clock.now();
+    let looked =
+        shared.around.store.call(move |checkpoint| Ok((checkpoint.load_sources()?, checkpoint.has_waiting(now)?)));
+    let (sources, waits) = looked.await?;
+    // one that is only announced, or read on demand, has no first read to wait for
+    let reads = |source: &&SourceConfig| {
+        let snapshots = || shared.links.find(&source.name).and_then(HttpSource::snapshot_every);
+        source.schedule.is_some() || source.reconcile.is_some() || snapshots().is_some()
     };
     let is_read = |name: &str| sources.iter().any(|row| row.name == name && row.last_ended_at.is_some());
     let configured = shared.config.sources.iter().filter(reads).map(|source| source.name.as_str());
