@@ -3,9 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use crate::checkpoint::{CallStory, Checkpoint, ConsentStory, ContactStory, DeedStory, HeldStory, RejectionRow};
+use crate::checkpoint::{
+    CallStory, Checkpoint, ConsentStory, ContactStory, DeedStory, HeldStory, RejectionRow, SourceRow,
+};
 use crate::config::Config;
 use crate::contact::{Field, Personal, Region, Wanted, canonical_email, canonical_phone};
+use crate::daemon::compose::Surroundings;
 use crate::report;
 
 use super::look_up::{Found, look_up};
@@ -19,30 +22,7 @@ const PHONE_DIGITS_MIN: usize = 7;
 pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Result<Exit, Failure> {
     let config = session::load_config(context)?;
     let around = session::open(&config, &Role::Reader)?;
-    let wanted = text.to_owned();
-    let addresses = addresses(&config, text);
-    // an address is nobody's business but the operator's: it goes into no message
-    let is_email = !addresses.is_empty() && text.contains('@');
-    let shown = match (addresses.is_empty(), is_email) {
-        (true, _) => format!("the id {text}"),
-        (false, true) => "this e-mail".to_owned(),
-        (false, false) => "this id or phone".to_owned(),
-    };
-    let find = move |checkpoint: &mut Checkpoint| match checkpoint.find_contacts(&wanted)? {
-        found if found.is_empty() => checkpoint.find_contacts_by_address(&addresses),
-        found => Ok(found),
-    };
-    let mut found = around.store.call(find).await?;
-    if found.len() > 1 {
-        let all: Vec<String> = found.iter().map(|(source, key)| format!("{}:{key}", source.name)).collect();
-        let error = anyhow::anyhow!("several contacts have {shown}");
-        return Err(Failure::of(Exit::Failed, error, Some(format!("say which: {}", all.join(", ")))));
-    }
-    let known = found.pop();
-    if known.is_none() && is_email && !is_known_id(&config, text) {
-        // the CRM would be asked for it as an id, and write it into its log
-        return Err(unknown(&config, &shown));
-    }
+    let (known, shown) = find_one(&config, &around, text).await?;
     let named = known.as_ref().map(|(source, key)| (source.name.clone(), key.clone()));
     let (name, key) = named.unwrap_or_else(|| guess_source(&config, text));
     let (story, rejections, erased_at) = {
@@ -92,6 +72,38 @@ pub(super) async fn explain(context: &Context, text: &str, offline: bool) -> Res
         }
     }
     Ok(Exit::Done)
+}
+
+/// A contact by its source and the CRM's id.
+type Asked = (SourceRow, String);
+
+/// The contact that is meant, where one is known, and what was asked for, in words.
+async fn find_one(config: &Config, around: &Surroundings, text: &str) -> Result<(Option<Asked>, String), Failure> {
+    let wanted = text.to_owned();
+    let addresses = addresses(config, text);
+    // an address is nobody's business but the operator's: it goes into no message
+    let is_email = !addresses.is_empty() && text.contains('@');
+    let shown = match (addresses.is_empty(), is_email) {
+        (true, _) => format!("the id {text}"),
+        (false, true) => "this e-mail".to_owned(),
+        (false, false) => "this id or phone".to_owned(),
+    };
+    let find = move |checkpoint: &mut Checkpoint| match checkpoint.find_contacts(&wanted)? {
+        found if found.is_empty() => checkpoint.find_contacts_by_address(&addresses),
+        found => Ok(found),
+    };
+    let mut found = around.store.call(find).await?;
+    if found.len() > 1 {
+        let all: Vec<String> = found.iter().map(|(source, key)| format!("{}:{key}", source.name)).collect();
+        let error = anyhow::anyhow!("several contacts have {shown}");
+        return Err(Failure::of(Exit::Failed, error, Some(format!("say which: {}", all.join(", ")))));
+    }
+    let known = found.pop();
+    if known.is_none() && is_email && !is_known_id(config, text) {
+        // the CRM would be asked for it as an id, and write it into its log
+        return Err(unknown(config, &shown));
+    }
+    Ok((known, shown))
 }
 
 /// Whether the text names a source, or a source tells its records apart by an address.
