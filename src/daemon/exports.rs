@@ -8,16 +8,23 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::checkpoint::{CallKind, CheckpointError, ExportLink, ImportState, OpenImport, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::listener::Exports as Exporter;
 use crate::random::Random;
 use crate::report;
+
+/// 32 random bytes in base64 without padding.
+const TOKEN_CHARS: usize = 43;
+/// Questions for a file that the checkpoint is asked at a time.
+const ASKED_AT_ONCE: usize = 2;
 
 /// The files on disk.
 pub(super) struct Exports {
@@ -93,19 +100,46 @@ pub(super) fn write_file<E: From<std::io::Error>>(
     Ok(())
 }
 
-/// Hands the files out at the public address.
+/// Hands the files out at the public address. Whoever guesses at a token waits for those before: a question that has begun goes
+/// on though nobody listens any more, and holds a thread until the checkpoint has time for it.
 #[must_use]
 pub fn build_exports(store: &Store, clock: &Clock) -> Exporter {
     let (store, clock) = (store.clone(), clock.clone());
+    let (turns, is_told) = (Arc::new(Semaphore::new(ASKED_AT_ONCE)), Arc::new(AtomicBool::new(false)));
     Arc::new(move |token| {
-        let (store, clock) = (store.clone(), clock.clone());
+        let (store, clock, turns, is_told) = (store.clone(), clock.clone(), Arc::clone(&turns), Arc::clone(&is_told));
         Box::pin(async move {
-            open_export(&store, &clock, &token).await.unwrap_or_else(|error| {
-                tracing::error!("a file cannot be handed out: {}", report::chain(&error));
-                None
-            })
+            if !is_token(&token) {
+                return None;
+            }
+            // nobody closes it
+            let turn = turns.acquire_owned().await.ok()?;
+            // in a task of its own, so that the turn lasts as long as the question
+            let asked = tokio::spawn(async move {
+                let _turn = turn;
+                open_export(&store, &clock, &token).await
+            });
+            match asked.await {
+                Ok(Ok(file)) => {
+                    is_told.store(false, Ordering::Relaxed);
+                    file
+                }
+                Ok(Err(error)) => {
+                    // once, however many ask
+                    if !is_told.swap(true, Ordering::Relaxed) {
+                        tracing::error!("a file cannot be handed out: {}", report::chain(&error));
+                    }
+                    None
+                }
+                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+            }
         })
     })
+}
+
+/// What no file can be behind: the checkpoint is not asked.
+fn is_token(text: &str) -> bool {
+    text.len() == TOKEN_CHARS && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// The file behind a token, while its import is unfinished and its time not over. Compared are hashes: how long it takes
@@ -135,4 +169,47 @@ fn hash_of(token: &str) -> [u8; 32] {
 
 fn name_of(hash: &[u8; 32]) -> String {
     format!("{}.csv", URL_SAFE_NO_PAD.encode(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::checkpoint::{Checkpoint, OpenOptions};
+    use crate::clock::Timestamp;
+
+    /// A question that has begun cannot be taken back: without a bound as many threads would wait as there are guesses.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn guesses_of_strangers_who_leave_again_hold_few_threads_while_the_checkpoint_is_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = OpenOptions {
+            dir: dir.path().to_owned(),
+            key: None,
+            sender: None,
+            create: true,
+            now: Timestamp(1),
+            import_age_max: std::time::Duration::from_hours(6),
+        };
+        let store = Store::share(Checkpoint::open(&options, &Random::seeded(1)).unwrap().checkpoint);
+        let exports = build_exports(&store, &Clock::simulated(Timestamp(1)));
+        let (end, ended) = mpsc::channel::<()>();
+        let busy = tokio::spawn(async move { store.call(move |_| Ok(ended.recv().is_ok())).await });
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        while alive() < 1 {
+            tokio::task::yield_now().await;
+        }
+        let before = alive();
+        for guess in 0..200 {
+            let mut asked = exports(format!("{guess:A>43}"));
+            assert!(futures_util::poll!(&mut asked).is_pending());
+            assert!(alive() <= before + ASKED_AT_ONCE, "{}", alive());
+        }
+        for no_token in ["", "x", "../key", &"A".repeat(44), &"%".repeat(43)] {
+            assert!(exports(no_token.to_owned()).await.is_none(), "answered without the checkpoint");
+        }
+        end.send(()).unwrap();
+        assert!(busy.await.unwrap().unwrap());
+        assert!(exports("A".repeat(43)).await.is_none());
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use url::Url;
@@ -30,8 +30,8 @@ const REFUSED_TIMES: u64 = 5;
 /// So many unknown words are told of: a CRM has few, and what comes after them is no news.
 const WORDS_TOLD_MAX: usize = 16;
 
-const UNPROVEN: &str = "compare the webhook's secret and address with those in the CRM; the log says why the first was refused. \
-                        Reading goes on by schedule";
+const UNPROVEN: &str = "compare the webhook's secret and address with those in the CRM; the log has each cause once, also those of \
+                        strangers who post to the address. Reading goes on by schedule";
 const UNKEPT: &str = "they cannot be written to inbox.db in the state directory: look at the space on its disk, and at the log. \
                       Senders are told to come again";
 
@@ -53,13 +53,27 @@ struct Hook {
     /// Unknown words that were told of.
     words_told: Mutex<BTreeSet<String>>,
     tally: Tally,
+    /// Why deliveries were not proven, since one was accepted: what the log has said. The causes are our own few words.
+    causes_told: Mutex<BTreeSet<&'static str>>,
+}
+
+impl Hook {
+    fn causes(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
+        // nothing else is done while it is held
+        self.causes_told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl HookDesk {
     /// Takes deliveries for these webhooks (by their sources' names), once there is an inbox.
     #[must_use]
     pub fn open(hooks: Vec<(String, Arc<Webhook>)>, clock: Clock, public_url: Option<Url>) -> Arc<Self> {
-        let hook = |(name, webhook)| (name, Hook { webhook, words_told: Mutex::default(), tally: Tally::default() });
+        let hook = |(name, webhook)| {
+            (
+                name,
+                Hook { webhook, words_told: Mutex::default(), tally: Tally::default(), causes_told: Mutex::default() },
+            )
+        };
         Arc::new(Self {
             hooks: hooks.into_iter().map(hook).collect(),
             inbox: OnceLock::new(),
@@ -126,6 +140,7 @@ impl HookDesk {
         match self.keep(hook, posted).await {
             Ok(()) => {
                 if hook.tally.accept() {
+                    hook.causes().clear();
                     tracing::info!(source, "deliveries of the webhook are accepted again");
                 }
                 Reception::Kept
@@ -135,7 +150,13 @@ impl HookDesk {
     }
 
     fn refuse(&self, hook: &Hook, source: &str, trouble: &Trouble) -> Reception {
-        if hook.tally.refuse(trouble.reason(), self.clock.now()) {
+        let is_first = hook.tally.refuse(trouble.reason(), self.clock.now());
+        // each cause of its own: a stranger's does not hide what is wrong with the CRM's
+        let is_news = match trouble {
+            Trouble::Refused(Refused::Unverified(cause)) => hook.causes().insert(cause),
+            _ => is_first,
+        };
+        if is_news {
             tracing::warn!(source, "a delivery of the webhook is refused: {trouble}");
         }
         trouble.reception()
@@ -174,7 +195,11 @@ impl HookDesk {
         let (lane, proof) = if posted.is_proven {
             (self.lanes.of_proven(), Proof::Given)
         } else {
-            match strange.run(prove).await?? {
+            let proof = tokio::select! {
+                proof = strange.run(prove) => proof,
+                () = posted.gone.cancelled() => Err(Crowded),
+            };
+            match proof?? {
                 Proof::Given => (self.lanes.of_proven(), Proof::Given),
                 Proof::Open => (strange, Proof::Open),
             }

@@ -46,7 +46,11 @@ pub(super) fn spawn_listeners(
         tasks.spawn(serve_private(listener, Arc::clone(shared), shared.ready.subscribe()));
     }
     if let Some(listener) = public {
-        let exports = build_exports(&shared.around.store, &shared.around.clock);
+        let exports: listener::Exports = if shared.config.upload.contacts_min.is_some() {
+            build_exports(&shared.around.store, &shared.around.clock)
+        } else {
+            Arc::new(|_| Box::pin(async { None }))
+        };
         let services = PublicServices { exports, hooks: shared.hooks.as_ref().map(HookDesk::listen) };
         tasks.spawn(serve_public(listener, services, parked.clone()));
     }

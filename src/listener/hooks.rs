@@ -16,6 +16,7 @@ use axum::routing::post;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use super::places::{Room, SMALL_BYTES, Standing};
 
@@ -48,6 +49,8 @@ pub struct Posted {
     pub is_proven: bool,
     /// To be told where the body proves who sends it.
     pub standing: Standing,
+    /// Cancelled once the connection is gone: until a delivery is proven nothing more is done for it then.
+    pub gone: CancellationToken,
     /// Until it is dropped the body takes its part of the room for strangers.
     _room: Room,
 }
@@ -136,7 +139,9 @@ async fn take(State(hooks): State<Hooks>, request: Request) -> Response {
     let body = tokio::time::timeout(BODY_TIME_MAX, reading).await.unwrap_or(Err(NoBody::TooSlow));
     room.finish();
     let _heard = standing.hear();
-    let posted = Posted { head, body, is_proven: admitted.is_proven, standing, _room: room };
+    let gone = CancellationToken::new();
+    let _gone = gone.clone().drop_guard();
+    let posted = Posted { head, body, is_proven: admitted.is_proven, standing, gone, _room: room };
     // in a task of its own: a sender that goes away must not leave half of it done
     let taken = tokio::spawn((hooks.take)(posted)).await.unwrap_or(Reception::Busy);
     answer(taken)

@@ -6,6 +6,7 @@
 //!
 //! It knows nothing of HTTP. Never holds its lock over a wait.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,7 +115,9 @@ impl Places {
     /// Tells a stranger to leave.
     pub(super) fn make_room(&self) {
         let mut ledger = self.ledger();
-        let most = ledger.strangers.values().max_by_key(|ids| ids.len()).and_then(BTreeSet::first).copied();
+        // of peers with equally many the one whose oldest connection is the oldest: else its address decided
+        let by_most = |ids: &&BTreeSet<u64>| (ids.len(), Reverse(ids.first().copied()));
+        let most = ledger.strangers.values().max_by_key(by_most).and_then(BTreeSet::first).copied();
         if let Some(id) = most {
             ledger.send_away(id);
         }
@@ -402,6 +405,18 @@ mod tests {
         one_more(&places, &mut held, FAR).await;
         assert_eq!(held[0].standing().0.unwrap().1, third);
         assert!(!is_away(&near), "who comes alone stays");
+    }
+
+    /// A sender with a high address does not give way to many strangers with low ones.
+    #[tokio::test]
+    async fn among_peers_with_equally_many_the_oldest_gives_way_whatever_its_address() {
+        let peers: Vec<IpAddr> = [9, 1, 5, 7].map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))).to_vec();
+        let places = Places::new(3, 1, 0);
+        let mut held = all(&places, &peers[..3]).await;
+        let numbers: Vec<u64> = held.iter().map(|place| place.standing().0.unwrap().1).collect();
+        one_more(&places, &mut held, peers[3]).await;
+        one_more(&places, &mut held, IpAddr::V4(Ipv4Addr::new(203, 0, 113, 250))).await;
+        assert_eq!(held[0].standing().0.unwrap().1, numbers[2], "the first two have left");
     }
 
     #[tokio::test]
