@@ -74,7 +74,7 @@ impl Checkpoint {
         let sender_lock = match &options.sender {
             Some(name) => {
                 let lock = SenderLock::take(&options.dir, name)?;
-                remove_leftovers(&options.dir)?;
+                remove_leftovers(&options.dir);
                 Some(lock)
             }
             None => None,

@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -49,7 +49,7 @@ impl Checkpoint {
     /// Copies the checkpoint as it is at one moment, also beside a sender. Its pages are copied once: 0.3 s for a million
     /// contacts. Where the disk has not room for three of it nothing is copied: the sender needs the room more.
     pub fn copy_for_rehearsal(&self) -> Result<Rehearsal, CheckpointError> {
-        remove_leftovers(&self.dir)?;
+        remove_leftovers(&self.dir);
         let failed = |action, path: &Path| {
             let path = path.to_owned();
             move |source| CheckpointError::File { action, path, source }
@@ -90,28 +90,27 @@ fn prove_room(dir: &Path) -> io::Result<()> {
     if free < size.saturating_mul(3) + ROOM_MIN { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
-/// Removes the copies of commands that were killed: nobody owns them.
-pub(super) fn remove_leftovers(dir: &Path) -> Result<(), CheckpointError> {
-    let found = || -> io::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let is_copy = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-            if is_copy && entry.file_type()?.is_dir() && is_left(&entry.path())? {
-                found.push(entry.path());
-            }
-        }
-        Ok(found)
-    };
-    let left = found().map_err(|source| CheckpointError::File { action: "look into", path: dir.to_owned(), source })?;
-    for path in left {
-        match fs::remove_dir_all(&path) {
+/// Removes the copies of commands that were killed: nobody owns them. What cannot be removed is told, and is in nobody's way.
+pub(super) fn remove_leftovers(dir: &Path) {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    for path in entries.filter(is_copy).map(|entry| entry.path()) {
+        let removed = match is_left(&path) {
+            Ok(true) => fs::remove_dir_all(&path),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match removed {
             Ok(()) => {}
+            // another command was faster
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(CheckpointError::File { action: "remove", path, source }),
+            Err(error) => tracing::warn!("remove {}, which a killed `plan` has left: {error}", path.display()),
         }
     }
-    Ok(())
+}
+
+fn is_copy(entry: &fs::DirEntry) -> bool {
+    let is_named = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+    is_named && entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
 fn is_left(copy: &Path) -> io::Result<bool> {
@@ -119,8 +118,8 @@ fn is_left(copy: &Path) -> io::Result<bool> {
         Ok(owner) => Ok(owner.try_lock().is_ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let age = fs::metadata(copy)?.modified()?.elapsed();
-            // one of tomorrow is of a clock that was set back
-            Ok(age.map_or(true, |age| age >= MADE_WITHIN))
+            // one of tomorrow may be made this moment, by a clock that was set back
+            Ok(age.is_ok_and(|age| age >= MADE_WITHIN))
         }
         Err(error) => Err(error),
     }
@@ -147,7 +146,7 @@ mod tests {
         let long_ago = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
         File::open(dir.path().join("plan-killed-at-once")).unwrap().set_times(long_ago).unwrap();
         copy("taps", false);
-        remove_leftovers(dir.path()).unwrap();
+        remove_leftovers(dir.path());
         let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["plan-just-made", "plan-used", "taps"]);
