@@ -46,8 +46,8 @@ impl Rehearsal {
 }
 
 impl Checkpoint {
-    /// Copies the checkpoint as it is at one moment, also beside a sender. Its pages are copied once: 0.3 s for a million
-    /// contacts. Where the disk has not room for three of it nothing is copied: the sender needs the room more.
+    /// Copies the checkpoint as it is at one moment, also beside a sender: each page once, in one read. Where the disk has not
+    /// room for three of it nothing is copied: the sender needs the room more.
     pub fn copy_for_rehearsal(&self) -> Result<Rehearsal, CheckpointError> {
         remove_leftovers(&self.dir);
         let failed = |action, path: &Path| {

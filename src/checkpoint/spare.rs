@@ -4,6 +4,7 @@
 //! There are two places in it, used in turn: whatever goes wrong while one is written, the other keeps the pair before. Holds
 //! only what is sealed; what cannot be opened counts as nothing.
 
+use std::error::Error as _;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -50,7 +51,8 @@ impl Spare {
     /// The same where nothing else depends on it: a file that cannot be read holds nothing that is known of.
     fn read_if_sound(&self, unseal: Unseal<'_>) -> Vec<(u64, Grant)> {
         self.read(unseal).unwrap_or_else(|error| {
-            tracing::warn!(cause = ?error, "a file for new tokens cannot be read: those in the database are used");
+            let cause = error.source().map(ToString::to_string);
+            tracing::warn!(cause, "{error}: the tokens of the database are used");
             Vec::new()
         })
     }
@@ -70,7 +72,8 @@ impl Spare {
             Err(error) if found.is_some_and(|found| !found.is_dir()) => {
                 let aside = self.0.with_extension(UNREADABLE);
                 fs::rename(&self.0, &aside).map_err(self.failed("set aside"))?;
-                tracing::warn!(cause = ?error, "a file for new tokens cannot be read: it is kept as {}", aside.display());
+                let cause = error.source().map(ToString::to_string);
+                tracing::warn!(cause, "{error}: it is kept as {}", aside.display());
             }
             Err(error) => return Err(error),
         }
